@@ -1,0 +1,128 @@
+"""Figures as inline SVG whose colours follow the page's, light or dark."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+# Okabe and Ito's palette, told apart by most people with colour-blindness.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#999999")
+_INK = "#808081"  # replaced by the page's own text colour
+
+
+def _figure(width: float, height: float) -> tuple[Any, Any]:
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasSVG(figure)
+    axes = figure.add_subplot()
+    axes.patch.set_alpha(0)
+    figure.patch.set_alpha(0)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(colors=_INK, labelsize=9)
+    for spine in axes.spines.values():
+        spine.set_color(_INK)
+    for label in (axes.xaxis.label, axes.yaxis.label, axes.title):
+        label.set_color(_INK)
+        label.set_fontsize(9.5)
+    return figure, axes
+
+
+def _svg(figure: Any, title: str) -> str:
+    import matplotlib
+
+    buffer = io.StringIO()
+    # a fixed salt: the same run gives the same page
+    with matplotlib.rc_context({"svg.hashsalt": title, "svg.fonttype": "none", "font.family": "sans-serif"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :].replace(_INK, "currentColor")
+    return text.replace("<svg", f'<svg role="img" aria-label="{title}"', 1)
+
+
+def curves(rows: list[dict[str, Any]], key: str, label: str) -> str | None:
+    """A logged value against the step, a line for each stage (the draws of one share a colour)."""
+    series: dict[str, tuple[list[int], list[float]]] = {}
+    for row in rows:
+        if row.get(key) is not None:
+            x, y = series.setdefault(row["stage"], ([], []))
+            x.append(row["step"])
+            y.append(row[key])
+    if not series:
+        return None
+    figure, axes = _figure(4.6, 2.7)
+    families = list(dict.fromkeys(name.split("/")[0] for name in series))
+    labelled = set()
+    for name, (x, y) in series.items():
+        family = name.split("/")[0]
+        shown = {} if family in labelled else {"label": family}
+        labelled.add(family)
+        alone = sum(n.split("/")[0] == family for n in series) == 1
+        axes.plot(x, y, color=PALETTE[families.index(family) % len(PALETTE)], lw=1.6 if alone else 0.9,
+                  alpha=1 if alone else 0.6, marker="o" if len(x) == 1 else None, **shown)  # fmt: skip
+    axes.set_xlabel("step")
+    axes.set_ylabel(label)
+    if len(families) > 1:
+        axes.legend(frameon=False, fontsize=9, labelcolor=_INK)
+    return _svg(figure, f"{label} while training")
+
+
+def comparison(intervals: dict[str, dict[str, float]], label: str) -> str:
+    """A point and its interval for each model."""
+    figure, axes = _figure(6.2, 0.6 + 0.36 * len(intervals))
+    names = list(intervals)[::-1]
+    for i, name in enumerate(names):
+        v = intervals[name]
+        colour = PALETTE[(len(names) - 1 - i) % len(PALETTE)]
+        axes.plot([v["low"], v["high"]], [i, i], color=colour, lw=2.5, solid_capstyle="butt")
+        axes.plot(v["value"], i, "o", color=colour, ms=7)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(-0.6, len(names) - 0.4)
+    axes.set_xlabel(f"{label}, 95% interval")
+    axes.grid(axis="x", color=_INK, alpha=0.25, lw=0.6)
+    return _svg(figure, f"{label} of each model")
+
+
+def confusion(counts: list[list[float]], classes: list[str]) -> str:
+    """True classes down, predicted across; shade is the share of the true class."""
+    matrix = np.array(counts)
+    share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1e-9)
+    k = len(classes)
+    side = min(7.5, 1.6 + 0.36 * k)
+    figure, axes = _figure(side, side)
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    if k <= 15:
+        for i in range(k):
+            for j in range(k):
+                if matrix[i, j] > 0:
+                    colour = "white" if share[i, j] > 0.5 else "#1a1a1a"
+                    text = f"{matrix[i, j]:.0f}" if matrix[i, j] >= 0.95 else f"{matrix[i, j]:.1f}"
+                    axes.text(j, i, text, ha="center", va="center", fontsize=8, color=colour)
+    if k <= 40:
+        long = any(len(c) > 3 for c in classes)
+        axes.set_xticks(range(k), classes, rotation=90 if long else 0)
+        axes.set_yticks(range(k), classes)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    return _svg(figure, "confusion matrix")
+
+
+def picture(image: Tensor, height: int = 72) -> Image.Image:
+    """uint8 [C, H, W] as an image at least `height` pixels high, its pixels kept sharp."""
+    array = image.numpy().transpose(1, 2, 0)
+    made = Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
+    times = max(1, height // made.height)
+    return made.resize((made.width * times, made.height * times), Image.Resampling.NEAREST)
+
+
+def data_uri(image: Tensor) -> str:
+    """A small picture as a data: address."""
+    buffer = io.BytesIO()
+    picture(image).save(buffer, "PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,0 +1,93 @@
+"""What the table of predictions says of each model, with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from jichu.core.errors import UsageError
+from jichu.metrics.classification import by_class, confusion
+from jichu.metrics.intervals import Interval, mean_interval, metric_interval
+
+from . import table as tables
+
+Metric = Callable[[np.ndarray, np.ndarray], float]
+
+
+def measure(
+    table: pa.Table, classes: list[str], metrics: dict[str, Metric], gain: list[str] | None = None, *, seed: int = 0
+) -> dict[str, Any]:
+    """All metrics of all models; `gain` names two of them, whose paired difference is given."""
+    models = {}
+    for stage in dict.fromkeys(table["stage"].to_pylist()):
+        _, truth, scores = tables.scores(table, stage)
+        found = {name: _interval(name, m, truth, scores, seed)._asdict() for name, m in metrics.items()}
+        models[stage] = {
+            "metrics": found,
+            "draws": len(scores),
+            "rows": len(truth),
+            "confusion": np.mean([confusion(truth, s) for s in scores], axis=0).tolist(),
+            "by_class": _by_class(classes, truth, scores),
+        }
+    primary = next(iter(metrics))
+    result = {"primary": primary, "models": models, "classes": classes}
+    if gain:
+        result["gain"] = {"of": gain, **paired_gain(table, *gain, metrics[primary], seed=seed)._asdict()}
+    return result
+
+
+def _interval(name: str, metric: Metric, truth: np.ndarray, scores: np.ndarray, seed: int) -> Interval:
+    value = metric(truth, scores[0])
+    if not isinstance(value, (int, float, np.floating, np.integer)):
+        raise UsageError(
+            f"the metric {name!r} gave {type(value).__name__}",
+            expected="a number from truth [N] and probabilities [N, K]",
+        )
+    return metric_interval(metric, truth, scores, seed=seed)
+
+
+def _by_class(classes: list[str], truth: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
+    found = [by_class(truth, s) for s in scores]
+    mean = {key: np.mean([f[key] for f in found], axis=0) for key in found[0]}
+    return {c: {key: float(values[i]) for key, values in mean.items()} for i, c in enumerate(classes)}
+
+
+def paired_gain(table: pa.Table, one: str, two: str, metric: Any, *, seed: int = 0) -> Interval:
+    """How much better model `one` is than `two` on the same rows and draws; a model with one draw is
+    compared with every draw of the other."""
+    (rows, truth, a), (rows_b, _, b) = tables.scores(table, one), tables.scores(table, two)
+    if not np.array_equal(rows, rows_b):
+        raise UsageError(f"{one} and {two} were measured on different rows", expected="the same held-out rows")
+    if not hasattr(metric, "per_row"):
+        return _bootstrap_gain(truth, a, b, metric, seed)
+    first, second = (np.stack([metric.per_row(truth, s) for s in scores]) for scores in (a, b))
+    return mean_interval(first - second, seed=seed)
+
+
+def _bootstrap_gain(truth: np.ndarray, a: np.ndarray, b: np.ndarray, metric: Metric, seed: int) -> Interval:
+    rng = np.random.default_rng(seed)
+    draws, count = max(len(a), len(b)), len(truth)
+
+    def mean(picked: np.ndarray, which: np.ndarray) -> float:
+        return float(
+            np.mean([metric(truth[picked], a[d % len(a)][picked]) - metric(truth[picked], b[d % len(b)][picked]) for d in which])
+        )  # fmt: skip
+
+    resampled = [mean(rng.integers(count, size=count), rng.integers(draws, size=draws)) for _ in range(200)]
+    return Interval.of(mean(np.arange(count), np.arange(draws)), np.array(resampled))
+
+
+def headline(found: dict[str, Any]) -> dict[str, Any]:
+    """{name: {"value", "low", "high"}}: the first metric of each model where there are several, every
+    metric where there is one; and the gain."""
+    models, primary = found["models"], found["primary"]
+    if len(models) == 1:
+        result = dict(next(iter(models.values()))["metrics"])
+    else:
+        result = {name: model["metrics"][primary] for name, model in models.items()}
+    if "gain" in found:
+        result["gain"] = {k: found["gain"][k] for k in ("value", "low", "high")}
+    return result

@@ -1,0 +1,71 @@
+"""The page for people: one HTML file without any external request."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from torch import Tensor
+
+from jichu.core.files import write_text
+from jichu.core.progress import clock
+
+from . import figures
+from . import table as tables
+
+_MOST_EXAMPLES = 24
+
+
+def write(
+    path: Path, *, title: str, summary: dict[str, Any], audit: dict[str, Any] | None, table: pa.Table | None,
+    history: list[dict[str, Any]], images: Tensor | None, data: dict[str, Any], environment: dict[str, Any],
+    chosen: str | None,
+) -> None:  # fmt: skip
+    """Render the report of a run. `images` are uint8 [N, C, H, W] by row."""
+    import jinja2
+
+    shown = chosen if audit and chosen in audit["models"] else next(iter(audit["models"]), None) if audit else None
+    plots = {
+        "training loss": figures.curves(history, "loss", "training loss"),
+        "accuracy on the training rows": figures.curves(history, "train_accuracy", "accuracy on training rows"),
+        "accuracy on the validation rows": figures.curves(history, "accuracy", "validation accuracy"),
+        "effective rank of the features": figures.curves(history, "effective_rank", "effective rank"),
+    }
+    environment_ = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment_.filters |= {"clock": clock, "number": _number}
+    template = environment_.from_string(resources.files(__package__).joinpath("report.html.j2").read_text("utf-8"))
+    page = template.render(
+        title=title, summary=summary, audit=audit, data=data, environment=environment, shown=shown,
+        curves={k: v for k, v in plots.items() if v},
+        comparison=audit and figures.comparison(
+            {n: m["metrics"][audit["primary"]] for n, m in audit["models"].items()}, audit["primary"].replace("_", " ")),
+        confusion=audit and shown and figures.confusion(audit["models"][shown]["confusion"], audit["classes"]),
+        wrong=_wrong(table, shown, images, audit["classes"]) if audit and table is not None and shown else [],
+    )  # fmt: skip
+    write_text(path, page)
+
+
+def _number(value: Any) -> str:
+    if value is None:
+        return "–"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+
+
+def _wrong(table: pa.Table, stage: str, images: Tensor | None, classes: list[str]) -> list[dict[str, Any]]:
+    """The rows of a model's first draw that it got wrong, the surest first."""
+    if images is None:
+        return []
+    rows, truth, scores = tables.scores(table, stage)
+    first = scores[0]
+    predicted, sure = first.argmax(1), first.max(1)
+    order = np.argsort(-sure, kind="stable")
+    order = order[predicted[order] != truth[order]][:_MOST_EXAMPLES]
+    records = dict(zip(table["row"].to_pylist(), table["record"].to_pylist(), strict=True))
+    return [
+        {"picture": figures.data_uri(images[int(rows[i])]), "truth": classes[truth[i]],
+         "prediction": classes[predicted[i]], "score": float(sure[i]), "record": records[int(rows[i])]}
+        for i in order
+    ]  # fmt: skip

@@ -1,0 +1,225 @@
+"""Configuration: typed, keyword-only, checked whole; every fault named with its key, line and cure."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+
+from .durations import Duration
+from .errors import UsageError, nearest
+
+
+class Config(BaseModel):
+    """Base of every configuration: unknown keys are errors, values do not change, text is not a number."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, strict=True)
+
+
+C = TypeVar("C", bound=Config)
+
+
+def _spec(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+class _Spec(Config):
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+
+    name: str
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The keyword arguments that go with the name."""
+        return dict(self.model_extra or {})
+
+
+# A name with keyword arguments; in YAML either `lejepa` or `{name: lejepa, views: 4}`.
+Spec = Annotated[_Spec, BeforeValidator(_spec)]
+
+
+def _duration(value: Any) -> Any:
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} needs a unit: 10m, 3 epochs or 2000 steps")
+    try:
+        Duration.parse(value)
+    except UsageError as error:
+        raise ValueError(f"{error.what}; expected {error.expected}") from None
+    return value
+
+
+# A duration as the user wrote it; `Duration.parse` gives its value.
+DurationText = Annotated[str, BeforeValidator(_duration)]
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which a key given twice is an error."""
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    result: dict[Any, Any] = {}
+    for key_node, value_node in node.value:
+        key = loader.construct_object(key_node, deep=True)
+        if key in result:
+            mark = key_node.start_mark
+            raise UsageError(
+                f"the key {key!r} is given twice", where=f"{mark.name}:{mark.line + 1}"
+            )
+        result[key] = loader.construct_object(value_node, deep=True)
+    return result
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def parse_yaml(text: str, name: str = "the value") -> Any:
+    """Parse one YAML document; UsageError with the line where it cannot be."""
+    loader = _Loader(text)
+    loader.name = name
+    try:
+        return loader.get_single_data()
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{name}:{mark.line + 1}" if mark else name
+        problem = getattr(error, "problem", None) or str(error).split("\n")[0]
+        raise UsageError(f"not valid YAML: {problem}", where=where) from None
+    finally:
+        loader.dispose()
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read {path}: {error}", expected="a YAML file in UTF-8") from None
+    value = parse_yaml(text, str(path))
+    if not isinstance(value, dict):
+        raise UsageError(
+            f"{path} holds {type(value).__name__}", expected="a mapping of keys to values"
+        )
+    return value
+
+
+def override(tree: dict[str, Any], assignments: Iterable[str]) -> dict[str, Any]:
+    """Apply `a.b=value` assignments to a tree. An item of a list is addressed by index or `name`."""
+    for text in assignments:
+        path, equals, value = text.partition("=")
+        if not equals or not path:
+            raise UsageError(f"--set {text!r} assigns nothing", expected="key.path=value")
+        node: Any = tree
+        keys = path.split(".")
+        for i, key in enumerate(keys):
+            last = i == len(keys) - 1
+            where = f"--set {path}"
+            if isinstance(node, list):
+                key = _item(node, key, where)
+            elif not isinstance(node, dict):
+                raise UsageError(f"{'.'.join(keys[:i])} is {node!r} and has no keys", where=where)
+            if last:
+                node[key] = parse_yaml(value, where)
+            else:
+                if isinstance(node, dict) and isinstance(node.get(key), str):
+                    node[key] = {"name": node[key]}  # `objective: lejepa` gains an argument
+                node = node[key] if isinstance(node, list) else node.setdefault(key, {})
+    return tree
+
+
+def _item(items: list[Any], key: str, where: str) -> int:
+    if key.isdigit() and int(key) < len(items):
+        return int(key)
+    names = [i.get("name", i.get("stage")) for i in items if isinstance(i, dict)]
+    if key in names:
+        return names.index(key)
+    raise UsageError(
+        f"no item {key!r}", where=where, expected=f"one of {names}", nearest=nearest(key, names)
+    )
+
+
+def check(cls: type[C], values: Any, *, where: str = "") -> C:
+    """Build `cls`, or raise one UsageError that lists every fault."""
+    try:
+        return cls.model_validate(values)
+    except ValidationError as error:
+        faults = [_fault(cls, fault) for fault in error.errors()]
+        if len(faults) == 1:
+            key, what, expected, near = faults[0]
+            raise UsageError(
+                what, where=":".join(filter(None, [where, key])), expected=expected, nearest=near
+            ) from None
+        lines = [
+            f"\n  {key}: {what}"
+            + (f"; expected {expected}" if expected else "")
+            + (f"; did you mean {near}?" if near else "")
+            for key, what, expected, near in faults
+        ]
+        raise UsageError(f"{len(faults)} faults:" + "".join(lines), where=where or None) from None
+
+
+def _fault(cls: type[BaseModel], fault: Any) -> tuple[str, str, str | None, str | None]:
+    """(key path, what is wrong, what was expected, nearest) of one pydantic fault."""
+    location = [p for p in fault["loc"] if not str(p).startswith("function-")]
+    owner: Any = cls
+    path: list[str] = []
+    for part in location[:-1]:
+        owner, shown = _step(owner, part)
+        if shown:
+            path.append(str(part))
+    key = str(location[-1]) if location else ""
+    where = ".".join([*path, key])
+    if fault["type"] == "extra_forbidden":
+        keys = _keys(owner)
+        return where, f"unknown key {key!r}", f"one of {', '.join(keys)}", nearest(key, keys)
+    if fault["type"] == "missing":
+        return where, f"the key {key!r} is missing", None, None
+    if fault["type"].startswith("union_tag"):
+        context = fault.get("ctx", {})
+        found, tags = context.get("tag"), context.get("expected_tags", "").replace("'", "").split(", ")
+        name = context.get("discriminator", "").strip("'")
+        if found is None:
+            return f"{where}.{name}", f"the key {name!r} is missing", f"one of {', '.join(tags)}", None
+        return f"{where}.{name}", f"unknown {name} {found!r}", f"one of {', '.join(tags)}", nearest(found, tags)
+    message = fault["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    found = fault.get("input")
+    if fault["type"] == "value_error":
+        return where, message, None, None
+    near = None
+    if fault["type"] == "literal_error":
+        near = nearest(str(found), [w.strip("' ") for w in message.replace(" or ", ",").split(",")])
+    return where, f"found {found!r}", message.replace("valid ", ""), near
+
+
+def _step(owner: Any, part: Any) -> tuple[Any, bool]:
+    """The type under `part` of the type `owner`, and whether `part` is a key the user wrote."""
+    for candidate in _models(owner):
+        for name, field in candidate.model_fields.items():
+            if part in (name, field.alias):
+                return field.annotation, True
+    members = [m for m in _models(owner) if part in (m.__name__, m.model_fields.get("stage") and _tag(m))]
+    if members:
+        return members[0], False
+    return owner, isinstance(part, int) or not _models(owner)
+
+
+def _tag(model: type[BaseModel]) -> Any:
+    arguments = get_args(model.model_fields["stage"].annotation)
+    return arguments[0] if arguments else None
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """The configuration classes inside an annotation such as `list[Annotated[A | B, ...]]`."""
+    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
+        return [annotation] if issubclass(annotation, BaseModel) else []
+    if get_origin(annotation) in (Union, types.UnionType, list, tuple, dict, Annotated):
+        return [m for a in get_args(annotation) for m in _models(a)]
+    return []
+
+
+def _keys(owner: Any) -> list[str]:
+    return sorted(
+        {f.alias or name for model in _models(owner) for name, f in model.model_fields.items()}
+    )

@@ -1,0 +1,66 @@
+"""What this machine has: devices, processes, memory, versions."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from typing import Any
+
+import psutil
+import torch
+
+from .errors import UsageError
+from .ranks import world_size
+
+
+def device(name: str = "auto") -> torch.device:
+    """The device by name; `auto` is a GPU where one works, else the processor."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and world_size() > 1:
+        name = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+    try:
+        found = torch.device(name)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(
+            f"the device {name!r} cannot be used: {str(error).splitlines()[0]}",
+            expected="auto, cpu" + (", cuda" if torch.cuda.is_available() else ""),
+        ) from None
+    return found
+
+
+def memory_available(on: torch.device) -> int:
+    """Free bytes on a device, within the control group's limit where one is set."""
+    if on.type == "cuda":
+        return torch.cuda.mem_get_info(on)[0]
+    free = psutil.virtual_memory().available
+    try:
+        with open("/sys/fs/cgroup/memory.max") as limit, open("/sys/fs/cgroup/memory.current") as used:
+            free = min(free, int(limit.read()) - int(used.read()))
+    except (OSError, ValueError):
+        pass  # no control group, or no limit in it
+    return free
+
+
+def environment() -> dict[str, Any]:
+    """Versions and hardware, as written to `environment.json`."""
+    libraries = ("jichu", "torch", "numpy", "scikit-learn", "pyarrow", "safetensors", "pillow")
+    versions = {}
+    for library in libraries:
+        try:
+            versions[library] = importlib.metadata.version(library)
+        except importlib.metadata.PackageNotFoundError:
+            versions[library] = "unknown"
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": torch.backends.cpu.get_cpu_capability(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "ranks": world_size(),
+        "versions": versions,
+    }

@@ -1,0 +1,75 @@
+"""The run folder: where each file of a run is, and how it is written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from .errors import UsageError, nearest
+from .files import append_jsonl, dumps, read_json, read_jsonl, write_json, write_text
+from .ranks import rank
+
+
+class RunFolder:
+    """Paths and writing. Processes other than the first read and never write."""
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.writes = rank() == 0
+        if self.writes:
+            self.path.mkdir(parents=True, exist_ok=True)
+
+    @classmethod
+    def open(cls, path: str | Path) -> RunFolder:
+        """An existing run; UsageError names the nearest where there is none."""
+        path = Path(path)
+        if not (path / "recipe.yaml").exists():
+            parent = path.parent
+            siblings = [p.parent.name for p in sorted(parent.glob("*/recipe.yaml"))]
+            near = nearest(path.name, siblings)
+            raise UsageError(
+                f"no run at {path}",
+                expected=f"a folder with recipe.yaml; in {parent}: {', '.join(siblings) or 'no runs'}",
+                nearest=parent / near if near else None,
+            )
+        return cls(path)
+
+    recipe = property(lambda self: self.path / "recipe.yaml")
+    environment = property(lambda self: self.path / "environment.json")
+    metrics = property(lambda self: self.path / "metrics.jsonl")
+    timing = property(lambda self: self.path / "timing.jsonl")
+    quarantine = property(lambda self: self.path / "quarantine.jsonl")
+    checkpoints = property(lambda self: self.path / "checkpoints")
+    model = property(lambda self: self.path / "model")
+    predictions = property(lambda self: self.path / "predictions.parquet")
+    audit = property(lambda self: self.path / "audit.json")
+    report = property(lambda self: self.path / "report.html")
+    examples = property(lambda self: self.path / "examples")
+    summary = property(lambda self: self.path / "summary.json")
+    parts = property(lambda self: self.path / "parts")
+
+    def stage_model(self, stage: str) -> Path:
+        """The model a stage ended with; `model/` is the one of the recipe's result."""
+        return self.path / "models" / stage
+
+    def log(self, file: Path, rows: list[dict[str, Any]]) -> None:
+        """Append rows to a JSON-lines file of this run."""
+        if self.writes and rows:
+            append_jsonl(file, rows)
+
+    def rewind(self, stage: str, step: int = -1) -> None:
+        """Take back the logged rows of a stage after `step`: they will be made again."""
+        for file in (self.metrics, self.timing) if self.writes else ():
+            rows = read_jsonl(file)
+            kept = [r for r in rows if r["stage"] != stage or r["step"] <= step]
+            if len(kept) < len(rows):
+                write_text(file, "".join(dumps(row) + "\n" for row in kept))
+
+    def note(self, key: str, value: Any) -> None:
+        """Set one key of `environment.json`."""
+        if self.writes:
+            write_json(self.environment, {**self.notes(), key: value})
+
+    def notes(self) -> dict[str, Any]:
+        """What `environment.json` says."""
+        return read_json(self.environment) if self.environment.exists() else {}

@@ -1,0 +1,74 @@
+"""Progress with time left, on standard error: a bar on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+console = Console(stderr=True, highlight=False)
+_LINE_EVERY = 10.0  # seconds, where there is no terminal
+
+
+def say(text: str = "") -> None:
+    """A line for people; never on standard output, which belongs to results."""
+    console.print(text, markup=False, soft_wrap=True)
+
+
+def clock(seconds: float) -> str:
+    """Seconds as `m:ss` or `h:mm:ss`."""
+    minutes, s = divmod(round(seconds), 60)
+    hours, m = divmod(minutes, 60)
+    return f"{hours}:{m:02d}:{s:02d}" if hours else f"{m}:{s:02d}"
+
+
+class Task:
+    """One piece of work of known length."""
+
+    def __init__(self, name: str, total: int, bar: Progress | None, done: int = 0):
+        self.name, self.total, self.done, self._first = name, total, done, done
+        self._bar, self._started, self._said = bar, time.monotonic(), time.monotonic()
+        self._id = bar.add_task(name, total=total, completed=done, note="") if bar else None
+
+    def advance(self, steps: int = 1, note: str | None = None) -> None:
+        """Count steps as done; `note` (a loss, a rate) stands beside the bar."""
+        self.done += steps
+        if self._bar is not None and self._id is not None:
+            self._bar.update(self._id, advance=steps, **({} if note is None else {"note": note}))
+            return
+        now = time.monotonic()
+        if now - self._said >= _LINE_EVERY and not console.quiet:
+            self._said = now
+            rate = (now - self._started) / max(1, self.done - self._first)
+            left = clock(rate * (self.total - self.done))
+            say(f"{self.name}: {self.done}/{self.total}, {left} left  {note or ''}".rstrip())
+
+
+@contextlib.contextmanager
+def task(name: str, total: int, *, done: int = 0) -> Iterator[Task]:
+    """Show a task while the block runs."""
+    if not console.is_terminal or console.quiet:
+        yield Task(name, total, None, done)
+        return
+    columns: list[Any] = [
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    ]
+    with Progress(*columns, console=console, transient=True) as bar:
+        yield Task(name, total, bar, done)

@@ -1,0 +1,72 @@
+"""Several processes, started by `torchrun`, as if they were one."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.distributed.nn.functional as dist_nn
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+
+def rank() -> int:
+    """This process's number among those started by `torchrun`; 0 where there is one."""
+    return int(os.environ.get("RANK", 0))
+
+
+def world_size() -> int:
+    """How many processes train together."""
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
+def join() -> None:
+    """Join the other processes, if `torchrun` started some."""
+    if world_size() > 1 and not dist.is_initialized():
+        cuda = torch.cuda.is_available()
+        if cuda:
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+        dist.init_process_group("nccl" if cuda else "gloo")
+
+
+def distribute(module: nn.Module) -> nn.Module:
+    """The module with its gradients averaged over the processes."""
+    if world_size() == 1 or not any(p.requires_grad for p in module.parameters()):
+        return module
+    join()
+    return DistributedDataParallel(module)
+
+
+def sum_over_ranks(values: Tensor) -> Tensor:
+    """The sum over processes."""
+    if world_size() > 1:
+        join()
+        dist.all_reduce(values)
+    return values
+
+
+def gather_rows(tensor: Tensor) -> Tensor:
+    """[B, ...] of every process as one tensor; gradients flow back to where the rows came from."""
+    if world_size() == 1:
+        return tensor
+    join()
+    return torch.cat(dist_nn.all_gather(tensor))
+
+
+def gather_objects(value: Any) -> list[Any]:
+    """A value of every process, by rank."""
+    if world_size() == 1:
+        return [value]
+    join()
+    values: list[Any] = [None] * world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def barrier() -> None:
+    """Wait for the others."""
+    if world_size() > 1:
+        join()
+        dist.barrier()

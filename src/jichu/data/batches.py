@@ -1,0 +1,175 @@
+"""Batches as a resumable iterator: a batch is a gather, its order a function of (seed, epoch)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from jichu.core.errors import UsageError
+from jichu.core.randomness import generator
+from jichu.core.ranks import rank, world_size
+
+Batch = dict[str, Tensor]
+
+
+class BatchSource(Protocol):
+    """What the loop asks for: batches without end, and where it is in them."""
+
+    def __next__(self) -> Batch: ...
+
+    def __len__(self) -> int: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+class Batches:
+    """Batches of `rows` of the tensors, epoch after epoch without end.
+
+    With several processes each takes its share of every batch, so that the batches together are
+    those of one process. `drop_last` leaves out an epoch's uneven last batch.
+    """
+
+    def __init__(
+        self,
+        tensors: dict[str, Tensor],
+        rows: Tensor | None = None,
+        *,
+        batch_size: int,
+        seed: int = 0,
+        shuffle: bool = True,
+        drop_last: bool = False,
+    ):
+        count = len(next(iter(tensors.values())))
+        self.tensors = tensors
+        self.rows = torch.arange(count) if rows is None else rows
+        if not len(self.rows):
+            raise UsageError("no rows to make batches of", expected="at least one")
+        self.batch_size = min(batch_size, len(self.rows))
+        self.seed, self.shuffle, self.drop_last = seed, shuffle, drop_last
+        self.epoch, self.index = 0, 0
+        self._order = self._shuffled()
+
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+        whole, rest = divmod(len(self.rows), self.batch_size)
+        return whole + (1 if rest and not self.drop_last else 0)
+
+    def _shuffled(self) -> Tensor:
+        if not self.shuffle:
+            return self.rows
+        order = torch.randperm(len(self.rows), generator=generator("order", self.seed, self.epoch))
+        return self.rows[order]
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        start = self.index * self.batch_size
+        batch = gather(self.tensors, self._order[start : start + self.batch_size][rank() :: world_size()])
+        self.index += 1
+        if self.index == len(self):
+            self.epoch, self.index = self.epoch + 1, 0
+            self._order = self._shuffled()
+        return batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position of the next batch."""
+        return {"epoch": self.epoch, "index": self.index}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go to a position."""
+        self.epoch, self.index = state["epoch"], state["index"]
+        self._order = self._shuffled()
+
+
+def gather(tensors: dict[str, Tensor], rows: Tensor) -> Batch:
+    """The batch of some rows; `row` holds their numbers."""
+    return {**{name: tensor[rows] for name, tensor in tensors.items()}, "row": rows}
+
+
+def in_order(tensors: dict[str, Tensor], rows: Tensor, batch_size: int) -> Iterator[Batch]:
+    """One pass over the rows as they are, in batches, for prediction."""
+    for part in rows.split(batch_size):
+        yield gather(tensors, part)
+
+
+class IterableBatches:
+    """A user's own iterable of dicts of tensors. It is gone through again when it ends, if it can
+    be; resuming passes over the batches already seen. With several processes it must give each
+    process its own share."""
+
+    def __init__(self, batches: Iterable[Batch]):
+        self._batches, self._iterator, self._seen = batches, iter(batches), 0
+        self._peeked: Batch | None = None
+
+    def __len__(self) -> int:
+        """Batches in an epoch, where the iterable knows it."""
+        if not hasattr(self._batches, "__len__"):
+            raise UsageError(
+                "the batches do not say how many make an epoch", expected="a budget in steps or time"
+            )
+        return len(self._batches)
+
+    def peek(self) -> Batch:
+        """The next batch, which stays the next."""
+        if self._peeked is None:
+            self._peeked = next(self)
+            self._seen -= 1
+        return self._peeked
+
+    def __next__(self) -> Batch:
+        if self._peeked is not None:
+            batch, self._peeked = self._peeked, None
+            self._seen += 1
+            return batch
+        try:
+            batch = next(self._iterator)
+        except StopIteration:
+            again = iter(self._batches)
+            batch = next(again, None) if again is not self._iterator else None
+            if batch is None:
+                raise UsageError(
+                    f"the batches ended after {self._seen}",
+                    expected="an iterable that can be gone through again, such as a list, or fewer steps",
+                ) from None
+            self._iterator = again
+        if not isinstance(batch, dict):
+            raise UsageError(
+                f"a batch of type {type(batch).__name__}", expected="a dict of tensors, {'image': …}"
+            )
+        start, self._seen = self._seen, self._seen + 1
+        if "row" not in batch:
+            count = len(next(iter(batch.values())))
+            batch = {**batch, "row": torch.arange(count) + start * count}
+        return batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """How many batches were taken."""
+        return {"seen": self._seen}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Pass over batches until as many were taken."""
+        while self._seen < state["seen"]:
+            next(self)
+
+
+def as_source(batches: Any) -> BatchSource:
+    """A `BatchSource` as it is; any other iterable wrapped."""
+    if all(hasattr(batches, name) for name in ("__next__", "state_dict", "load_state_dict")):
+        return batches
+    return IterableBatches(batches)
+
+
+def peek(source: BatchSource) -> Batch:
+    """The next batch, which stays the next."""
+    if isinstance(source, IterableBatches):
+        return source.peek()
+    state = source.state_dict()
+    batch = next(source)
+    source.load_state_dict(state)
+    return batch

@@ -1,0 +1,74 @@
+"""What a recipe may say about data."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from jichu.core.config import Config, Spec
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+class SplitConfig(Config):
+    """Shares of the rows held out, where the source does not already hold some out."""
+
+    test: Fraction = 0.2
+    validation: Fraction = 0.0
+
+    @model_validator(mode="after")
+    def _leaves_something(self) -> SplitConfig:
+        if self.test + self.validation >= 1:
+            raise ValueError("test + validation leave nothing to train on; expected a sum below 1")
+        return self
+
+
+class DataConfig(Config):
+    """Where the data are and how they are decoded, cleaned and split."""
+
+    path: str = Field(description="a folder, file or sklearn:digits")
+    reader: Spec | None = Field(None, description="a reader's name or import path; found by itself if not given")
+    size: Annotated[int, Field(ge=4, le=4096)] | Literal["auto"] = Field(
+        "auto", description="images are stored size × size pixels"
+    )
+    channels: Literal[1, 3, "auto"] = "auto"
+    resize: Literal["crop", "pad", "stretch"] = Field(
+        "crop", description="how an image that is not square becomes so"
+    )
+    split: SplitConfig = SplitConfig()
+    labels_per_class: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="use only so many labels of each class, drawn at random; all if not given"
+    )
+    draws: Annotated[int, Field(ge=1)] = Field(
+        1, description="how often the labels are drawn anew and everything after is repeated"
+    )
+
+Degrees = Annotated[float, Field(ge=0, le=180)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class AugmentConfig(Config):
+    """How far images are changed at random; every change is off unless given."""
+
+    flip: bool = Field(False, description="left and right swapped in half of the images")
+    flip_vertical: bool = False
+    rotate: Degrees = Field(0.0, description="degrees to either side")
+    translate: Share = Field(0.0, description="share of the side, in both directions")
+    scale: Annotated[list[float], Field(min_length=2, max_length=2)] = Field(
+        [1.0, 1.0], description="smallest and largest magnification"
+    )
+    shear: Annotated[float, Field(ge=0, le=80)] = Field(0.0, description="degrees to either side")
+    crop: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0, description="smallest share of the area that a random crop keeps; it is scaled to full size"
+    )
+    colour: Share = Field(0.0, description="strength of changes of brightness, contrast and saturation")
+    grey: Share = Field(0.0, description="share of the images made grey")
+    noise: Share = Field(0.0, description="standard deviation of Gaussian noise, pixels being 0 to 1")
+
+    @model_validator(mode="after")
+    def _scales(self) -> AugmentConfig:
+        low, high = self.scale
+        if not 0 < low <= high:
+            raise ValueError(f"scale {self.scale}; expected two magnifications, 0 < smallest <= largest")
+        return self

@@ -1,0 +1,66 @@
+"""One image, from a file, bytes or an array, to uint8 [C, size, size]."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image, ImageOps
+
+_RESAMPLE = Image.Resampling.BILINEAR
+
+
+class Preprocess(NamedTuple):
+    """How an image becomes a tensor; travels with a model so that it is served as it was trained."""
+
+    size: int
+    channels: int
+    resize: str  # crop (shorter side to size, middle kept), pad (longer side to size), stretch
+
+
+def open_image(item: Any) -> Image.Image:
+    """An image from a path, encoded bytes or an array [H, W] or [H, W, C] of uint8. OSError or
+    ValueError where it is none."""
+    if isinstance(item, Image.Image):
+        return item
+    if isinstance(item, np.ndarray):
+        return Image.fromarray(item[..., 0] if item.ndim == 3 and item.shape[2] == 1 else item)
+    if item is None:
+        raise ValueError("no image in this row")
+    return Image.open(io.BytesIO(item) if isinstance(item, (bytes, bytearray)) else Path(item))
+
+
+def is_colour(image: Image.Image) -> bool:
+    """Whether the file's format can hold colour (a grey picture saved as RGB counts as colour)."""
+    return image.mode not in ("1", "L", "LA", "I", "I;16", "I;16B", "F")
+
+
+def decode_image(item: Any, to: Preprocess) -> np.ndarray:
+    """uint8 [C, size, size]. Raises OSError or ValueError for what cannot be decoded."""
+    image = open_image(item)
+    mode = "RGB" if to.channels == 3 else "L"
+    if image.format == "JPEG":
+        image.draft(mode, (to.size, to.size))  # lets the decoder skip detail we would throw away
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I;16") or image.mode == "I":
+        image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+    image = _square(image.convert(mode), to)
+    array = np.asarray(image, np.uint8)
+    return array[None] if to.channels == 1 else np.ascontiguousarray(array.transpose(2, 0, 1))
+
+
+def _square(image: Image.Image, to: Preprocess) -> Image.Image:
+    size = (to.size, to.size)
+    if image.size == size:
+        return image
+    if to.resize == "crop":
+        return ImageOps.fit(image, size, _RESAMPLE)
+    if to.resize == "pad":
+        return ImageOps.pad(image, size, _RESAMPLE)
+    return image.resize(size, _RESAMPLE)

@@ -1,0 +1,46 @@
+"""Readers: a path or an object in, a `Source` out. Each file has `recognises` and `read`."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+from jichu.core.config import _Spec
+from jichu.core.errors import DataError, nearest
+from jichu.core.names import construct
+
+from ..source import Source
+
+# In the order in which they are asked whether they recognise what they are given.
+READERS = {
+    name: f"jichu.data.readers.{name}:read"
+    for name in ("arrays", "sklearn", "idx", "parquet", "image_folder")
+}
+
+
+def read(data: Any, reader: _Spec | None = None) -> Source:
+    """Read `data` with the named reader, or with the first that recognises it.
+
+    Raises DataError for a path that is not there, holds nothing, or is of no known kind.
+    """
+    if isinstance(data, str) and ":" not in data:
+        data = Path(data).expanduser()
+    if isinstance(data, Path) and not data.exists():
+        near = nearest(data.name, (p.name for p in data.parent.glob("*")))
+        raise DataError(
+            f"{data} is not there",
+            expected="a folder or a file",
+            nearest=data.parent / near if near else None,
+        )
+    if reader is not None:
+        return construct("reader", reader, READERS, where="data.reader", path=data)()
+    for path in READERS.values():
+        module = importlib.import_module(path.partition(":")[0])
+        if module.recognises(data):
+            return module.read(data)
+    raise DataError(
+        f"no reader recognises {data if isinstance(data, (str, Path)) else type(data).__name__}",
+        expected="a folder of images (one subfolder a class), an idx file, Parquet with an image"
+        " column, arrays (images, labels), or sklearn:digits",
+    )

@@ -1,0 +1,62 @@
+"""Arrays and tensors in memory: images, or (images, labels), or {"image": …, "label": …}."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from jichu.core.errors import DataError
+from jichu.core.files import fingerprint
+
+from ..source import Column, Source, label_column, unusable
+
+
+def recognises(data: Any) -> bool:
+    """Anything array-like, a pair of them, or a dict of them."""
+    if isinstance(data, dict):
+        return "image" in data
+    return isinstance(data, (tuple, list)) or hasattr(data, "__array__")
+
+
+def read(path: Any) -> Source:
+    """Images [N, H, W], [N, H, W, C] or [N, C, H, W]: whole numbers are 0 to 255, fractions 0 to 1."""
+    pair = path if isinstance(path, (tuple, list)) and len(path) == 2 else (path, None)
+    given = path if isinstance(path, dict) else dict(zip(("image", "label"), pair, strict=True))
+    images = np.asarray(given["image"])
+    if images.ndim not in (3, 4) or not len(images):
+        raise DataError(
+            f"images of shape {images.shape}", expected="[N, H, W], [N, H, W, C] or [N, C, H, W]"
+        )
+    if images.ndim == 4 and images.shape[1] in (1, 3) and images.shape[3] not in (1, 3):
+        images = images.transpose(0, 2, 3, 1)
+    keep, quarantine = np.ones(len(images), bool), []
+    if images.dtype.kind == "f":
+        keep = np.isfinite(images).reshape(len(images), -1).all(1)
+        quarantine = [unusable(f"array:{i}", "not finite") for i in np.flatnonzero(~keep)]
+    images = _bytes(images, keep)
+    columns = {"image": Column("image", images[keep])}
+    names = [f"array:{i}" for i in np.flatnonzero(keep)]
+    if given.get("label") is not None:
+        labels = np.asarray(given["label"])
+        if labels.shape != (len(keep),):
+            raise DataError(
+                f"labels of shape {labels.shape} for {len(keep)} images", expected=f"({len(keep)},)"
+            )
+        columns["label"] = label_column(labels[keep].tolist())
+    key = fingerprint(images.shape, np.ascontiguousarray(images).tobytes(), names)
+    return Source(columns, names, None, quarantine, key)
+
+
+def _bytes(images: np.ndarray, keep: np.ndarray) -> np.ndarray:
+    """uint8 pixels; fractions are taken as 0 to 1."""
+    if images.dtype == np.uint8 or not keep.any():
+        return images
+    low, high = images[keep].min(), images[keep].max()
+    fractions = images.dtype.kind == "f" and high <= 1
+    if low < 0 or high > 255:
+        raise DataError(
+            f"pixel values from {low} to {high}", expected="0 to 255, or fractions from 0 to 1"
+        )
+    images = np.where(keep.reshape(-1, *[1] * (images.ndim - 1)), images, 0)
+    return np.round(images * (255 if fractions else 1)).astype(np.uint8)

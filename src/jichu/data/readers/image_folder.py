@@ -1,0 +1,52 @@
+"""A folder of images: one subfolder a class, perhaps below train/, validation/ and test/.
+
+Images directly in the folder, or in one named `unlabelled`, have no label.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from jichu.core.errors import DataError
+from jichu.core.files import fingerprint
+
+from ..source import SPLITS, Column, Source, label_column, unusable
+
+SUFFIXES = frozenset(".bmp .gif .jpeg .jpg .pgm .png .ppm .tif .tiff .webp".split())
+_NO_LABEL = {"unlabelled", "unlabeled", "unsup"}
+
+
+def recognises(data: Any) -> bool:
+    """Any folder: it is the last reader asked."""
+    return isinstance(data, Path) and data.is_dir()
+
+
+def read(path: Path) -> Source:
+    """Columns `image` and, where there are class folders, `label`."""
+    files, labels, splits, quarantine = [], [], [], []
+    for file in sorted(p for p in Path(path).rglob("*") if p.is_file()):
+        parts = file.relative_to(path).parts
+        if any(part.startswith(".") for part in parts):
+            continue
+        if file.suffix.lower() not in SUFFIXES:
+            quarantine.append(unusable("/".join(parts), f"{file.suffix or 'no suffix'} is not an image"))
+            continue
+        split = SPLITS.get(parts[0].lower(), "") if len(parts) > 1 else ""
+        classes = parts[1:-1] if split else parts[:-1]
+        named = bool(classes) and classes[0].lower() not in _NO_LABEL
+        files.append(file)
+        labels.append(classes[0] if named else None)
+        splits.append(split)
+    if not files:
+        raise DataError(
+            f"no images in {path}",
+            expected=f"files ending in {', '.join(sorted(SUFFIXES))}, one subfolder a class",
+        )
+    columns = {"image": Column("image", files)}
+    if any(label is not None for label in labels):
+        columns["label"] = label_column(labels, sorted({c for c in labels if c is not None}))
+    stats = [(f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+    names = [str(f.relative_to(path)) for f in files]
+    key = fingerprint(str(Path(path).resolve()), names, labels, stats)
+    return Source(columns, names, splits if any(splits) else None, quarantine, key)

@@ -1,0 +1,88 @@
+"""What a reader gives back: typed columns as they were found, not yet decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from jichu.core.errors import DataError
+from jichu.core.files import fingerprint
+
+SPLITS = {
+    "train": "train", "training": "train",
+    "val": "validation", "valid": "validation", "validation": "validation", "dev": "validation",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+UNLABELLED = -1
+
+
+@dataclass(frozen=True)
+class Column:
+    """One typed column.
+
+    kind: `image` (values are paths, encoded bytes, or arrays [H, W] or [H, W, C]), `label`
+    (int64 codes into `classes`, -1 where there is no label) or `number` (float32).
+    """
+
+    kind: str
+    values: Sequence[Any] | np.ndarray
+    classes: tuple[str, ...] = ()
+
+
+@dataclass
+class Source:
+    """Columns of equal length; `names[i]` says where row i came from, `splits[i]` which split it
+    was found in ("" where the source has none)."""
+
+    columns: dict[str, Column]
+    names: Sequence[str]
+    splits: Sequence[str] | None = None
+    quarantine: list[dict[str, Any]] = field(default_factory=list)
+    fingerprint: str = ""
+
+    def __post_init__(self) -> None:
+        lengths = {name: len(column.values) for name, column in self.columns.items()}
+        lengths["names"] = len(self.names)
+        if len(set(lengths.values())) != 1:
+            raise DataError(f"the columns differ in length: {lengths}", expected="equal lengths")
+        if not self.names:
+            raise DataError("no rows were found", expected="at least one record")
+        if not self.fingerprint:
+            self.fingerprint = fingerprint(list(self.names))
+
+
+def unusable(name: str, reason: str) -> dict[str, Any]:
+    """A quarantine record."""
+    return {"record": name, "reason": reason}
+
+
+def label_column(labels: Iterable[Any], classes: Sequence[str] | None = None) -> Column:
+    """A label column from class names or codes; None, NaN and -1 mean "no label"."""
+    values = [_label(v) for v in labels]
+    if classes is None:
+        found = {v for v in values if v is not None}
+        numeric = all(v.lstrip("-").isdigit() for v in found)
+        classes = sorted(found, key=int if numeric else None)
+        codes = {c: i for i, c in enumerate(classes)}
+    else:
+        codes = {c: i for i, c in enumerate(classes)} | {str(i): i for i in range(len(classes))}
+    coded = np.array([UNLABELLED if v is None else codes.get(v, len(codes)) for v in values])
+    if (coded == len(codes)).any() and len(codes):
+        row = int(np.argmax(coded == len(codes)))
+        raise DataError(
+            f"the label {values[row]!r} is not one of the {len(classes)} classes",
+            where=f"row {row}", expected=f"one of {', '.join(classes[:20])}",
+        )  # fmt: skip
+    return Column("label", coded.astype(np.int64), tuple(classes))
+
+
+def _label(value: Any) -> str | None:
+    if value is None or value != value:  # NaN is the one value that differs from itself
+        return None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    text = str(value)
+    return None if text in ("", "-1") else text

@@ -1,0 +1,164 @@
+"""The tensor store: every column decoded once into memory-mapped tensors.
+
+A folder holds one raw file a column, `store.json` with shapes, and the quarantine of that decoding;
+its name is a fingerprint of the source and the preprocessing, so the second run starts at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import statistics
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from jichu.core.errors import DataError
+from jichu.core.files import cache_folder, fingerprint, read_json, write_json
+from jichu.core.progress import task
+
+from .decode import Preprocess, decode_image, is_colour, open_image
+from .source import Source, unusable
+
+_VERSION = 1
+_CHUNK = 512  # images decoded between two writes
+_SMALLEST, _LARGEST = 8, 64  # the range within which a size is inferred
+_UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+
+
+@dataclass
+class Store:
+    """Decoded columns [N, ...], where each row came from, and what could not be decoded."""
+
+    tensors: dict[str, Tensor]
+    names: list[str]
+    splits: list[str] | None
+    classes: dict[str, list[str]]
+    quarantine: list[dict[str, Any]]
+    preprocess: Preprocess | None
+    fingerprint: str
+
+
+def infer(source: Source, size: int | str, channels: int | str, resize: str) -> Preprocess | None:
+    """Fill in `auto` from the images' headers: the median shorter side, kept between 8 and 64, and
+    three channels if any image can hold colour. None where the source has no images."""
+    column = source.columns.get("image")
+    if column is None:
+        return None
+    if isinstance(size, int) and isinstance(channels, int):
+        return Preprocess(size, channels, resize)
+    sides, colour = [], False
+    step = max(1, len(column.values) // 2000)
+    for i in range(0, len(column.values), step):
+        with contextlib.suppress(*_UNREADABLE):
+            image = open_image(column.values[i])
+            sides.append(min(image.size))
+            colour = colour or is_colour(image)
+    if not sides:
+        raise DataError(
+            f"none of the {len(column.values)} images can be read",
+            where=source.names[0], expected="at least one image in a format Pillow opens",
+        )  # fmt: skip
+    median = int(statistics.median(sides))
+    return Preprocess(
+        size if isinstance(size, int) else max(_SMALLEST, min(_LARGEST, median)),
+        channels if isinstance(channels, int) else 3 if colour else 1,
+        resize,
+    )
+
+
+def build(source: Source, preprocess: Preprocess | None) -> Store:
+    """Decode a source, or find it decoded."""
+    key = fingerprint(_VERSION, source.fingerprint, preprocess)
+    folder = cache_folder() / "store" / key
+    if not (folder / "store.json").exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{key}.", dir=folder.parent))
+        try:
+            _decode(source, preprocess, temporary)
+            with contextlib.suppress(OSError):  # another process may have been quicker
+                os.replace(temporary, folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return _open(folder, key)
+
+
+def _decode(source: Source, preprocess: Preprocess | None, folder: Path) -> None:
+    total = len(source.names)
+    kept = np.ones(total, bool)
+    quarantine = list(source.quarantine)
+    shapes: dict[str, Any] = {}
+    image = source.columns.get("image")
+    if image is not None and preprocess is not None:
+        shape = [preprocess.channels, preprocess.size, preprocess.size]
+        shapes["image"] = ["uint8", shape]
+        with open(folder / "image", "wb") as file:
+            for i, result in enumerate(_images(source, preprocess)):
+                if isinstance(result, str):
+                    kept[i] = False
+                    quarantine.append(unusable(source.names[i], result))
+                else:
+                    file.write(result.tobytes())
+    if not kept.any():
+        raise DataError(
+            f"none of the {total} records can be used",
+            where=quarantine[0]["record"], expected=quarantine[0]["reason"],
+        )  # fmt: skip
+    for name, column in source.columns.items():
+        if column.kind != "image":
+            values = np.asarray(column.values)[kept]
+            values = values.astype(np.int64 if column.kind == "label" else np.float32)
+            values.tofile(folder / name)
+            shapes[name] = [values.dtype.name, list(values.shape[1:])]
+    write_json(
+        folder / "store.json",
+        {
+            "rows": int(kept.sum()),
+            "columns": shapes,
+            "classes": {n: list(c.classes) for n, c in source.columns.items() if c.classes},
+            "names": [n for n, k in zip(source.names, kept, strict=True) if k],
+            "splits": source.splits
+            and [s for s, k in zip(source.splits, kept, strict=True) if k],
+            "quarantine": quarantine,
+            "preprocess": preprocess,
+        },
+    )
+
+
+def _images(source: Source, preprocess: Preprocess) -> Iterator[np.ndarray | str]:
+    """Decoded images in order; in the place of one that cannot be decoded, the reason."""
+    values = source.columns["image"].values
+
+    def one(i: int) -> np.ndarray | str:
+        try:
+            return decode_image(values[i], preprocess)
+        except _UNREADABLE as error:
+            return str(error) or type(error).__name__
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool, task("decode", len(values)) as shown:
+        for start in range(0, len(values), _CHUNK):
+            chunk = range(start, min(start + _CHUNK, len(values)))
+            yield from pool.map(one, chunk)
+            shown.advance(len(chunk))
+
+
+def _open(folder: Path, key: str) -> Store:
+    about = read_json(folder / "store.json")
+    tensors = {}
+    for name, (dtype, shape) in about["columns"].items():
+        # "c": private pages, so that nothing written to the tensor can reach the file
+        array = np.memmap(folder / name, dtype, "c", shape=(about["rows"], *shape))
+        tensors[name] = torch.from_numpy(array)
+    preprocess = about["preprocess"] and Preprocess(*about["preprocess"])
+    return Store(
+        tensors, about["names"], about["splits"], about["classes"], about["quarantine"], preprocess, key
+    )  # fmt: skip

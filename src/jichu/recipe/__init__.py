@@ -1,0 +1,1 @@
+"""A recipe is a list of stages; a command is a recipe of one stage."""

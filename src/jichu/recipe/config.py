@@ -1,0 +1,201 @@
+"""What a recipe may say. Checked whole before anything runs, and without importing torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from jichu.core.config import Config, Spec, _Spec, check, override, read_yaml
+from jichu.core.errors import JichuError, UsageError, nearest
+from jichu.data.config import AugmentConfig, DataConfig
+from jichu.train.config import OptimizerConfig, TrainConfig
+
+# What leaves most photographs recognisable; a recipe for other pictures says its own.
+MODERATE = AugmentConfig(flip=True, rotate=10, translate=0.05, scale=[0.9, 1.1], crop=0.5, colour=0.4)
+
+
+class InspectStage(Config):
+    """Say what the data are and what of them cannot be used."""
+
+    stage: Literal["inspect"] = "inspect"
+    name: str = "inspect"
+
+
+class PretrainStage(TrainConfig):
+    """Train a backbone on all training rows, without labels."""
+
+    stage: Literal["pretrain"] = "pretrain"
+    name: str = "pretrain"
+    backbone: Spec = Field(_Spec(name="cnn"), description="a backbone's name or import path")
+    from_: str | None = Field(None, alias="from", description="go on from a run or an earlier stage")
+    objective: Spec = _Spec(name="vicreg")
+    augment: AugmentConfig = MODERATE
+    budget: str = "1000 steps"
+    batch_size: Annotated[int, Field(ge=2)] = 64
+    optimizer: OptimizerConfig = OptimizerConfig(lr=4e-3, weight_decay=1e-4)
+
+
+class FinetuneStage(TrainConfig):
+    """Fit a model to the labelled training rows."""
+
+    stage: Literal["finetune"] = "finetune"
+    name: str = "finetune"
+    from_: str | None = Field(None, alias="from", description="a run or an earlier stage to start from")
+    backbone: Spec | None = Field(None, description="start from scratch with this backbone; cnn if nothing is given")
+    head: Spec = Field(_Spec(name="linear"), description="linear, logistic-regression, naive-bayes, or an import path")
+    adapt: str | list[list[Any]] = Field(
+        "full", description="full, head, discriminative, or a list of [pattern, frozen or rate factor]"
+    )
+    objective: Spec = _Spec(name="classification")
+    wrap: list[Spec] = Field([], description="objectives around the objective, such as mixup")
+    augment: AugmentConfig = AugmentConfig()
+
+    @model_validator(mode="after")
+    def _one_start(self) -> FinetuneStage:
+        if self.from_ is not None and self.backbone is not None:
+            raise ValueError("`from` and `backbone` are both given; expected one of them")
+        if isinstance(self.adapt, list) and any(len(rule) != 2 for rule in self.adapt):
+            raise ValueError("a rule of `adapt` is not a pair; expected [pattern, frozen or factor]")
+        return self
+
+
+class AuditStage(Config):
+    """Measure every fitted model on the held-out rows and write the report."""
+
+    stage: Literal["audit"] = "audit"
+    name: str = "audit"
+    metrics: list[Spec] = Field(
+        [_Spec(name=n) for n in ("accuracy", "log_loss", "balanced_accuracy", "macro_f1")], min_length=1
+    )
+    gain: Annotated[list[str], Field(min_length=2, max_length=2)] | None = Field(
+        None, description="two stages, the second's first metric subtracted from the first's"
+    )
+
+
+Stage = Annotated[
+    InspectStage | PretrainStage | FinetuneStage | AuditStage, Field(discriminator="stage")
+]
+STAGES: dict[str, type[Config]] = {
+    "inspect": InspectStage,
+    "pretrain": PretrainStage,
+    "finetune": FinetuneStage,
+    "audit": AuditStage,
+}
+
+
+class Recipe(Config):
+    """The whole of a run."""
+
+    name: Annotated[str, Field(pattern=r"^[\w][\w.-]*$")]
+    seed: Annotated[int, Field(ge=0)] = 0
+    data: DataConfig
+    stages: Annotated[list[Stage], Field(min_length=1)]
+    result: str | None = Field(None, description="the stage whose model is the run's; the first fitted if not given")
+
+    @model_validator(mode="after")
+    def _joined(self) -> Recipe:
+        seen: list[str] = []
+        for stage in self.stages:
+            if stage.name in seen:
+                raise ValueError(f"two stages are named {stage.name!r}; expected a name of its own for each")
+            start = getattr(stage, "from_", None)
+            if start is not None and start not in seen and not Path(start).exists():
+                near = nearest(start, seen)
+                raise ValueError(
+                    f"stages.{stage.name}.from is {start!r}, which is neither an earlier stage"
+                    f" ({', '.join(seen)}) nor a run folder" + (f"; did you mean {near}?" if near else "")
+                )
+            seen.append(stage.name)
+        fitted = self.fitted
+        for name in [*(self.gains or []), *([self.result] if self.result else [])]:
+            if name not in (seen if name == self.result else fitted):
+                near = nearest(name, seen)
+                raise ValueError(
+                    f"no fitted stage is named {name!r}; expected one of {', '.join(fitted)}"
+                    + (f"; did you mean {near}?" if near else "")
+                )
+        return self
+
+    @property
+    def fitted(self) -> list[str]:
+        """The names of the stages that end with predictions."""
+        return [s.name for s in self.stages if isinstance(s, FinetuneStage)]
+
+    @property
+    def gains(self) -> list[str] | None:
+        """The two stages to compare."""
+        return next((s.gain for s in self.stages if isinstance(s, AuditStage)), None)
+
+    @property
+    def chosen(self) -> str | None:
+        """The stage whose model is the run's."""
+        trained = [s.name for s in self.stages if isinstance(s, (PretrainStage, FinetuneStage))]
+        return self.result or (self.fitted or trained or [None])[0]
+
+    def plain(self) -> dict[str, Any]:
+        """As written to `recipe.yaml`: every default filled in."""
+        return self.model_dump(by_alias=True, mode="json")
+
+
+def folder_of_recipes() -> Path:
+    """Where the shipped recipes are: inside the package, or beside it in a checkout."""
+    package = Path(__file__).parents[1]
+    inside = package / "recipes"
+    return inside if inside.exists() else package.parents[1] / "recipes"
+
+
+def shipped() -> list[str]:
+    """The names of the shipped recipes."""
+    return sorted(path.stem for path in folder_of_recipes().glob("*.yaml"))
+
+
+def find(name: str) -> Path:
+    """The file of a recipe given as a path or as the name of a shipped one."""
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml") or path.is_file():
+        if not path.is_file():
+            near = nearest(path.name, (p.name for p in path.parent.glob("*.yaml")))
+            raise UsageError(f"no recipe at {path}", expected="a YAML file", nearest=near)
+        return path
+    if name not in shipped():
+        raise UsageError(
+            f"no recipe named {name!r}",
+            expected=f"a YAML file, or one of {', '.join(shipped())}", nearest=nearest(name, shipped()),
+        )  # fmt: skip
+    return folder_of_recipes() / f"{name}.yaml"
+
+
+def read_recipe(name: str, assignments: list[str] | None = None) -> Recipe:
+    """Read a recipe, apply `a.b=value` assignments, and check it whole."""
+    path = find(name)
+    tree = read_yaml(path)
+    tree.setdefault("name", path.stem)
+    return check(Recipe, override(tree, assignments or []), where=str(path))
+
+
+def one_stage(
+    verb: str, path: str, settings: dict[str, Any], *, name: str | None = None, seed: int = 0,
+    data: dict[str, Any] | None = None, assignments: list[str] | None = None,
+) -> Recipe:  # fmt: skip
+    """The recipe of one verb: its stage, and for `finetune` the audit that follows."""
+    tree: dict[str, Any] = {"stage": verb, **settings}
+    own = [a for a in assignments or [] if a.split("=")[0].split(".")[0] in _keys(verb)]
+    rest = [a for a in assignments or [] if a not in own]
+    stages = [override(tree, own)]
+    if verb == "finetune":
+        stages.append({"stage": "audit"})
+    recipe = {"name": name or verb, "seed": seed, "data": {"path": path, **(data or {})}, "stages": stages}
+    try:
+        return check(Recipe, override(recipe, rest))
+    except JichuError as error:
+        prefix = f"stages.0.{verb}."
+        raise type(error)(
+            error.what, where=str(error.where).replace(prefix, "").replace("stages.0.", "") if error.where else None,
+            expected=error.expected, nearest=error.nearest,
+        ) from None  # fmt: skip
+
+
+def _keys(verb: str) -> set[str]:
+    return {field.alias or name for name, field in STAGES[verb].model_fields.items()}

@@ -1,0 +1,236 @@
+"""A recipe run from its first stage to its last into a run folder, and gone on with where it stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from jichu.audit import report
+from jichu.audit import table as tables
+from jichu.core import devices, ranks
+from jichu.core.config import read_yaml
+from jichu.core.errors import Interrupted, UsageError
+from jichu.core.files import append_jsonl, read_json, read_jsonl, write_json, write_text
+from jichu.core.folder import RunFolder
+from jichu.core.progress import clock, console, say
+from jichu.data.dataset import Dataset, load
+from jichu.models.folder import read_config
+
+from .config import AuditStage, FinetuneStage, PretrainStage, Recipe
+from .stages import STAGES, Work, locate, metric_functions
+
+RUNS = Path("runs")
+_EXAMPLES = 6
+
+
+def execute(
+    recipe: Recipe, *, resume: bool = False, data: Any = None, objects: dict[str, Any] | None = None,
+    runs: Path | None = None,
+) -> RunFolder:  # fmt: skip
+    """Run all stages. `data` is given where it is not a path: arrays, or a `Dataset`.
+
+    A name that is taken gets a number behind it; with `resume` the run of that name is gone on with.
+    """
+    console.quiet = console.quiet or ranks.rank() > 0
+    folder = ranks.gather_objects(_folder(recipe, resume, runs or RUNS) if ranks.rank() == 0 else None)[0]
+    folder = RunFolder(folder)
+    done: list[dict[str, Any]] = read_json(folder.summary)["stages"] if folder.summary.exists() else []
+    if resume and folder.summary.exists() and len(done) == len(recipe.stages):
+        say(f"{folder.path} is finished already")
+        return folder
+    _prepare_modules(recipe, objects or {})
+    work = Work(recipe, folder, _dataset(recipe, data), resume, objects or {})
+    _write_start(work)
+    say(f"{recipe.name} → {folder.path}")
+    try:
+        for stage in recipe.stages[len(done) :]:
+            started = time.monotonic()
+            if stage.name != stage.stage or len(recipe.stages) > 1:
+                say(f"{stage.name}")
+            found = STAGES[stage.stage](stage, work)
+            seconds = time.monotonic() - started
+            result = {"name": stage.name, "stage": stage.stage, "seconds": seconds, **found}
+            if isinstance(stage, AuditStage) and folder.writes:
+                write_json(folder.audit, found.pop("audit"))
+                result.pop("audit", None)
+            done.append(result)
+            _write_summary(work, done)
+    except Interrupted as stopped:
+        raise Interrupted(stopped.what, expected=f"--resume to go on with {folder.path}") from None
+    if folder.writes:
+        _finish(work)
+    ranks.barrier()
+    return folder
+
+
+def _folder(recipe: Recipe, resume: bool, runs: Path) -> Path:
+    path = runs / recipe.name
+    if resume:
+        latest = [p for p in _numbered(path) if (p / "recipe.yaml").exists()]
+        if not latest:
+            raise UsageError(f"there is no run {path} to resume", expected="the command without --resume")
+        _refuse_difference(recipe, latest[-1])
+        return latest[-1]
+    taken = [p for p in _numbered(path) if p.exists()]
+    if taken and not (taken[-1] / "report.html").exists() and (taken[-1] / "recipe.yaml").exists():
+        say(f"{taken[-1]} is not finished; --resume would go on with it")
+    if taken:
+        number = 2
+        while (path.parent / f"{path.name}-{number}").exists():
+            number += 1
+        path = path.parent / f"{path.name}-{number}"
+    return path
+
+
+def _numbered(path: Path) -> list[Path]:
+    """The runs of a name: `name`, `name-2`, `name-3`, …"""
+    others = [p for p in path.parent.glob(f"{path.name}-*") if p.name[len(path.name) + 1 :].isdigit()]
+    return [p for p in [path, *sorted(others, key=lambda p: int(p.name.rpartition("-")[2]))] if p.exists()]
+
+
+def _refuse_difference(recipe: Recipe, folder: Path) -> None:
+    """A run is resumed with the recipe it began with."""
+    before, now = read_yaml(folder / "recipe.yaml"), yaml.safe_load(_text(recipe))
+    for key, old, new in _differences(before, now, ""):
+        raise UsageError(
+            f"{key} was {old!r} and is now {new!r}", where=folder / "recipe.yaml",
+            expected="the recipe the run began with, or a new run without --resume",
+        )  # fmt: skip
+
+
+def _differences(a: Any, b: Any, path: str) -> list[tuple[str, Any, Any]]:
+    if isinstance(a, dict) and isinstance(b, dict):
+        keys = list(dict.fromkeys([*a, *b]))
+        return [d for k in keys for d in _differences(a.get(k), b.get(k), f"{path}.{k}".lstrip("."))]
+    if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
+        return [d for i, (x, y) in enumerate(zip(a, b, strict=True)) for d in _differences(x, y, f"{path}.{i}")]
+    return [] if a == b else [(path, a, b)]
+
+
+def _text(recipe: Recipe) -> str:
+    return yaml.safe_dump(recipe.plain(), sort_keys=False, allow_unicode=True)
+
+
+def _prepare_modules(recipe: Recipe, objects: dict[str, Any]) -> None:
+    """Resolve every name in the recipe now: a misspelt one must not wait until its stage comes."""
+    from jichu.adapt.rules import resolve as resolve_rules
+    from jichu.core.names import construct
+    from jichu.models import BACKBONES, HEADS
+    from jichu.objectives import OBJECTIVES
+
+    for i, stage in enumerate(recipe.stages):
+        where = f"stages.{i}.{stage.name}"
+        if isinstance(stage, (PretrainStage, FinetuneStage)):
+            if stage.backbone and "backbone" not in objects:
+                construct("backbone", stage.backbone, BACKBONES, where=f"{where}.backbone", channels=1, size=8)
+            given = {"augment": None} if isinstance(stage, PretrainStage) else {}
+            construct("objective", stage.objective, OBJECTIVES, where=f"{where}.objective", **given)
+        if isinstance(stage, FinetuneStage):
+            construct("head", stage.head, HEADS, where=f"{where}.head", width=1, outputs=1)
+            for spec in stage.wrap:
+                construct("objective", spec, OBJECTIVES, where=f"{where}.wrap", inner=None)
+            resolve_rules(stage.adapt if isinstance(stage.adapt, str) else [(p, r) for p, r in stage.adapt])
+        if isinstance(stage, AuditStage):
+            metric_functions(stage, objects)
+
+
+def _dataset(recipe: Recipe, data: Any) -> Dataset:
+    if isinstance(data, Dataset):
+        return data
+    config = recipe.data
+    starts = [s.from_ for s in recipe.stages if getattr(s, "from_", None)]
+    outside = [s for s in starts if s not in [stage.name for stage in recipe.stages]]
+    if outside:  # images must be as the model they go into was trained
+        p = read_config(locate(outside[0])).preprocess
+        filled = {"size": p.size, "channels": p.channels}
+        config = config.model_copy(update={k: v for k, v in filled.items() if getattr(config, k) == "auto"})
+    if ranks.rank() > 0:
+        ranks.barrier()  # the first process decodes, the others find it decoded
+    dataset = load(config.path if data is None else data, config, seed=recipe.seed)
+    if ranks.rank() == 0:
+        ranks.barrier()
+    return dataset
+
+
+def _write_start(work: Work) -> None:
+    folder, recipe = work.folder, work.recipe
+    if not folder.writes or (work.resume and folder.recipe.exists()):
+        return
+    write_json(folder.environment, devices.environment() | {"seed": recipe.seed, "data": work.dataset.fingerprint})
+    append_jsonl(folder.quarantine, work.dataset.quarantine)
+    write_text(folder.recipe, _text(recipe))
+
+
+def _write_summary(work: Work, done: list[dict[str, Any]]) -> None:
+    if not work.folder.writes:
+        return
+    headline = next((s["metrics"] for s in done if s["stage"] == "audit"), {})
+    summary = {
+        "name": work.recipe.name,
+        "seconds": sum(s["seconds"] for s in done),
+        "peak_memory_mib": _peak_mib(),
+        "stages": done,
+        "headline": {k: v for k, v in headline.items() if isinstance(v, dict)},
+        "warnings": work.warnings,
+    }
+    write_json(work.folder.summary, summary)
+
+
+def _peak_mib() -> int:
+    """Largest resident memory of this process so far (kilobytes on Linux, bytes on macOS)."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def _finish(work: Work) -> None:
+    """The result's model, example images, the report."""
+    folder, recipe = work.folder, work.recipe
+    if recipe.chosen:
+        for file in ("model.safetensors", "config.json"):
+            _link(folder.stage_model(recipe.chosen) / file, folder.model / file)
+    _write_examples(work)
+    has_audit = folder.audit.exists()
+    report.write(
+        folder.report, title=recipe.name, summary=read_json(folder.summary),
+        audit=read_json(folder.audit) if has_audit else None,
+        table=tables.read(folder.predictions) if has_audit else None,
+        history=read_jsonl(folder.metrics), images=work.dataset.tensors.get("image"),
+        data=work.dataset.summary(), environment=folder.notes(), chosen=recipe.chosen,
+    )  # fmt: skip
+    shutil.rmtree(folder.parts, ignore_errors=True)
+    say(f"done in {clock(read_json(folder.summary)['seconds'])}; open {folder.report}")
+
+
+def _link(source: Path, target: Path) -> None:
+    target.parent.mkdir(exist_ok=True)
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _write_examples(work: Work) -> None:
+    """A few held-out images as files, to try `predict` on; their names begin with the row."""
+    from jichu.audit.figures import picture
+
+    dataset = work.dataset
+    held_out = dataset.splits.get("test")
+    if held_out is None or "image" not in dataset.tensors:
+        return
+    work.folder.examples.mkdir(exist_ok=True)
+    for row in held_out[:: max(1, len(held_out) // _EXAMPLES)][:_EXAMPLES].tolist():
+        code = int(dataset.tensors["label"][row]) if "label" in dataset.tensors else -1
+        label = dataset.classes[code] if code >= 0 else "unlabelled"
+        safe = "".join(c if c.isalnum() or c in "-_" else "_" for c in label)
+        with contextlib.suppress(OSError):
+            picture(dataset.tensors["image"][row], 0).save(work.folder.examples / f"{row}-{safe}.png")
+
+

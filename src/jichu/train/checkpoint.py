@@ -1,0 +1,64 @@
+"""A checkpoint is one safetensors file: tensors, and in its header the rest as JSON. One file, so that
+it is whole or not there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from jichu.core.errors import DataError
+from jichu.core.files import dumps, replacing
+
+
+def save(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+    """Write tensors and a JSON-able state atomically."""
+    # clone: tied weights share memory, which safetensors refuses
+    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    with replacing(path) as temporary:
+        save_file(plain, temporary, {"state": dumps(state)})
+
+
+def read_state(path: Path) -> dict[str, Any] | None:
+    """The state in a checkpoint; None where there is no such file. DataError where it is damaged."""
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, "pt") as file:
+            return json.loads(file.metadata()["state"])
+    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise DataError(
+            f"damaged checkpoint: {error}", where=path, expected="delete it to start this stage again"
+        ) from None
+
+
+def read_tensors(path: Path, device: torch.device) -> dict[str, Tensor]:
+    """The tensors in a checkpoint."""
+    with safe_open(path, "pt", device=str(device)) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimizer's state as named tensors."""
+    state = optimizer.state_dict()["state"]
+    return {
+        f"optimizer.{i}.{key}": value
+        for i, entries in state.items()
+        for key, value in entries.items()
+        if isinstance(value, Tensor)
+    }
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Put named tensors back into the optimizer."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith("optimizer."):
+            _, i, key = name.split(".", 2)
+            state.setdefault(int(i), {})[key] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

@@ -1,0 +1,302 @@
+"""The one training loop. What is learned is the objective; where data come from is an iterator."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from jichu.adapt.rules import Rules, applied, assign, resolve
+from jichu.core import devices, ranks
+from jichu.core.durations import Duration
+from jichu.core.errors import Interrupted, NotFinite, UsageError
+from jichu.core.folder import RunFolder
+from jichu.core.interrupt import stoppable
+from jichu.core.progress import Task, task
+from jichu.core.randomness import guarded, seed_step
+from jichu.data.batches import Batch, as_source, peek
+from jichu.objectives.base import Context, Objective
+
+from . import checkpoint
+from .config import TrainConfig
+from .learner import Learner, backward, cut, total_weights
+from .logs import Clock, Means, TensorBoard
+from .optimizers import build, set_rates
+from .plan import Plan, autocast, make_plan
+
+Evaluate = Callable[[nn.Module], dict[str, float]]
+
+
+@dataclass
+class Fitted:
+    """What a training came to. `history` holds the logged rows, `best` the best evaluation."""
+
+    steps: int = 0
+    rows: int = 0
+    seconds: float = 0.0
+    stopped_early: bool = False
+    best: dict[str, float] = field(default_factory=dict)
+    since_best: int = 0  # evaluations
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def rows_per_second(self) -> float:
+        """Training rows a second, evaluation and checkpoints included."""
+        return self.rows / max(self.seconds, 1e-9)
+
+
+def fit(
+    model: nn.Module,
+    objective: Objective,
+    batches: Any,
+    config: TrainConfig | None = None,
+    *,
+    adapt: str | Rules = "full",
+    evaluate: Evaluate | None = None,
+    monitor: str = "accuracy",
+    seed: int = 0,
+    folder: RunFolder | None = None,
+    name: str = "fit",
+    resume: bool = False,
+) -> Fitted:
+    """Train `model` in place on batches (a `Batches`, or any iterable of dicts of tensors).
+
+    `evaluate(model)` gives numbers to log; with `config.patience` the weights with the best `monitor`
+    are restored at the end. With a folder, rows are logged and checkpoints kept in it, and `resume`
+    goes on from the last one to the same result. Raises UsageError where a step would not fit into
+    memory, NotFinite where the loss is not finite, Interrupted (exit code 130) on Ctrl-C.
+    """
+    loop = _Loop(model, objective, batches, config or TrainConfig(), folder, name, seed)
+    rules = assign(model, resolve(adapt))
+    with applied(model, rules) as frozen, guarded(loop.device):
+        loop.start(rules, frozen, resume)
+        loop.run(evaluate, monitor)
+    return loop.result
+
+
+class _Loop:
+    """One training: its parts and its state. What a checkpoint holds is in `_save` and `_load`."""
+
+    def __init__(
+        self, model: nn.Module, objective: Objective, batches: Any, config: TrainConfig,
+        folder: RunFolder | None, name: str, seed: int,
+    ):  # fmt: skip
+        self.config, self.folder, self.name, self.seed = config, folder, name, seed
+        self.device = devices.device(config.device)
+        self.batches = as_source(batches)
+        self.objective = objective
+        self.model = model.to(self.device)
+        self.result = Fitted()
+        self.step = self.logged = 0
+        self.best_weights: dict[str, Tensor] = {}
+        self.means, self.clock = Means(), Clock()
+
+    # --- before the first step
+
+    def start(self, rules: dict[str, Any], frozen: list[nn.Module], resume: bool) -> None:
+        """Bind, build, and either go on from a checkpoint or plan."""
+        self.frozen = frozen
+        sample = self._move(peek(self.batches))
+        self._refuse_interaction(len(sample["row"]))
+        seed_step(self.device, self.seed, "objective")
+        self.objective.bind(self.model, sample)
+        self.learner = Learner(self.model, self.objective).to(self.device)
+        self.optimizer = build(self.learner, rules, self.config.optimizer)
+        self._training_mode()
+        state = checkpoint.read_state(self._file("last")) if self.folder and resume else None
+        if state is not None and state["name"] == self.name:
+            self._load(state)
+        else:
+            self._make_plan(sample, resume)
+        self.module = ranks.distribute(self.learner)
+
+    def _refuse_interaction(self, rows: int) -> None:
+        processes = ranks.world_size()
+        if self.objective.independent or (self.config.accumulate == 1 and self.config.batch_size % processes == 0):
+            return
+        raise UsageError(
+            f"{type(self.objective).__name__} compares the rows of a batch, which cannot be cut into"
+            f" {self.config.accumulate} micro-batches on {processes} processes",
+            expected="accumulate: 1 and a batch_size that the processes divide evenly",
+        )
+
+    def _make_plan(self, sample: Batch, resume: bool) -> None:
+        known = self.folder.notes().get("plans", {}) if self.folder else {}
+        if resume and self.name in known:
+            self.plan = Plan(**known[self.name])
+        else:
+            self.plan = make_plan(
+                self.learner, sample, self.config,
+                epoch=lambda: len(self.batches), seed=self.seed, device=self.device,
+            )  # fmt: skip
+        if self.folder:
+            self.folder.rewind(self.name)
+            self.folder.note("plans", known | {self.name: asdict(self.plan)})
+
+    def _training_mode(self) -> None:
+        self.learner.train()
+        for module in self.frozen:
+            module.eval()
+
+    # --- the loop
+
+    def run(self, evaluate: Evaluate | None, monitor: str) -> None:
+        """Step until the budget is spent, patience is lost, or somebody asks to stop."""
+        started = self.saved = time.monotonic()
+        board = TensorBoard(self.folder, self.name, self.config.tensorboard)
+        self.clock = Clock()
+        with stoppable() as stop, task(self.name, self.plan.steps, done=self.step) as shown:
+            try:
+                while self.step < self.plan.steps and not self.result.stopped_early:
+                    asked = self._one_step(float(stop.requested), board, shown)
+                    if evaluate is not None and self._evaluation_due():
+                        self._evaluate(evaluate, monitor, board)
+                    if self.step < self.plan.steps:
+                        self._keep(asked)
+            finally:
+                board.close()
+        self.result.seconds += time.monotonic() - started
+        self.result.steps = self.step
+        if self.best_weights:
+            self.model.load_state_dict(self.best_weights)
+        self._save()
+
+    def _one_step(self, stop: float, board: TensorBoard, shown: Task) -> bool:
+        """One optimizer step. Gives whether any process was asked to stop."""
+        step, steps, objective = self.step, self.plan.steps, self.objective
+        context = Context(self.seed, step, steps)
+        batch = self._move(next(self.batches))
+        micro = [objective.prepare(part, context) for part in cut(batch, self.config.accumulate)]
+        totals, asked = total_weights(objective, micro, torch.tensor(stop))
+        self.clock.lap("data")
+        due = (step + 1) % self.config.log_every == 0 or step + 1 == steps
+        seed_step(self.device, self.seed, step, ranks.rank())
+        inside = functools.partial(autocast, self.plan.precision, self.device)
+        loss, terms, row_losses, found = backward(self.module, micro, totals, inside, diagnose=due)
+        if not torch.isfinite(loss):
+            self._refuse(micro, row_losses)
+        scalars = {"loss": loss} | ({f"loss/{n}": t for n, t in terms.items()} if len(terms) > 1 else {})
+        if self.config.clip is not None:
+            parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+            scalars["gradient_norm"] = nn.utils.clip_grad_norm_(parameters, self.config.clip)
+        self.clock.lap("gradients")
+        rate = set_rates(self.optimizer, step, steps, self.config)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        objective.after_step(self.model, context)
+        self.clock.lap("optimizer")
+        self.step += 1
+        self.result.rows += len(batch["row"]) * ranks.world_size()
+        self.means.add(scalars)
+        if due:
+            self._log({"lr": rate, **{n: float(v) for n, v in found.items()}}, board)
+        shown.advance(note=f"loss {self.result.history[-1].get('loss', 0):.4g}" if due else None)
+        return bool(asked)
+
+    def _refuse(self, micro: list[Batch], row_losses: list[Tensor]) -> None:
+        ids = [i for b, r in zip(micro, row_losses, strict=True) for i in b["row"][~torch.isfinite(r)].tolist()]
+        raise NotFinite(
+            f"the loss is not finite at step {self.step} of {self.name}",
+            where=f"rows {ids[:10]}" if ids else "a term that has no rows",
+            expected=f"a lower optimizer.lr than {self.config.optimizer.lr:g}, or clip: 1.0",
+        )
+
+    def _log(self, extra: dict[str, float], board: TensorBoard) -> None:
+        self._row(self.means.read() | extra, board)
+        total, shares = self.clock.read()
+        rows = (self.step - self.logged) * self.result.rows / self.step
+        self.logged = self.step
+        timing = {"stage": self.name, "step": self.step, "seconds": total, "samples_per_second": rows / total}
+        if self.folder:
+            self.folder.log(self.folder.timing, [timing | {f"share/{k}": v for k, v in shares.items()}])
+
+    def _row(self, values: dict[str, float], board: TensorBoard) -> None:
+        row = {"stage": self.name, "step": self.step, **values}
+        self.result.history.append(row)
+        board.write(row)
+        if self.folder:
+            self.folder.log(self.folder.metrics, [row])
+
+    # --- evaluation and early stopping
+
+    def _evaluation_due(self) -> bool:
+        every = self.config.evaluate_every or len(self.batches)
+        return self.step % every == 0 or self.step == self.plan.steps
+
+    def _evaluate(self, evaluate: Evaluate, monitor: str, board: TensorBoard) -> None:
+        self.learner.eval()
+        with torch.no_grad():
+            found = evaluate(self.model)
+        self._training_mode()
+        self._row(found, board)
+        self.clock.lap("evaluation")
+        if self.config.patience is None:
+            return
+        if monitor not in found:
+            raise UsageError(f"the evaluation gives no {monitor!r}", expected=f"one of {', '.join(found)}")
+        best = self.result.best.get(monitor)
+        lower = "loss" in monitor or "error" in monitor
+        if best is None or (found[monitor] < best if lower else found[monitor] > best):
+            self.result.best, self.result.since_best = {**found, "step": self.step}, 0
+            self.best_weights = {n: t.detach().clone() for n, t in self.model.state_dict().items()}
+            if self.folder and self.folder.writes:
+                checkpoint.save(self._file("best"), self.best_weights, {"name": self.name, **self.result.best})
+        else:
+            self.result.since_best += 1
+        self.result.stopped_early = self.result.since_best >= self.config.patience
+
+    # --- checkpoints
+
+    def _keep(self, asked: bool) -> None:
+        """Save where it is time to; stop where somebody asked to."""
+        every = Duration.parse(self.config.checkpoint_every)
+        if every.unit == "seconds":
+            due = time.monotonic() - self.saved >= every.value
+        else:
+            due = self.step % int(every.value) == 0
+        if due or asked:
+            self._save()
+        if asked:
+            kept = f"; the checkpoint is {self._file('last')}" if self.folder else ""
+            raise Interrupted(f"{self.name} was interrupted at step {self.step} of {self.plan.steps}{kept}")
+
+    def _file(self, which: str) -> Any:
+        assert self.folder is not None
+        return self.folder.checkpoints / f"{which}.safetensors"
+
+    def _save(self) -> None:
+        if self.folder and self.folder.writes:
+            tensors = {f"learner.{n}": t for n, t in self.learner.state_dict().items()}
+            tensors |= {f"best.{n}": t for n, t in self.best_weights.items()}
+            tensors |= checkpoint.optimizer_tensors(self.optimizer)
+            state = {
+                "name": self.name,
+                "step": self.step,
+                "plan": asdict(self.plan),
+                "data": self.batches.state_dict(),
+                "means": self.means.state_dict(),
+                "result": asdict(self.result),
+            }
+            checkpoint.save(self._file("last"), tensors, state)
+        self.saved = time.monotonic()
+
+    def _load(self, state: dict[str, Any]) -> None:
+        assert self.folder is not None
+        tensors = checkpoint.read_tensors(self._file("last"), self.device)
+        own = {n.removeprefix("learner."): t for n, t in tensors.items() if n.startswith("learner.")}
+        self.learner.load_state_dict(own)
+        self.best_weights = {n.removeprefix("best."): t for n, t in tensors.items() if n.startswith("best.")}
+        checkpoint.load_optimizer(self.optimizer, tensors)
+        self.batches.load_state_dict(state["data"])
+        self.means.load_state_dict(state["means"])
+        self.plan, self.result = Plan(**state["plan"]), Fitted(**state["result"])
+        self.step = self.logged = state["step"]
+        self.folder.rewind(self.name, self.step)
+
+    def _move(self, batch: Batch) -> Batch:
+        return {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}

@@ -1,0 +1,107 @@
+"""Model and objective as one module, and how gradients are obtained from it."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from jichu.core.errors import UsageError
+from jichu.core.ranks import sum_over_ranks, world_size
+from jichu.objectives.base import Batch, Objective, as_terms
+
+
+_TINY = 1e-12
+
+
+class Learner(nn.Module):
+    """Wraps both, so that whatever distributes or hooks a module sees the objective's parameters too."""
+
+    def __init__(self, model: nn.Module, objective: Objective):
+        super().__init__()
+        self.model, self.objective = model, objective
+
+    def forward(
+        self, batch: Batch, totals: dict[str, Tensor], parts: int, diagnose: bool = False
+    ) -> tuple[Tensor, dict[str, Tensor], Tensor, dict[str, Tensor]]:
+        """This micro-batch's share of the step's loss; of each term; its row losses [B]; diagnosis."""
+        outputs = self.objective(self.model, batch)
+        terms = as_terms(self.objective.losses(outputs, batch))
+        weights, scales = self.objective.weights(batch), self.objective.scales()
+        loss: Tensor | float = 0.0
+        shares: dict[str, Tensor] = {}
+        per_row = torch.zeros(len(batch["row"]), device=batch["row"].device)
+        for name, term in terms.items():
+            if term.ndim == 0:
+                share = term / parts
+            elif name not in weights:
+                raise UsageError(
+                    f"{type(self.objective).__name__} gives row losses for the term {name!r}",
+                    expected=f"a weight for it; weights() names {', '.join(weights)}",
+                )
+            else:
+                weighted = weights[name] * term
+                # every process's gradients are averaged, so each counts its rows `world` times
+                share = weighted.sum() * (world_size() / totals[name].clamp(min=_TINY))
+                if len(weighted) == len(per_row):
+                    per_row = per_row + scales.get(name, 1.0) * weighted.detach()
+            loss = loss + scales.get(name, 1.0) * share
+            shares[name] = share.detach()
+        with torch.no_grad():
+            found = self.objective.diagnose(outputs, batch) if diagnose else {}
+        return torch.as_tensor(loss), shares, per_row, found
+
+
+def cut(batch: Batch, parts: int) -> list[Batch]:
+    """A batch in micro-batches; none is empty unless the batch is."""
+    if parts == 1:
+        return [batch]
+    rows = len(batch["row"])
+    parts = max(1, min(parts, rows))
+    pieces = {
+        name: value.tensor_split(parts) if len(value) == rows else [value] * parts
+        for name, value in batch.items()
+    }
+    return [{name: piece[i] for name, piece in pieces.items()} for i in range(parts)]
+
+
+def total_weights(objective: Objective, micro: list[Batch], extra: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+    """The weight of each term over all micro-batches and processes, known before any forward pass;
+    `extra` (scalar) is summed over processes on the way."""
+    sums: dict[str, Tensor] = {}
+    for batch in micro:
+        for name, weight in objective.weights(batch).items():
+            sums[name] = sums.get(name, 0.0) + weight.sum()
+    extra = extra.to(micro[0]["row"].device)
+    together = sum_over_ranks(torch.stack([*sums.values(), extra]))
+    return dict(zip(sums, together[:-1], strict=True)), together[-1]
+
+
+def backward(
+    module: Learner | DistributedDataParallel,
+    micro: list[Batch],
+    totals: dict[str, Tensor],
+    autocast: Any,
+    *,
+    diagnose: bool = False,
+) -> tuple[Tensor, dict[str, Tensor], list[Tensor], dict[str, Tensor]]:
+    """Gradients of the step's loss by plain backpropagation. Gives the loss, each term, the row losses
+    of each micro-batch, and the last one's diagnosis."""
+    losses: list[Tensor] = []
+    terms: dict[str, Tensor] = {}
+    rows, found = [], {}
+    for i, batch in enumerate(micro):
+        last = i == len(micro) - 1
+        waits = contextlib.nullcontext() if last or isinstance(module, Learner) else module.no_sync()
+        with waits:
+            with autocast():
+                loss, shares, per_row, found = module(batch, totals, len(micro), diagnose and last)
+            loss.backward()
+        losses.append(loss.detach())
+        rows.append(per_row)
+        for name, share in shares.items():
+            terms[name] = terms.get(name, 0.0) + share
+    return torch.stack(losses).sum(), terms, rows, found

@@ -1,0 +1,93 @@
+"""Logged rows: kept as tensors until a line is due, so that no step waits for a number."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from jichu.core.errors import missing_extra
+from jichu.core.folder import RunFolder
+from jichu.core.ranks import sum_over_ranks, world_size
+
+
+
+class Means:
+    """Running sums of named scalars, read out as means."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._count = 0
+
+    def add(self, values: dict[str, Tensor]) -> None:
+        """Count one step."""
+        self._count += 1
+        for name, value in values.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+
+    def state_dict(self) -> dict[str, Any]:
+        """The sums so far, as numbers."""
+        return {"count": self._count, "sums": {n: float(t) for n, t in self._sums.items()}}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from earlier sums."""
+        self._count = state["count"]
+        self._sums = {n: torch.tensor(value) for n, value in state["sums"].items()}
+
+    def read(self) -> dict[str, float]:
+        """The means since the last reading, over all processes."""
+        if not self._count:
+            return {}
+        stacked = sum_over_ranks(torch.stack([s.float() for s in self._sums.values()]))
+        means = (stacked / (self._count * world_size())).tolist()
+        names = list(self._sums)
+        self._sums, self._count = {}, 0
+        return dict(zip(names, means, strict=True))
+
+
+class Clock:
+    """Where the time of a training goes: seconds by phase since the last reading."""
+
+    def __init__(self) -> None:
+        self._phases: dict[str, float] = {}
+        self._last = self._start = time.perf_counter()
+
+    def lap(self, phase: str) -> None:
+        """The time since the last lap belongs to `phase`."""
+        now = time.perf_counter()
+        self._phases[phase] = self._phases.get(phase, 0.0) + now - self._last
+        self._last = now
+
+    def read(self) -> tuple[float, dict[str, float]]:
+        """Seconds since the last reading, and the share of each phase in them."""
+        total = max(time.perf_counter() - self._start, 1e-9)
+        shares = {name: spent / total for name, spent in self._phases.items()}
+        self._phases, self._start = {}, time.perf_counter()
+        return total, shares
+
+
+class TensorBoard:
+    """The same rows for TensorBoard; does nothing where it was not asked for."""
+
+    def __init__(self, folder: RunFolder | None, stage: str, wanted: bool):
+        self._writer: Any = None
+        if wanted and folder is not None and folder.writes:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError:
+                raise missing_extra("tensorboard", "tensorboard") from None
+            self._writer = SummaryWriter(str(folder.path / "tensorboard" / stage))
+
+    def write(self, row: dict[str, Any]) -> None:
+        """Every number of a row as a scalar at its step."""
+        if self._writer is not None:
+            for name, value in row.items():
+                if name != "step" and isinstance(value, (int, float)):
+                    self._writer.add_scalar(name, value, row["step"])
+
+    def close(self) -> None:
+        """Flush what was written."""
+        if self._writer is not None:
+            self._writer.close()

@@ -1,0 +1,182 @@
+"""Before the first step: does a step fit into memory, which precision is faster here, how many steps
+make the budget. Found by trial steps that leave nothing changed."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from jichu.core.devices import memory_available
+from jichu.core.durations import Duration
+from jichu.core.errors import UsageError
+from jichu.core.ranks import gather_objects
+from jichu.data.batches import Batch
+from jichu.objectives.base import Context
+
+from .config import TrainConfig
+from .learner import Learner
+
+_MIB = 2**20
+_WORTH_MEASURING = 1000  # steps below which choosing a precision costs more than it brings
+_PAYS = 0.9  # bfloat16 is chosen where a step takes at most this share of float32's time
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What was decided, and why; kept in `environment.json` and in checkpoints."""
+
+    steps: int
+    precision: str
+    why: str
+    memory_mib: int
+    seconds_per_step: float | None = None
+
+
+def autocast(precision: str, device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """What a forward pass runs in."""
+    if precision == "float32":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, torch.bfloat16)
+
+
+def make_plan(
+    learner: Learner, sample: Batch, config: TrainConfig, *, epoch: Callable[[], int], seed: int, device: torch.device
+) -> Plan:
+    """Decide. UsageError where a step would not fit into the free memory."""
+    rows = len(sample["row"])
+    largest = -(-rows // config.accumulate)
+    trial = functools.partial(_trial, learner, sample, seed, device)
+    with _untouched(learner):
+        found = memory(trial, largest, learner, 1 if config.optimizer.name == "sgd" else 2, device)
+        refuse_if_too_large(found, rows)
+        budget = Duration.parse(config.budget)
+        timed = budget.unit == "seconds"
+        steps = None
+        if not timed:
+            steps = budget.steps(steps_per_epoch=epoch() if budget.unit == "epochs" else 1)
+        precision, why, measured = config.precision, "as configured", {}
+        few = steps is not None and steps < _WORTH_MEASURING
+        if precision == "auto" and few:
+            precision, why = "float32", f"{steps} steps are too few to measure"
+        if precision == "auto" or timed:
+            for name in ("float32", "bfloat16") if precision == "auto" else (precision,):
+                step = functools.partial(trial, largest, train=True, precision=name)
+                # every process must decide alike: the slowest counts
+                measured[name] = max(gather_objects(_seconds(step, device))) * config.accumulate
+        if precision == "auto":
+            precision = "bfloat16" if measured["bfloat16"] < _PAYS * measured["float32"] else "float32"
+            why = "measured: " + ", ".join(f"{n} {1000 * s:.1f} ms a step" for n, s in measured.items())
+    each = measured.get(precision)
+    if steps is None:
+        steps = budget.steps(steps_per_epoch=1, seconds_per_step=each)
+    return Plan(steps, precision, why, found.needed // _MIB, each)
+
+
+def _trial(
+    learner: Learner, sample: Batch, seed: int, device: torch.device, rows: int,
+    *, train: bool = False, precision: str = "float32",
+) -> Tensor:  # fmt: skip
+    """The loss of the first `rows` rows, with gradients where `train`."""
+    count = len(sample["row"])
+    batch = {k: v[:rows] if len(v) == count else v for k, v in sample.items()}
+    batch = learner.objective.prepare(batch, Context(seed))
+    totals = {name: weight.sum() for name, weight in learner.objective.weights(batch).items()}
+    with autocast(precision, device):
+        loss = learner(batch, totals, 1)[0]
+    if train:
+        loss.backward()
+        learner.zero_grad(set_to_none=True)
+    return loss
+
+
+@contextmanager
+def _untouched(module: nn.Module) -> Iterator[None]:
+    """Buffers and gradients come out as they went in."""
+    buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for name, buffer in module.named_buffers():
+                buffer.copy_(buffers[name])
+        module.zero_grad(set_to_none=True)
+
+
+class Memory(NamedTuple):
+    """Bytes a training step needs, and bytes that are free."""
+
+    parameters: int  # with gradients and optimizer state
+    activations: int  # of the largest micro-batch
+    available: int
+
+    @property
+    def needed(self) -> int:
+        return self.parameters + self.activations
+
+
+def memory(
+    forward: Callable[[int], Any], rows: int, module: nn.Module, slots: int, device: torch.device
+) -> Memory:
+    """Predict a step's memory from the tensors that autograd keeps for two and for three rows (batch
+    statistics need two).
+
+    forward(n) runs the loss on n rows; `slots` is the number of values the optimizer keeps for each
+    parameter.
+    """
+    few = [min(rows, n) for n in (2, 3)]
+    kept = [_kept(forward, n) for n in few]
+    per_row = max(0, kept[1] - kept[0])
+    activations = kept[1] + per_row * (rows - few[1])
+    sizes = [(p.numel() * p.element_size(), p.requires_grad) for p in module.parameters()]
+    weights = sum(size * (2 + slots if trained else 1) for size, trained in sizes)
+    return Memory(weights, activations, memory_available(device))
+
+
+def _kept(forward: Callable[[int], Any], rows: int) -> int:
+    seen: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        seen[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        result = forward(rows)  # kept alive: freed storage would be counted under one address
+    del result
+    return sum(seen.values())
+
+
+def refuse_if_too_large(found: Memory, rows: int) -> None:
+    """UsageError, with the number of micro-batches that would fit, where a step would not."""
+    if found.needed <= found.available:
+        return
+    room = found.available - found.parameters
+    fits = int(rows * room / found.activations) if room > 0 else 0
+    cure = f"accumulate: {-(-rows // fits)}, or batch_size: {fits}" if fits else None
+    raise UsageError(
+        f"a step needs about {found.needed // _MIB:,} MiB and {found.available // _MIB:,} MiB are free:"
+        f" {found.parameters // _MIB:,} for the parameters, {found.activations // _MIB:,} for {rows} rows",
+        expected=cure or "a smaller model: its parameters alone do not fit",
+    )
+
+
+def _seconds(step: Callable[[], Any], device: torch.device, repeats: int = 3) -> float:
+    """The quickest of a few runs, after one that does not count."""
+    times = []
+    for _ in range(repeats + 1):
+        started = time.perf_counter()
+        step()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(time.perf_counter() - started)
+    return min(times[1:])
+
+
