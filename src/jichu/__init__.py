@@ -1,1 +1,80 @@
-"""Jichu (基础)."""
+"""Jichu (基础): from raw data to a served, audited foundation model.
+
+    data = jichu.load("photos/")
+    run = jichu.pretrain(data, budget="10m")
+    run = jichu.finetune(run, data, adapt="head")
+    run.predict("photo.jpg")
+
+Everything public is on this page; each name is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    # the verbs
+    "load": "jichu.api",
+    "inspect": "jichu.api",
+    "run": "jichu.api",
+    "pretrain": "jichu.api",
+    "finetune": "jichu.api",
+    "audit": "jichu.run",
+    # what they give back
+    "Dataset": "jichu.data.dataset",
+    "Run": "jichu.run",
+    "JichuError": "jichu.core.errors",
+    # to build your own
+    "fit": "jichu.train.fit",
+    "TrainConfig": "jichu.train.config",
+    "Batches": "jichu.data.batches",
+    "Objective": "jichu.objectives.base",
+    "Backbone": "jichu.models.backbone",
+    "Features": "jichu.models.backbone",
+    "Model": "jichu.models.model",
+    "check_objective": "jichu.train.checks",
+    "check_backbone": "jichu.train.checks",
+}
+
+__all__ = ["__version__", "open", *_PUBLIC]
+
+
+def open(path: str, backbone: Any = None) -> Any:
+    """The run in a folder: `jichu.open("runs/quickstart").predict("digit.png")`."""
+    from jichu.run import Run
+
+    return Run(path, backbone)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'jichu' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_PUBLIC[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+if TYPE_CHECKING:
+    from jichu.api import finetune as finetune
+    from jichu.api import inspect as inspect
+    from jichu.api import load as load
+    from jichu.api import pretrain as pretrain
+    from jichu.data.batches import Batches as Batches
+    from jichu.data.dataset import Dataset as Dataset
+    from jichu.models.backbone import Backbone as Backbone
+    from jichu.models.backbone import Features as Features
+    from jichu.models.model import Model as Model
+    from jichu.objectives.base import Objective as Objective
+    from jichu.run import Run as Run
+    from jichu.run import audit as audit
+    from jichu.train.checks import check_backbone as check_backbone
+    from jichu.train.checks import check_objective as check_objective
+    from jichu.train.config import TrainConfig as TrainConfig
+    from jichu.train.fit import fit as fit

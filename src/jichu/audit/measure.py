@@ -18,7 +18,12 @@ Metric = Callable[[np.ndarray, np.ndarray], float]
 
 
 def measure(
-    table: pa.Table, classes: list[str], metrics: dict[str, Metric], gain: list[str] | None = None, *, seed: int = 0
+    table: pa.Table,
+    classes: list[str],
+    metrics: dict[str, Metric],
+    gain: list[str] | None = None,
+    *,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """All metrics of all models; `gain` names two of them, whose paired difference is given."""
     models = {}
@@ -35,7 +40,10 @@ def measure(
     primary = next(iter(metrics))
     result = {"primary": primary, "models": models, "classes": classes}
     if gain:
-        result["gain"] = {"of": gain, **paired_gain(table, *gain, metrics[primary], seed=seed)._asdict()}
+        result["gain"] = {
+            "of": gain,
+            **paired_gain(table, gain[0], gain[1], metrics[primary], seed=seed)._asdict(),
+        }
     return result
 
 
@@ -60,7 +68,9 @@ def paired_gain(table: pa.Table, one: str, two: str, metric: Any, *, seed: int =
     compared with every draw of the other."""
     (rows, truth, a), (rows_b, _, b) = tables.scores(table, one), tables.scores(table, two)
     if not np.array_equal(rows, rows_b):
-        raise UsageError(f"{one} and {two} were measured on different rows", expected="the same held-out rows")
+        raise UsageError(
+            f"{one} and {two} were measured on different rows", expected="the same held-out rows"
+        )
     if not hasattr(metric, "per_row"):
         return _bootstrap_gain(truth, a, b, metric, seed)
     first, second = (np.stack([metric.per_row(truth, s) for s in scores]) for scores in (a, b))

@@ -27,16 +27,26 @@ def write(
     """Render the report of a run. `images` are uint8 [N, C, H, W] by row."""
     import jinja2
 
-    shown = chosen if audit and chosen in audit["models"] else next(iter(audit["models"]), None) if audit else None
+    shown = (
+        chosen
+        if audit and chosen in audit["models"]
+        else next(iter(audit["models"]), None)
+        if audit
+        else None
+    )
     plots = {
         "training loss": figures.curves(history, "loss", "training loss"),
-        "accuracy on the training rows": figures.curves(history, "train_accuracy", "accuracy on training rows"),
+        "accuracy on the training rows": figures.curves(
+            history, "train_accuracy", "accuracy on training rows"
+        ),
         "accuracy on the validation rows": figures.curves(history, "accuracy", "validation accuracy"),
         "effective rank of the features": figures.curves(history, "effective_rank", "effective rank"),
     }
     environment_ = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment_.filters |= {"clock": clock, "number": _number}
-    template = environment_.from_string(resources.files(__package__).joinpath("report.html.j2").read_text("utf-8"))
+    template = environment_.from_string(
+        resources.files(__package__).joinpath("report.html.j2").read_text("utf-8")
+    )
     page = template.render(
         title=title, summary=summary, audit=audit, data=data, environment=environment, shown=shown,
         curves={k: v for k, v in plots.items() if v},

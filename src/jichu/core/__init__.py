@@ -1,0 +1,1 @@
+"""Configuration, errors, names, devices, randomness, files, the run folder, progress."""

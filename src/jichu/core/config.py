@@ -27,7 +27,9 @@ def _spec(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
-class _Spec(Config):
+class Spec(Config):
+    """A name, and the keyword arguments that go with it."""
+
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
 
     name: str
@@ -39,7 +41,7 @@ class _Spec(Config):
 
 
 # A name with keyword arguments; in YAML either `lejepa` or `{name: lejepa, views: 4}`.
-Spec = Annotated[_Spec, BeforeValidator(_spec)]
+Named = Annotated[Spec, BeforeValidator(_spec)]
 
 
 def _duration(value: Any) -> Any:
@@ -66,9 +68,7 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
         key = loader.construct_object(key_node, deep=True)
         if key in result:
             mark = key_node.start_mark
-            raise UsageError(
-                f"the key {key!r} is given twice", where=f"{mark.name}:{mark.line + 1}"
-            )
+            raise UsageError(f"the key {key!r} is given twice", where=f"{mark.name}:{mark.line + 1}")
         result[key] = loader.construct_object(value_node, deep=True)
     return result
 
@@ -99,9 +99,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise UsageError(f"cannot read {path}: {error}", expected="a YAML file in UTF-8") from None
     value = parse_yaml(text, str(path))
     if not isinstance(value, dict):
-        raise UsageError(
-            f"{path} holds {type(value).__name__}", expected="a mapping of keys to values"
-        )
+        raise UsageError(f"{path} holds {type(value).__name__}", expected="a mapping of keys to values")
     return value
 
 
@@ -116,16 +114,17 @@ def override(tree: dict[str, Any], assignments: Iterable[str]) -> dict[str, Any]
         for i, key in enumerate(keys):
             last = i == len(keys) - 1
             where = f"--set {path}"
+            at: Any = key
             if isinstance(node, list):
-                key = _item(node, key, where)
+                at = _item(node, key, where)
             elif not isinstance(node, dict):
                 raise UsageError(f"{'.'.join(keys[:i])} is {node!r} and has no keys", where=where)
             if last:
-                node[key] = parse_yaml(value, where)
+                node[at] = parse_yaml(value, where)
             else:
                 if isinstance(node, dict) and isinstance(node.get(key), str):
                     node[key] = {"name": node[key]}  # `objective: lejepa` gains an argument
-                node = node[key] if isinstance(node, list) else node.setdefault(key, {})
+                node = node[at] if isinstance(node, list) else node.setdefault(at, {})
     return tree
 
 
@@ -135,9 +134,7 @@ def _item(items: list[Any], key: str, where: str) -> int:
     names = [i.get("name", i.get("stage")) for i in items if isinstance(i, dict)]
     if key in names:
         return names.index(key)
-    raise UsageError(
-        f"no item {key!r}", where=where, expected=f"one of {names}", nearest=nearest(key, names)
-    )
+    raise UsageError(f"no item {key!r}", where=where, expected=f"one of {names}", nearest=nearest(key, names))
 
 
 def check(cls: type[C], values: Any, *, where: str = "") -> C:
@@ -182,7 +179,12 @@ def _fault(cls: type[BaseModel], fault: Any) -> tuple[str, str, str | None, str 
         name = context.get("discriminator", "").strip("'")
         if found is None:
             return f"{where}.{name}", f"the key {name!r} is missing", f"one of {', '.join(tags)}", None
-        return f"{where}.{name}", f"unknown {name} {found!r}", f"one of {', '.join(tags)}", nearest(found, tags)
+        return (
+            f"{where}.{name}",
+            f"unknown {name} {found!r}",
+            f"one of {', '.join(tags)}",
+            nearest(found, tags),
+        )
     message = fault["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     found = fault.get("input")
     if fault["type"] == "value_error":
@@ -220,6 +222,4 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
 
 
 def _keys(owner: Any) -> list[str]:
-    return sorted(
-        {f.alias or name for model in _models(owner) for name, f in model.model_fields.items()}
-    )
+    return sorted({f.alias or name for model in _models(owner) for name, f in model.model_fields.items()})

@@ -78,6 +78,4 @@ def unknown(kind: str, word: str, choices: Iterable[object], *, where: object = 
 
 def missing_extra(library: str, extra: str) -> UsageError:
     """The error for an optional library that is not installed."""
-    return UsageError(
-        f"{library} is not installed", expected=f"pip install 'jichu[{extra}]'"
-    )
+    return UsageError(f"{library} is not installed", expected=f"pip install 'jichu[{extra}]'")

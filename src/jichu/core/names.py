@@ -13,8 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, create_model
 
-from .config import _Spec, check
-from .config import Config as _Config
+from .config import Config, Spec, check
 from .errors import UsageError, unknown
 
 Table = Mapping[str, str]  # name → "module:attribute", imported only when asked for
@@ -53,7 +52,7 @@ def resolve(kind: str, name: str, table: Table, *, where: object = None) -> Call
         raise unknown(f"{kind} in {module_name}", attribute, choices, where=where) from None
 
 
-def _signature(factory: Callable[..., Any], given: set[str]) -> type[_Config] | None:
+def _signature(factory: Callable[..., Any], given: set[str]) -> type[Config] | None:
     """A configuration class with the factory's keyword arguments, less those we give; None if open."""
     target = factory.__init__ if isinstance(factory, type) else factory  # type: ignore[misc]
     hints = typing.get_type_hints(target)
@@ -66,12 +65,10 @@ def _signature(factory: Callable[..., Any], given: set[str]) -> type[_Config] | 
         default = ... if parameter.default is parameter.empty else parameter.default
         fields[name] = (hints.get(name, Any), default)
     config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, frozen=True)
-    return create_model("Arguments", __config__=config, **fields)  # type: ignore[call-overload]
+    return create_model("Arguments", __config__=config, **fields)
 
 
-def construct(
-    kind: str, spec: _Spec, table: Table, *, where: str = "", **given: Any
-) -> Callable[[], Any]:
+def construct(kind: str, spec: Spec, table: Table, *, where: str = "", **given: Any) -> Callable[[], Any]:
     """Check a name and its arguments now; the callable that comes back builds the object later.
 
     `given` are arguments that come from us and not from the user; those that the factory does not
@@ -91,4 +88,4 @@ def construct(
 def import_path(thing: object) -> str:
     """`module:qualified name` of an object's class, to write into a recipe or a model folder."""
     cls = thing if isinstance(thing, type) or inspect.isroutine(thing) else type(thing)
-    return f"{cls.__module__}:{cls.__qualname__}"  # type: ignore[union-attr]
+    return f"{cls.__module__}:{cls.__qualname__}"

@@ -45,7 +45,8 @@ class Task:
         """Count steps as done; `note` (a loss, a rate) stands beside the bar."""
         self.done += steps
         if self._bar is not None and self._id is not None:
-            self._bar.update(self._id, advance=steps, **({} if note is None else {"note": note}))
+            fields: dict[str, Any] = {} if note is None else {"note": note}
+            self._bar.update(self._id, advance=steps, **fields)
             return
         now = time.monotonic()
         if now - self._said >= _LINE_EVERY and not console.quiet:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from typing import Any, Protocol
 
 import torch
@@ -109,7 +109,7 @@ class IterableBatches:
 
     def __len__(self) -> int:
         """Batches in an epoch, where the iterable knows it."""
-        if not hasattr(self._batches, "__len__"):
+        if not isinstance(self._batches, Sized):
             raise UsageError(
                 "the batches do not say how many make an epoch", expected="a budget in steps or time"
             )
@@ -131,13 +131,13 @@ class IterableBatches:
             batch = next(self._iterator)
         except StopIteration:
             again = iter(self._batches)
-            batch = next(again, None) if again is not self._iterator else None
-            if batch is None:
+            first = next(again, None) if again is not self._iterator else None
+            if first is None:
                 raise UsageError(
                     f"the batches ended after {self._seen}",
                     expected="an iterable that can be gone through again, such as a list, or fewer steps",
                 ) from None
-            self._iterator = again
+            self._iterator, batch = again, first
         if not isinstance(batch, dict):
             raise UsageError(
                 f"a batch of type {type(batch).__name__}", expected="a dict of tensors, {'image': …}"

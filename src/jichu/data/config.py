@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from jichu.core.config import Config, Spec
+from jichu.core.config import Config, Named
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
@@ -28,7 +28,9 @@ class DataConfig(Config):
     """Where the data are and how they are decoded, cleaned and split."""
 
     path: str = Field(description="a folder, file or sklearn:digits")
-    reader: Spec | None = Field(None, description="a reader's name or import path; found by itself if not given")
+    reader: Named | None = Field(
+        None, description="a reader's name or import path; found by itself if not given"
+    )
     size: Annotated[int, Field(ge=4, le=4096)] | Literal["auto"] = Field(
         "auto", description="images are stored size × size pixels"
     )
@@ -43,6 +45,7 @@ class DataConfig(Config):
     draws: Annotated[int, Field(ge=1)] = Field(
         1, description="how often the labels are drawn anew and everything after is repeated"
     )
+
 
 Degrees = Annotated[float, Field(ge=0, le=180)]
 Share = Annotated[float, Field(ge=0, le=1)]

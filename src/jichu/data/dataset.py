@@ -106,9 +106,7 @@ def load(data: Any, config: DataConfig | None = None, *, seed: int = 0) -> Datas
     codes = np.zeros(len(store.names), np.int64) if labels is None else labels.numpy()
     groups = duplicate_groups(store.tensors["image"]) if "image" in store.tensors else np.arange(len(codes))
     splits, leaks = _split(store, codes, labels is not None, groups, config.split, seed)
-    faults = [
-        unusable(store.names[row], "exact duplicate of a held-out record") for row in leaks.tolist()
-    ]
+    faults = [unusable(store.names[row], "exact duplicate of a held-out record") for row in leaks.tolist()]
     duplicates = {
         "exact": int(len(groups) - len(np.unique(groups))),
         "removed_from_train": len(leaks),

@@ -126,8 +126,7 @@ def _decode(source: Source, preprocess: Preprocess | None, folder: Path) -> None
             "columns": shapes,
             "classes": {n: list(c.classes) for n, c in source.columns.items() if c.classes},
             "names": [n for n, k in zip(source.names, kept, strict=True) if k],
-            "splits": source.splits
-            and [s for s, k in zip(source.splits, kept, strict=True) if k],
+            "splits": source.splits and [s for s, k in zip(source.splits, kept, strict=True) if k],
             "quarantine": quarantine,
             "preprocess": preprocess,
         },

@@ -47,7 +47,9 @@ def mean_interval(values: np.ndarray, *, seed: int = 0) -> Interval:
     return Interval.of(values.mean(), resampled)
 
 
-def metric_interval(metric: Callable[..., Any], truth: np.ndarray, scores: np.ndarray, *, seed: int = 0) -> Interval:
+def metric_interval(
+    metric: Callable[..., Any], truth: np.ndarray, scores: np.ndarray, *, seed: int = 0
+) -> Interval:
     """Any metric of truth [N] and scores [D, N, K], averaged over the D draws."""
     if hasattr(metric, "per_row"):
         return mean_interval(np.stack([metric.per_row(truth, s) for s in scores]), seed=seed)
@@ -57,6 +59,6 @@ def metric_interval(metric: Callable[..., Any], truth: np.ndarray, scores: np.nd
     resampled = np.empty(_SLOW_RESAMPLES)
     for i in range(_SLOW_RESAMPLES):
         picked = rng.integers(rows, size=rows)
-        again = rng.integers(draws, size=draws)
+        again: list[int] = list(rng.integers(draws, size=draws))
         resampled[i] = np.mean([metric(truth[picked], scores[d][picked]) for d in again])
     return Interval.of(float(value), resampled)

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from jichu.core.config import _Spec
+from jichu.core.config import Spec
 from jichu.core.errors import DataError, UsageError
 from jichu.core.files import read_json, replacing, write_json
 from jichu.core.names import construct, import_path
@@ -40,14 +40,14 @@ class ModelConfig:
         made = backbone or self._backbone()
         body = made if isinstance(made, Backbone) else ModuleBackbone(made, channels, size)
         heads = {
-            name: construct("head", _Spec(**spec), HEADS, where=f"head {name}", width=body.width,
+            name: construct("head", Spec(**spec), HEADS, where=f"head {name}", width=body.width,
                             outputs=len(self.classes))()
             for name, spec in self.heads.items()
         }  # fmt: skip
         return Model(body, heads, Normalize(torch.zeros(channels), torch.ones(channels)))
 
     def _backbone(self) -> nn.Module:
-        spec = _Spec(**self.backbone)
+        spec = Spec(**self.backbone)
         if spec.arguments.get("from") == _OWN:
             raise UsageError(
                 f"this model's backbone is {spec.name}, which was given as an object",

@@ -7,12 +7,13 @@ from torch import Tensor, nn
 from .backbone import Features
 
 
-class Linear(nn.Linear):
+class Linear(nn.Module):
     """Logits [B, outputs] from pooled features; dropout before."""
 
     def __init__(self, width: int, outputs: int, dropout: float = 0.0):
-        super().__init__(width, outputs)
+        super().__init__()
         self.dropout = nn.Dropout(dropout)
+        self.linear = nn.Linear(width, outputs)
 
     def forward(self, features: Features) -> Tensor:
-        return super().forward(self.dropout(features.pooled))
+        return self.linear(self.dropout(features.pooled))

@@ -40,7 +40,10 @@ class Model(nn.Module):
     """`forward(batch) -> {"features": Features, head: output, …}`."""
 
     def __init__(
-        self, backbone: Backbone, heads: dict[str, nn.Module] | None = None, normalize: Normalize | None = None
+        self,
+        backbone: Backbone,
+        heads: dict[str, nn.Module] | None = None,
+        normalize: Normalize | None = None,
     ):
         super().__init__()
         self.normalize = normalize or nn.Identity()

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 import torch
 from pydantic import Field
 from scipy.special import betaincinv
-from torch import Tensor
 
 from jichu.data.augment import to_float
 
@@ -49,7 +48,9 @@ class Mixup(Wrapper):
             return own
         partner, share = batch[_PARTNER], batch[_SHARE]
         swapped = {
-            name: value[partner] if name not in (self.column, "row") and value.shape[:1] == partner.shape else value
+            name: value[partner]
+            if name not in (self.column, "row") and value.shape[:1] == partner.shape
+            else value
             for name, value in batch.items()
         }
         other = as_terms(super().losses(outputs, swapped))

@@ -62,6 +62,6 @@ class VICReg(JointEmbedding):
         everyone = gather_rows(embeddings).unbind(1)
         return {
             "invariance": (one - two).square().mean(1),
-            "variance": sum(variance_loss(view) for view in everyone) / 2,  # type: ignore[dict-item]
-            "covariance": sum(covariance_loss(view) for view in everyone),  # type: ignore[dict-item]
+            "variance": sum(variance_loss(view) for view in everyone) / 2,
+            "covariance": sum(covariance_loss(view) for view in everyone),
         }

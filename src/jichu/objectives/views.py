@@ -49,7 +49,10 @@ class JointEmbedding(Objective):
         views = batch[_VIEWS]
         features = model({**batch, "image": views.flatten(0, 1)})["features"].pooled
         shape = views.shape[:2]
-        return {"features": features.unflatten(0, shape), "embeddings": self.projector(features).unflatten(0, shape)}
+        return {
+            "features": features.unflatten(0, shape),
+            "embeddings": self.projector(features).unflatten(0, shape),
+        }
 
     def diagnose(self, outputs: dict[str, Any], batch: Batch) -> dict[str, Tensor]:
         """Effective rank and spread of the backbone's features of one view."""

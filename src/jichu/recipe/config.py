@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from jichu.core.config import Config, Spec, _Spec, check, override, read_yaml
+from jichu.core.config import Config, Named, Spec, check, override, read_yaml
 from jichu.core.errors import JichuError, UsageError, nearest
 from jichu.data.config import AugmentConfig, DataConfig
 from jichu.train.config import OptimizerConfig, TrainConfig
@@ -28,9 +28,9 @@ class PretrainStage(TrainConfig):
 
     stage: Literal["pretrain"] = "pretrain"
     name: str = "pretrain"
-    backbone: Spec = Field(_Spec(name="cnn"), description="a backbone's name or import path")
+    backbone: Named = Field(Spec(name="cnn"), description="a backbone's name or import path")
     from_: str | None = Field(None, alias="from", description="go on from a run or an earlier stage")
-    objective: Spec = _Spec(name="vicreg")
+    objective: Named = Spec(name="vicreg")
     augment: AugmentConfig = MODERATE
     budget: str = "1000 steps"
     batch_size: Annotated[int, Field(ge=2)] = 64
@@ -43,13 +43,17 @@ class FinetuneStage(TrainConfig):
     stage: Literal["finetune"] = "finetune"
     name: str = "finetune"
     from_: str | None = Field(None, alias="from", description="a run or an earlier stage to start from")
-    backbone: Spec | None = Field(None, description="start from scratch with this backbone; cnn if nothing is given")
-    head: Spec = Field(_Spec(name="linear"), description="linear, logistic-regression, naive-bayes, or an import path")
+    backbone: Named | None = Field(
+        None, description="start from scratch with this backbone; cnn if nothing is given"
+    )
+    head: Named = Field(
+        Spec(name="linear"), description="linear, logistic-regression, naive-bayes, or an import path"
+    )
     adapt: str | list[list[Any]] = Field(
         "full", description="full, head, discriminative, or a list of [pattern, frozen or rate factor]"
     )
-    objective: Spec = _Spec(name="classification")
-    wrap: list[Spec] = Field([], description="objectives around the objective, such as mixup")
+    objective: Named = Spec(name="classification")
+    wrap: list[Named] = Field([], description="objectives around the objective, such as mixup")
     augment: AugmentConfig = AugmentConfig()
 
     @model_validator(mode="after")
@@ -66,17 +70,15 @@ class AuditStage(Config):
 
     stage: Literal["audit"] = "audit"
     name: str = "audit"
-    metrics: list[Spec] = Field(
-        [_Spec(name=n) for n in ("accuracy", "log_loss", "balanced_accuracy", "macro_f1")], min_length=1
+    metrics: list[Named] = Field(
+        [Spec(name=n) for n in ("accuracy", "log_loss", "balanced_accuracy", "macro_f1")], min_length=1
     )
     gain: Annotated[list[str], Field(min_length=2, max_length=2)] | None = Field(
         None, description="two stages, the second's first metric subtracted from the first's"
     )
 
 
-Stage = Annotated[
-    InspectStage | PretrainStage | FinetuneStage | AuditStage, Field(discriminator="stage")
-]
+Stage = Annotated[InspectStage | PretrainStage | FinetuneStage | AuditStage, Field(discriminator="stage")]
 STAGES: dict[str, type[Config]] = {
     "inspect": InspectStage,
     "pretrain": PretrainStage,
@@ -92,7 +94,9 @@ class Recipe(Config):
     seed: Annotated[int, Field(ge=0)] = 0
     data: DataConfig
     stages: Annotated[list[Stage], Field(min_length=1)]
-    result: str | None = Field(None, description="the stage whose model is the run's; the first fitted if not given")
+    result: str | None = Field(
+        None, description="the stage whose model is the run's; the first fitted if not given"
+    )
 
     @model_validator(mode="after")
     def _joined(self) -> Recipe:
@@ -132,7 +136,7 @@ class Recipe(Config):
     def chosen(self) -> str | None:
         """The stage whose model is the run's."""
         trained = [s.name for s in self.stages if isinstance(s, (PretrainStage, FinetuneStage))]
-        return self.result or (self.fitted or trained or [None])[0]
+        return self.result or next(iter(self.fitted or trained), None)
 
     def plain(self) -> dict[str, Any]:
         """As written to `recipe.yaml`: every default filled in."""

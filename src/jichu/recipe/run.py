@@ -111,7 +111,9 @@ def _differences(a: Any, b: Any, path: str) -> list[tuple[str, Any, Any]]:
         keys = list(dict.fromkeys([*a, *b]))
         return [d for k in keys for d in _differences(a.get(k), b.get(k), f"{path}.{k}".lstrip("."))]
     if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
-        return [d for i, (x, y) in enumerate(zip(a, b, strict=True)) for d in _differences(x, y, f"{path}.{i}")]
+        return [
+            d for i, (x, y) in enumerate(zip(a, b, strict=True)) for d in _differences(x, y, f"{path}.{i}")
+        ]
     return [] if a == b else [(path, a, b)]
 
 
@@ -130,7 +132,9 @@ def _prepare_modules(recipe: Recipe, objects: dict[str, Any]) -> None:
         where = f"stages.{i}.{stage.name}"
         if isinstance(stage, (PretrainStage, FinetuneStage)):
             if stage.backbone and "backbone" not in objects:
-                construct("backbone", stage.backbone, BACKBONES, where=f"{where}.backbone", channels=1, size=8)
+                construct(
+                    "backbone", stage.backbone, BACKBONES, where=f"{where}.backbone", channels=1, size=8
+                )
             given = {"augment": None} if isinstance(stage, PretrainStage) else {}
             construct("objective", stage.objective, OBJECTIVES, where=f"{where}.objective", **given)
         if isinstance(stage, FinetuneStage):
@@ -146,7 +150,7 @@ def _dataset(recipe: Recipe, data: Any) -> Dataset:
     if isinstance(data, Dataset):
         return data
     config = recipe.data
-    starts = [s.from_ for s in recipe.stages if getattr(s, "from_", None)]
+    starts = [s.from_ for s in recipe.stages if isinstance(s, (PretrainStage, FinetuneStage)) and s.from_]
     outside = [s for s in starts if s not in [stage.name for stage in recipe.stages]]
     if outside:  # images must be as the model they go into was trained
         p = read_config(locate(outside[0])).preprocess
@@ -164,7 +168,9 @@ def _write_start(work: Work) -> None:
     folder, recipe = work.folder, work.recipe
     if not folder.writes or (work.resume and folder.recipe.exists()):
         return
-    write_json(folder.environment, devices.environment() | {"seed": recipe.seed, "data": work.dataset.fingerprint})
+    write_json(
+        folder.environment, devices.environment() | {"seed": recipe.seed, "data": work.dataset.fingerprint}
+    )
     append_jsonl(folder.quarantine, work.dataset.quarantine)
     write_text(folder.recipe, _text(recipe))
 
@@ -172,7 +178,7 @@ def _write_start(work: Work) -> None:
 def _write_summary(work: Work, done: list[dict[str, Any]]) -> None:
     if not work.folder.writes:
         return
-    headline = next((s["metrics"] for s in done if s["stage"] == "audit"), {})
+    headline: dict[str, Any] = next((s["metrics"] for s in done if s["stage"] == "audit"), {})
     summary = {
         "name": work.recipe.name,
         "seconds": sum(s["seconds"] for s in done),
@@ -186,7 +192,9 @@ def _write_summary(work: Work, done: list[dict[str, Any]]) -> None:
 
 def _peak_mib() -> int:
     """Largest resident memory of this process so far (kilobytes on Linux, bytes on macOS)."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (2**20 if sys.platform == "darwin" else 2**10)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (
+        2**20 if sys.platform == "darwin" else 2**10
+    )
 
 
 def _finish(work: Work) -> None:
@@ -232,5 +240,3 @@ def _write_examples(work: Work) -> None:
         safe = "".join(c if c.isalnum() or c in "-_" else "_" for c in label)
         with contextlib.suppress(OSError):
             picture(dataset.tensors["image"][row], 0).save(work.folder.examples / f"{row}-{safe}.png")
-
-

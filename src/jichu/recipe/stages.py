@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from jichu.audit import measure
 from jichu.audit import table as tables
-from jichu.core.config import _Spec
+from jichu.core.config import Spec
 from jichu.core.errors import DataError, UsageError
 from jichu.core.folder import RunFolder
 from jichu.core.names import construct, resolve
@@ -78,7 +78,9 @@ def inspect(stage: InspectStage, work: Work) -> Result:
         say(f"  {name}: {split['rows']} rows{blind}" + (f" ({counts}{more})" if counts else ""))
     if found["preprocess"]:
         p = found["preprocess"]
-        say(f"  images {p['size']}×{p['size']}, {p['channels']} channels; {found['duplicates']['exact']} exact duplicates")
+        say(
+            f"  images {p['size']}×{p['size']}, {p['channels']} channels; {found['duplicates']['exact']} exact duplicates"
+        )
     kept = ("rows", "splits", "duplicates", "quarantined")
     return {"metrics": {key: found[key] for key in kept}}
 
@@ -88,21 +90,24 @@ def pretrain(stage: PretrainStage, work: Work) -> Result:
     dataset = work.dataset
     model, config = _start(stage.from_, stage.backbone, work, heads={})
     augment = Augment(stage.augment)
-    objective = construct("objective", stage.objective, OBJECTIVES, where=f"{stage.name}.objective", augment=augment)()
+    objective = construct(
+        "objective", stage.objective, OBJECTIVES, where=f"{stage.name}.objective", augment=augment
+    )()
     rows = dataset.splits["train"]
     if len(rows) < 2:
         raise DataError(f"{len(rows)} training rows", expected="at least two to pretrain on")
     batches = Batches(work.inputs, rows, batch_size=stage.batch_size, seed=work.recipe.seed, drop_last=True)
     fitted = fit(model, objective, batches, stage, seed=work.recipe.seed,
                  folder=work.folder, name=stage.name, resume=work.resume)  # fmt: skip
-    last = next((row for row in reversed(fitted.history) if "rank_share" in row), {})
+    last: dict[str, Any] = next((row for row in reversed(fitted.history) if "rank_share" in row), {})
     warning = collapse(last)
     if warning:
         work.warnings.append(f"{stage.name} {warning}")
         say(f"warning: {stage.name} {warning}")
     if work.folder.writes:
         model_folder.save(work.folder.stage_model(stage.name), model, config)
-    found = {k: last[k] for k in ("loss", "effective_rank", "rank_share", "feature_std") if k in last}
+    told = ("loss", "effective_rank", "rank_share", "feature_std")
+    found: dict[str, Any] = {key: last[key] for key in told if key in last}
     return _result(fitted, model, work, stage.name, {**found, "collapsed": bool(warning)})
 
 
@@ -121,7 +126,7 @@ def finetune(stage: FinetuneStage, work: Work) -> Result:
             continue
         rows = dataset.draw(recipe.data.labels_per_class, seed=recipe.seed, draw=draw)
         heads = {_TARGET: stage.head.model_dump()}
-        model, config = _start(stage.from_, stage.backbone or _Spec(name="cnn"), work, heads, draw=draw)
+        model, config = _start(stage.from_, stage.backbone or Spec(name="cnn"), work, heads, draw=draw)
         name = stage.name if draws == 1 else f"{stage.name}/{draw}"
         if isinstance(model.heads[_TARGET], Estimated):
             logits = _estimate(model, rows, held_out, work, features)
@@ -144,7 +149,9 @@ def finetune(stage: FinetuneStage, work: Work) -> Result:
 
 def _train(model: Model, stage: FinetuneStage, rows: Tensor, work: Work, name: str) -> Fitted:
     dataset = work.dataset
-    objective: Objective = construct("objective", stage.objective, OBJECTIVES, where=f"{stage.name}.objective")()
+    objective: Objective = construct(
+        "objective", stage.objective, OBJECTIVES, where=f"{stage.name}.objective"
+    )()
     for spec in stage.wrap:
         objective = construct("objective", spec, OBJECTIVES, where=f"{stage.name}.wrap", inner=objective)()
     if stage.augment != AugmentConfig():
@@ -154,7 +161,9 @@ def _train(model: Model, stage: FinetuneStage, rows: Tensor, work: Work, name: s
         evaluate = _evaluation(dataset, dataset.labelled("validation"))
     elif stage.patience is not None:
         raise UsageError(
-            "patience needs a validation split", where=f"{stage.name}.patience", expected="data.split.validation above 0"
+            "patience needs a validation split",
+            where=f"{stage.name}.patience",
+            expected="data.split.validation above 0",
         )
     batches = Batches(dataset.tensors, rows, batch_size=stage.batch_size, seed=work.recipe.seed)
     rules = stage.adapt if isinstance(stage.adapt, str) else [(p, r) for p, r in stage.adapt]
@@ -175,7 +184,9 @@ def _evaluation(dataset: Dataset, rows: Tensor) -> Callable[[nn.Module], dict[st
     return evaluate
 
 
-def _estimate(model: Model, rows: Tensor, held_out: Tensor, work: Work, features: dict[str, Tensor]) -> Tensor:
+def _estimate(
+    model: Model, rows: Tensor, held_out: Tensor, work: Work, features: dict[str, Tensor]
+) -> Tensor:
     """Estimate the head on features that are computed once for all draws; logits of the held-out rows."""
     dataset = work.dataset
     if not features:
@@ -189,7 +200,7 @@ def _estimate(model: Model, rows: Tensor, held_out: Tensor, work: Work, features
 
 
 def _start(
-    start: str | None, backbone: _Spec | None, work: Work, heads: dict[str, dict[str, Any]], draw: int = 0
+    start: str | None, backbone: Spec | None, work: Work, heads: dict[str, dict[str, Any]], draw: int = 0
 ) -> tuple[Model, ModelConfig]:
     """A model with fresh heads, on the backbone of an earlier stage or run, or on a fresh one."""
     preprocess = work.dataset.preprocess
@@ -206,8 +217,10 @@ def _start(
             model_folder.load_weights(model, earlier, "backbone.")
             model_folder.load_weights(model, earlier, "normalize.")
             return model, config
-        spec = (backbone or _Spec(name="cnn")).model_dump()
-        config = ModelConfig(model_folder.own_backbone(own) if own else spec, preprocess, heads, work.dataset.classes)
+        spec = (backbone or Spec(name="cnn")).model_dump()
+        config = ModelConfig(
+            model_folder.own_backbone(own) if own else spec, preprocess, heads, work.dataset.classes
+        )
         model = config.build(own)
         model.normalize = Normalize.of(work.dataset.tensors["image"][work.dataset.splits["train"]])
         return model, config
@@ -256,7 +269,9 @@ def audit(stage: AuditStage, work: Work) -> Result:
 
 def metric_functions(stage: AuditStage, objects: dict[str, Any]) -> dict[str, Any]:
     """The metrics by name: those of the recipe, then those given in Python."""
-    named = {s.name.rpartition(":")[2]: resolve("metric", s.name, METRICS, where="metrics") for s in stage.metrics}
+    named = {
+        s.name.rpartition(":")[2]: resolve("metric", s.name, METRICS, where="metrics") for s in stage.metrics
+    }
     return named | objects.get("metrics", {})
 
 

@@ -117,7 +117,9 @@ class _Loop:
 
     def _refuse_interaction(self, rows: int) -> None:
         processes = ranks.world_size()
-        if self.objective.independent or (self.config.accumulate == 1 and self.config.batch_size % processes == 0):
+        if self.objective.independent or (
+            self.config.accumulate == 1 and self.config.batch_size % processes == 0
+        ):
             return
         raise UsageError(
             f"{type(self.objective).__name__} compares the rows of a batch, which cannot be cut into"
@@ -199,7 +201,9 @@ class _Loop:
         return bool(asked)
 
     def _refuse(self, micro: list[Batch], row_losses: list[Tensor]) -> None:
-        ids = [i for b, r in zip(micro, row_losses, strict=True) for i in b["row"][~torch.isfinite(r)].tolist()]
+        ids = [
+            i for b, r in zip(micro, row_losses, strict=True) for i in b["row"][~torch.isfinite(r)].tolist()
+        ]
         raise NotFinite(
             f"the loss is not finite at step {self.step} of {self.name}",
             where=f"rows {ids[:10]}" if ids else "a term that has no rows",
@@ -245,7 +249,9 @@ class _Loop:
             self.result.best, self.result.since_best = {**found, "step": self.step}, 0
             self.best_weights = {n: t.detach().clone() for n, t in self.model.state_dict().items()}
             if self.folder and self.folder.writes:
-                checkpoint.save(self._file("best"), self.best_weights, {"name": self.name, **self.result.best})
+                checkpoint.save(
+                    self._file("best"), self.best_weights, {"name": self.name, **self.result.best}
+                )
         else:
             self.result.since_best += 1
         self.result.stopped_early = self.result.since_best >= self.config.patience

@@ -13,7 +13,6 @@ from jichu.core.errors import UsageError
 from jichu.core.ranks import sum_over_ranks, world_size
 from jichu.objectives.base import Batch, Objective, as_terms
 
-
 _TINY = 1e-12
 
 
@@ -68,7 +67,9 @@ def cut(batch: Batch, parts: int) -> list[Batch]:
     return [{name: piece[i] for name, piece in pieces.items()} for i in range(parts)]
 
 
-def total_weights(objective: Objective, micro: list[Batch], extra: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+def total_weights(
+    objective: Objective, micro: list[Batch], extra: Tensor
+) -> tuple[dict[str, Tensor], Tensor]:
     """The weight of each term over all micro-batches and processes, known before any forward pass;
     `extra` (scalar) is summed over processes on the way."""
     sums: dict[str, Tensor] = {}
@@ -81,7 +82,7 @@ def total_weights(objective: Objective, micro: list[Batch], extra: Tensor) -> tu
 
 
 def backward(
-    module: Learner | DistributedDataParallel,
+    module: nn.Module,
     micro: list[Batch],
     totals: dict[str, Tensor],
     autocast: Any,
@@ -95,7 +96,9 @@ def backward(
     rows, found = [], {}
     for i, batch in enumerate(micro):
         last = i == len(micro) - 1
-        waits = contextlib.nullcontext() if last or isinstance(module, Learner) else module.no_sync()
+        waits: Any = contextlib.nullcontext()
+        if isinstance(module, DistributedDataParallel) and not last:
+            waits = module.no_sync()
         with waits:
             with autocast():
                 loss, shares, per_row, found = module(batch, totals, len(micro), diagnose and last)

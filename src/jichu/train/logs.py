@@ -13,7 +13,6 @@ from jichu.core.folder import RunFolder
 from jichu.core.ranks import sum_over_ranks, world_size
 
 
-
 class Means:
     """Running sums of named scalars, read out as means."""
 

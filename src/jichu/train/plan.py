@@ -48,7 +48,13 @@ def autocast(precision: str, device: torch.device) -> contextlib.AbstractContext
 
 
 def make_plan(
-    learner: Learner, sample: Batch, config: TrainConfig, *, epoch: Callable[[], int], seed: int, device: torch.device
+    learner: Learner,
+    sample: Batch,
+    config: TrainConfig,
+    *,
+    epoch: Callable[[], int],
+    seed: int,
+    device: torch.device,
 ) -> Plan:
     """Decide. UsageError where a step would not fit into the free memory."""
     rows = len(sample["row"])
@@ -178,5 +184,3 @@ def _seconds(step: Callable[[], Any], device: torch.device, repeats: int = 3) ->
             torch.cuda.synchronize(device)
         times.append(time.perf_counter() - started)
     return min(times[1:])
-
-

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from jichu.core.ranks import gather_objects, rank, world_size
 from jichu.data.batches import in_order
 
-
 _BATCH = 512
 
 

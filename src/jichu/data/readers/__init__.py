@@ -6,7 +6,7 @@ import importlib
 from pathlib import Path
 from typing import Any
 
-from jichu.core.config import _Spec
+from jichu.core.config import Spec
 from jichu.core.errors import DataError, nearest
 from jichu.core.names import construct
 
@@ -19,7 +19,7 @@ READERS = {
 }
 
 
-def read(data: Any, reader: _Spec | None = None) -> Source:
+def read(data: Any, reader: Spec | None = None) -> Source:
     """Read `data` with the named reader, or with the first that recognises it.
 
     Raises DataError for a path that is not there, holds nothing, or is of no known kind.

@@ -25,9 +25,7 @@ def read(path: Any) -> Source:
     given = path if isinstance(path, dict) else dict(zip(("image", "label"), pair, strict=True))
     images = np.asarray(given["image"])
     if images.ndim not in (3, 4) or not len(images):
-        raise DataError(
-            f"images of shape {images.shape}", expected="[N, H, W], [N, H, W, C] or [N, C, H, W]"
-        )
+        raise DataError(f"images of shape {images.shape}", expected="[N, H, W], [N, H, W, C] or [N, C, H, W]")
     if images.ndim == 4 and images.shape[1] in (1, 3) and images.shape[3] not in (1, 3):
         images = images.transpose(0, 2, 3, 1)
     keep, quarantine = np.ones(len(images), bool), []
@@ -55,8 +53,6 @@ def _bytes(images: np.ndarray, keep: np.ndarray) -> np.ndarray:
     low, high = images[keep].min(), images[keep].max()
     fractions = images.dtype.kind == "f" and high <= 1
     if low < 0 or high > 255:
-        raise DataError(
-            f"pixel values from {low} to {high}", expected="0 to 255, or fractions from 0 to 1"
-        )
+        raise DataError(f"pixel values from {low} to {high}", expected="0 to 255, or fractions from 0 to 1")
     images = np.where(keep.reshape(-1, *[1] * (images.ndim - 1)), images, 0)
     return np.round(images * (255 if fractions else 1)).astype(np.uint8)

@@ -55,13 +55,14 @@ def load(path: Path) -> np.ndarray:
 
 def read(path: Path) -> Source:
     """Columns `image` [28, 28] or whatever the header says, and `label` where the file is there."""
-    images, labels, splits, names, stats = [], [], [], [], []
+    images: list[np.ndarray] = []
+    labels: list[int | None] = []
+    names: list[str] = []
+    splits, stats = [], []
     for file in _image_files(Path(path)):
         array = load(file)
         if array.ndim != 3 or not len(array):
-            raise DataError(
-                f"idx of shape {array.shape}", where=file, expected="[N, H, W] with N above zero"
-            )
+            raise DataError(f"idx of shape {array.shape}", where=file, expected="[N, H, W] with N above zero")
         codes = _labels(file, len(array))
         match = _IMAGES.match(file.name)
         split = _SPLIT.get((match.group(1) or "").lower(), "") if match else ""

@@ -13,7 +13,7 @@ from jichu.core.files import fingerprint
 
 from ..source import SPLITS, Column, Source, label_column, unusable
 
-SUFFIXES = frozenset(".bmp .gif .jpeg .jpg .pgm .png .ppm .tif .tiff .webp".split())
+SUFFIXES = frozenset([".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"])
 _NO_LABEL = {"unlabelled", "unlabeled", "unsup"}
 
 

@@ -48,7 +48,9 @@ class _Cells(Sequence[Any]):
 def read(path: Path, image: str = "image", label: str = "label") -> Source:
     """Columns `image` and, where the file has one, `label`; `image` and `label` are the columns' names there."""
     path = Path(path)
-    cells, labels, splits, names, stats = [], [], [], [], []
+    cells: list[pyarrow.ChunkedArray] = []
+    labels: list[Any] = []
+    splits, names, stats = [], [], []
     classes: list[str] | None = None
     for file in _files(path):
         table = _table(file, image, label)

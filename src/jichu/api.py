@@ -1,0 +1,80 @@
+"""The verbs in Python, with the keys and defaults of the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from jichu.core.config import Spec
+from jichu.core.names import import_path
+from jichu.data.config import DataConfig
+from jichu.data.dataset import Dataset
+from jichu.data.dataset import load as _load
+from jichu.recipe.config import one_stage, read_recipe
+from jichu.recipe.run import execute
+from jichu.run import Run
+
+_IN_MEMORY = "(in memory)"
+
+
+def load(data: Any, *, seed: int = 0, **config: Any) -> Dataset:
+    """Read, decode, clean and split: a folder, a file, `sklearn:digits`, or arrays (images, labels).
+
+    Keywords are those of `data:` in a recipe (size, channels, resize, split, …).
+    """
+    from jichu.core.config import check
+
+    path = str(data) if isinstance(data, (str, Path)) else _IN_MEMORY
+    return _load(data, check(DataConfig, {"path": path, **config}, where="load"), seed=seed)
+
+
+def inspect(data: Any, **config: Any) -> dict[str, Any]:
+    """Schema, counts, sizes, duplicates and unusable records, as a dict."""
+    return (data if isinstance(data, Dataset) else load(data, **config)).summary()
+
+
+def run(recipe: str | Path, *, set: dict[str, Any] | None = None, resume: bool = False) -> Run:
+    """Run a recipe, a file or the name of a shipped one; `set` holds {"a.b": value}."""
+    import json
+
+    assignments = [f"{key}={json.dumps(value)}" for key, value in (set or {}).items()]
+    return Run(execute(read_recipe(str(recipe), assignments), resume=resume).path)
+
+
+def pretrain(data: Any, *, backbone: str | nn.Module = "cnn", **settings: Any) -> Run:
+    """Train a backbone without labels. Keywords are those of a pretrain stage (objective, budget,
+    augment, batch_size, optimizer, …), and `name`, `seed`, `resume`, `size`, `channels`, `split`."""
+    return _verb("pretrain", data, {"backbone": backbone, **settings})
+
+
+def finetune(start: Run | str | Path | nn.Module, data: Any, **settings: Any) -> Run:
+    """Fit to labels, from a run, a backbone's name or a module. Keywords are those of a finetune stage
+    (adapt, head, budget, …), and `metrics` {name: function(truth [N], probabilities [N, K])},
+    `labels_per_class`, `draws`, `name`, `seed`, `resume`, `size`, `channels`, `split`."""
+    if isinstance(start, nn.Module):
+        return _verb("finetune", data, {"backbone": start, **settings})
+    if isinstance(start, Run):
+        own = {"backbone": start._own} if start._own is not None else {}
+        return _verb("finetune", data, {"from": str(start.path), **settings}, own)
+    key = "from" if Path(start).exists() else "backbone"
+    return _verb("finetune", data, {key: str(start), **settings})
+
+
+def _verb(verb: str, data: Any, settings: dict[str, Any], objects: dict[str, Any] | None = None) -> Run:
+    objects = objects or {}
+    outer = {k: settings.pop(k) for k in ("name", "seed") if k in settings}
+    resume = settings.pop("resume", False)
+    metrics = settings.pop("metrics", None)
+    if isinstance(settings.get("backbone"), nn.Module):
+        objects["backbone"] = settings["backbone"]
+        settings["backbone"] = {"name": import_path(settings["backbone"])}
+    if metrics:
+        objects["metrics"] = metrics
+    inner = {k: settings.pop(k) for k in set(DataConfig.model_fields) & set(settings)}
+    path = str(data) if isinstance(data, (str, Path)) else _IN_MEMORY
+    plain = {k: v.model_dump() if isinstance(v, Spec) else v for k, v in settings.items()}
+    recipe = one_stage(verb, path, plain, data=inner, **outer)
+    folder = execute(recipe, resume=resume, data=None if path != _IN_MEMORY else data, objects=objects)
+    return Run(folder.path, objects.get("backbone"))

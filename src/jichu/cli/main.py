@@ -1,0 +1,190 @@
+"""`jichu VERB …`: one parser, one place where errors become messages and exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic.fields import FieldInfo
+
+import jichu
+from jichu.core.errors import JichuError, UsageError, nearest
+from jichu.recipe.config import STAGES
+
+from . import verbs
+
+_EXIT_CODES = "exit codes: 0 done; 2 wrong usage or recipe; 3 unusable data; 4 a check failed; 130 interrupted; 1 anything else"
+
+
+class _Parser(argparse.ArgumentParser):
+    """Usage errors in the form of all our errors, with the nearest option."""
+
+    def error(self, message: str) -> Any:
+        options = [o for action in self._actions for o in action.option_strings]
+        words = [w for w in message.split() if w.startswith("--")]
+        near = nearest(words[0].rstrip(":,"), options) if words else None
+        if "invalid choice" in message and not words:
+            found = message.split("'")[1]
+            choices = [c for a in self._actions if a.choices for c in a.choices]
+            message, near = f"unknown command {found!r}", nearest(found, choices)
+        raise UsageError(message, expected=f"{self.prog} --help", nearest=near)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    top = _Parser(
+        prog="jichu",
+        description="From raw data to a served, audited foundation model.",
+        epilog=f"example: jichu run quickstart\n{_EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"jichu {jichu.__version__}")
+    commands = top.add_subparsers(dest="verb", metavar="COMMAND", parser_class=_Parser)
+
+    add = _add(commands, "run", verbs.run, "run a recipe", "jichu run quickstart --set data.path=photos")
+    add.add_argument("recipe", help="a YAML file, or the name of a shipped recipe")
+    add.add_argument("--resume", action="store_true", help="go on with the run of that name where it stopped")
+    add.add_argument("--name", help="the run's name; the recipe's if not given")
+    _add_set(add)
+
+    add = _add(
+        commands,
+        "inspect",
+        verbs.inspect,
+        "say what data are and what of them cannot be used",
+        "jichu inspect photos",
+    )
+    add.add_argument("data", help="a folder, a file, or sklearn:digits")
+    _add_set(add, "data keys, such as size=32")
+
+    add = _add(
+        commands,
+        "pretrain",
+        verbs.pretrain,
+        "train a backbone without labels",
+        "jichu pretrain photos --backbone resnet18 --budget 10m",
+    )
+    _add_stage(add, "pretrain")
+
+    add = _add(
+        commands,
+        "finetune",
+        verbs.finetune,
+        "fit to labels and measure on held-out rows",
+        "jichu finetune photos --from runs/pretrain --adapt head",
+    )
+    _add_stage(add, "finetune")
+    add.add_argument("--labels-per-class", type=int, metavar="N", help="use only N labels of each class")
+    add.add_argument("--draws", type=int, metavar="N", help="repeat for N draws of those labels")
+
+    add = _add(
+        commands,
+        "audit",
+        verbs.audit,
+        "measure a run's model, with intervals",
+        "jichu audit runs/quickstart --data more-photos",
+    )
+    add.add_argument("run", help="a run folder")
+    add.add_argument("--data", help="other data than the run's own held-out rows")
+
+    add = _add(
+        commands,
+        "predict",
+        verbs.predict,
+        "label images",
+        "jichu predict runs/quickstart runs/quickstart/examples/*.png",
+    )
+    add.add_argument("run", help="a run folder")
+    add.add_argument("images", nargs="+", metavar="IMAGE", help="image files")
+
+    _add(commands, "doctor", verbs.doctor, "what this machine has, and what is fast on it", "jichu doctor")
+    return top
+
+
+def _add(commands: Any, name: str, run: Any, about: str, example: str) -> argparse.ArgumentParser:
+    add = commands.add_parser(
+        name, help=about, description=about[0].upper() + about[1:] + ".", epilog=f"example: {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    add.set_defaults(run_verb=run)
+    add.add_argument("--json", action="store_true", help="the result as JSON on standard output")
+    add.add_argument("--quiet", action="store_true", help="no progress")
+    add.add_argument("--debug", action="store_true", help="errors with their traceback")
+    return add
+
+
+def _add_set(add: argparse.ArgumentParser, what: str = "any key, such as data.size=32") -> None:
+    add.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=what)
+
+
+def _add_stage(add: argparse.ArgumentParser, stage: str) -> None:
+    """The plain keys of a stage as options; the others by --set."""
+    add.add_argument("data", help="a folder, a file, or sklearn:digits")
+    add.add_argument("--name", help=f"the run's name; {stage} if not given")
+    add.add_argument("--seed", type=int, default=0)
+    add.add_argument("--resume", action="store_true", help="go on with the run of that name where it stopped")
+    for name, field in STAGES[stage].model_fields.items():
+        if name in ("stage", "name") or not _plain(field):
+            continue
+        key = field.alias or name
+        about = (field.description or "").replace("%", "%%")
+        default = getattr(field.default, "name", field.default)
+        shown = (
+            f"; {default} if not given"
+            if default not in (None, False) and "if not given" not in about
+            else ""
+        )
+        option = (
+            {"action": argparse.BooleanOptionalAction, "default": None}
+            if field.annotation is bool
+            else {"metavar": "VALUE"}
+        )
+        add.add_argument(
+            f"--{key.replace('_', '-')}", dest=f"stage_{key}", help=(about + shown).lstrip("; "), **option
+        )
+    _add_set(add, "any other key, such as optimizer.lr=0.01 or data.size=32")
+
+
+def _plain(field: FieldInfo) -> bool:
+    """Whether a value of the field can be written as one word."""
+    return not any(
+        word in str(field.annotation)
+        for word in ("list[_", "list[typing.Annotated", "OptimizerConfig", "AugmentConfig")
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; gives the exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
+    try:
+        options = parser().parse_args(given)
+        if options.verb is None:
+            parser().print_help()
+            return 0
+        verbs.set_quiet(options.quiet)
+        return options.run_verb(options) or 0
+    except JichuError as error:
+        if debug:
+            raise
+        print(f"jichu: {error}", file=sys.stderr)
+        return error.code
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        print("jichu: interrupted; what was saved is kept, --resume goes on with it", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if debug:
+            raise
+        print(
+            f"jichu: {type(error).__name__}: {error}\n  expected: run again with --debug for the traceback",
+            file=sys.stderr,
+        )
+        return 1

@@ -1,0 +1,190 @@
+"""What each command does. Everything heavy is imported inside: `jichu --help` answers at once."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from jichu.core.config import parse_yaml
+from jichu.recipe.config import one_stage, read_recipe
+
+Options = argparse.Namespace
+
+
+def set_quiet(quiet: bool) -> None:
+    """No progress, where it is not wanted."""
+    if quiet:
+        from jichu.core.progress import console
+
+        console.quiet = True
+
+
+def _print_json(value: Any) -> None:
+    from jichu.core.files import dumps
+
+    print(dumps(value, indent=2))
+
+
+def _table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="dim")
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="right" if i else "left")
+    for row in rows:
+        table.add_row(*row)
+    console = Console(highlight=False, soft_wrap=True)
+    console.print()
+    console.print(table)
+
+
+def run(options: Options) -> None:
+    """Run a recipe."""
+    assignments = options.set + ([f"name={options.name}"] if options.name else [])
+    _execute(read_recipe(options.recipe, assignments), options)
+
+
+def pretrain(options: Options) -> None:
+    """A recipe of one pretrain stage."""
+    _execute(_one_stage("pretrain", options), options)
+
+
+def finetune(options: Options) -> None:
+    """A recipe of one finetune stage and its audit."""
+    data = {k: getattr(options, k) for k in ("labels_per_class", "draws") if getattr(options, k) is not None}
+    _execute(_one_stage("finetune", options, data), options)
+
+
+def _one_stage(verb: str, options: Options, data: dict[str, Any] | None = None) -> Any:
+    given = {
+        k.removeprefix("stage_"): v
+        for k, v in vars(options).items()
+        if k.startswith("stage_") and v is not None
+    }
+    settings = {k: parse_yaml(v, f"--{k}") if isinstance(v, str) else v for k, v in given.items()}
+    return one_stage(
+        verb, options.data, settings, name=options.name, seed=options.seed, data=data, assignments=options.set
+    )  # fmt: skip
+
+
+def _execute(recipe: Any, options: Options) -> None:
+    from jichu.core.files import read_json
+    from jichu.core.ranks import rank
+    from jichu.recipe.run import execute
+
+    folder = execute(recipe, resume=options.resume)
+    if rank() > 0:
+        return
+    summary = read_json(folder.summary)
+    if options.json:
+        _print_json({"run": str(folder.path), **summary})
+        return
+    _headline(summary["headline"])
+    predicts = bool(recipe.fitted)
+    examples = sorted(folder.examples.glob("*.png")) if folder.examples.exists() else []
+    after = [f"look at it:   {folder.report}"]
+    if predicts:
+        after.append(f"use it:       jichu predict {folder.path} {examples[0] if examples else 'IMAGE'}")
+    else:
+        after.append(f"adapt it:     jichu finetune {recipe.data.path} --from {folder.path} --adapt head")
+    if recipe.name == "quickstart" and recipe.data.path == "sklearn:digits":
+        after.append(
+            "on your data: jichu run quickstart --set data.path=FOLDER   (a subfolder for each class)"
+        )
+    print("\nnext\n  " + "\n  ".join(after))
+
+
+def _headline(headline: dict[str, Any]) -> None:
+    if headline:
+        rows = [
+            [name.replace("_", " "), f"{v['value']:.4g}", f"{v['low']:.4g} to {v['high']:.4g}"]
+            for name, v in headline.items()
+        ]
+        _table("", ["on held-out rows", "value", "95% interval"], rows)
+
+
+def inspect(options: Options) -> None:
+    """Print what data are."""
+    from jichu.core.config import check, override
+    from jichu.data.config import DataConfig
+    from jichu.data.dataset import load
+
+    tree = override({"path": options.data}, [a.removeprefix("data.") for a in options.set])
+    found = load(options.data, check(DataConfig, tree, where="inspect")).summary()
+    if options.json:
+        _print_json(found)
+        return
+    print(f"{found['source']}: {found['rows']} records")
+    for name, column in found["columns"].items():
+        print(f"  {name}: {column['type']} {column['shape'] or ''} {column['dtype']}".rstrip())
+    splits = found["splits"]
+    blind = any(s["unlabelled"] for s in splits.values())
+    rows = [["rows", *[str(s["rows"]) for s in splits.values()]]]
+    rows += [["without label", *[str(s["unlabelled"]) for s in splits.values()]]] if blind else []
+    rows += [[c, *[str(s["classes"][c]) for s in splits.values()]] for c in found["classes"]]
+    _table("", ["", *splits], rows)
+    d = found["duplicates"]
+    print(f"\nexact duplicates {d['exact']}, of them removed from train {d['removed_from_train']},"
+          f" with different labels {d['conflicting_labels']}")  # fmt: skip
+    print(f"not used {found['quarantined']}")
+    for record in found["quarantine"]:
+        print(f"  {record['record']}: {record['reason']}")
+
+
+def audit(options: Options) -> None:
+    """Measure a run's model."""
+    from jichu.run import Run
+    from jichu.run import audit as measure
+
+    run_ = Run(options.run)
+    found = measure(run_, options.data)
+    if options.json:
+        _print_json(found)
+        return
+    model = next(iter(found["models"].values()))
+    _headline(model["metrics"])
+    print(f"\n{model['rows']} held-out rows of {options.data or run_.recipe.data.path}")
+
+
+def predict(options: Options) -> int:
+    """Label images; those that cannot be decoded are named and the others still labelled."""
+    import sys
+
+    from jichu.core.errors import DataError
+    from jichu.run import Run
+
+    run_, found, faults = Run(options.run), [], []
+    for path in options.images:
+        try:
+            found += run_.predict(path)
+        except DataError as error:
+            faults.append(error)
+    if options.json:
+        _print_json(found)
+    else:
+        for p in found:
+            others = sorted(p["scores"].items(), key=lambda item: -item[1])[1:3]
+            rest = ", ".join(f"{name} {100 * s:.0f}%" for name, s in others)
+            print(f"{p['input']}: {p['label']} {100 * p['score']:.0f}%" + (f"  ({rest})" if rest else ""))
+    for fault in faults:
+        print(f"jichu: {fault}", file=sys.stderr)
+    return DataError.code if faults else 0
+
+
+def doctor(options: Options) -> None:
+    """What this machine has."""
+    from jichu.core.doctor import examine
+
+    found = examine()
+    if options.json:
+        _print_json(found)
+        return
+    for key, value in found["environment"].items():
+        print(
+            f"{key}: {value if not isinstance(value, dict) else ', '.join(f'{k} {v}' for k, v in value.items())}"
+        )
+    _table("", ["matrix product", "GFLOP/s"], [[k, f"{v:,.0f}"] for k, v in found["gflops"].items()])
+    print()
+    for line in found["advice"]:
+        print(f"- {line}")
