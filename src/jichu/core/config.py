@@ -142,7 +142,7 @@ def check(cls: type[C], values: Any, *, where: str = "") -> C:
     try:
         return cls.model_validate(values)
     except ValidationError as error:
-        faults = [_fault(cls, fault) for fault in error.errors()]
+        faults = [_fault(cls, fault) for fault in error.errors() if not _other_branch(fault)]
         if len(faults) == 1:
             key, what, expected, near = faults[0]
             raise UsageError(
@@ -157,9 +157,16 @@ def check(cls: type[C], values: Any, *, where: str = "") -> C:
         raise UsageError(f"{len(faults)} faults:" + "".join(lines), where=where or None) from None
 
 
+def _other_branch(fault: Any) -> bool:
+    """Of a key that takes a word or a mapping, the complaint of the kind that was not meant."""
+    word = isinstance(fault.get("input"), str)
+    of_word = str(fault["loc"][-1]).startswith("literal[") if fault["loc"] else False
+    return (of_word and not word) or (fault["type"] == "model_type" and word)
+
+
 def _fault(cls: type[BaseModel], fault: Any) -> tuple[str, str, str | None, str | None]:
     """(key path, what is wrong, what was expected, nearest) of one pydantic fault."""
-    location = [p for p in fault["loc"] if not str(p).startswith("function-")]
+    location = [p for p in fault["loc"] if not str(p).startswith(("function-", "literal["))]
     owner: Any = cls
     path: list[str] = []
     for part in location[:-1]:

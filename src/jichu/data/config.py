@@ -75,3 +75,16 @@ class AugmentConfig(Config):
         if not 0 < low <= high:
             raise ValueError(f"scale {self.scale}; expected two magnifications, 0 < smallest <= largest")
         return self
+
+
+# What `augment: auto` means. Photographs may be mirrored and recoloured; what has no colour (digits,
+# letters, scans) may turn into something else when it is mirrored, and is moved and bent instead.
+PHOTOGRAPHS = AugmentConfig(flip=True, crop=0.4, colour=0.4, grey=0.2)
+SIGNS = AugmentConfig(rotate=15, shear=10, translate=0.1, scale=[0.8, 1.2], colour=0.3)
+
+
+def augmentation(given: AugmentConfig | Literal["auto"], channels: int) -> AugmentConfig:
+    """What was asked for, or what suits images of so many channels."""
+    if given == "auto":
+        return PHOTOGRAPHS if channels == 3 else SIGNS
+    return given

@@ -29,21 +29,31 @@ def open_image(item: Any) -> Image.Image:
         return Image.fromarray(item[..., 0] if item.ndim == 3 and item.shape[2] == 1 else item)
     if item is None:
         raise ValueError("no image in this row")
-    return Image.open(io.BytesIO(item) if isinstance(item, (bytes, bytearray)) else Path(item))
+    encoded = item if isinstance(item, (bytes, bytearray)) else Path(item).read_bytes()
+    return Image.open(io.BytesIO(encoded))
 
 
-def is_colour(image: Image.Image) -> bool:
-    """Whether the file's format can hold colour (a grey picture saved as RGB counts as colour)."""
+def peek_image(item: Any) -> tuple[int, bool]:
+    """The shorter side in pixels, and whether the format can hold colour (a grey picture saved as RGB
+    counts as colour). Of a file only the header is read."""
+    if isinstance(item, (str, Path)):
+        with Image.open(item) as file:
+            return min(file.size), _holds_colour(file)
+    image = open_image(item)
+    return min(image.size), _holds_colour(image)
+
+
+def _holds_colour(image: Image.Image) -> bool:
     return image.mode not in ("1", "L", "LA", "I", "I;16", "I;16B", "F")
 
 
 def decode_image(item: Any, to: Preprocess) -> np.ndarray:
     """uint8 [C, size, size]. Raises OSError or ValueError for what cannot be decoded."""
-    image = open_image(item)
+    opened: Any = open_image(item)
     mode = "RGB" if to.channels == 3 else "L"
-    if image.format == "JPEG":
-        image.draft(mode, (to.size, to.size))  # lets the decoder skip detail we would throw away
-    image = ImageOps.exif_transpose(image)
+    if opened.format == "JPEG":
+        opened.draft(mode, (to.size, to.size))  # lets the decoder skip detail we would throw away
+    image: Image.Image = ImageOps.exif_transpose(opened)
     if image.mode.startswith("I;16") or image.mode == "I":
         image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:

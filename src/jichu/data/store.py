@@ -26,7 +26,7 @@ from jichu.core.errors import DataError
 from jichu.core.files import cache_folder, fingerprint, read_json, write_json
 from jichu.core.progress import task
 
-from .decode import Preprocess, decode_image, is_colour, open_image
+from .decode import Preprocess, decode_image, peek_image
 from .source import Source, unusable
 
 _VERSION = 1
@@ -60,9 +60,9 @@ def infer(source: Source, size: int | str, channels: int | str, resize: str) -> 
     step = max(1, len(column.values) // 2000)
     for i in range(0, len(column.values), step):
         with contextlib.suppress(*_UNREADABLE):
-            image = open_image(column.values[i])
-            sides.append(min(image.size))
-            colour = colour or is_colour(image)
+            side, coloured = peek_image(column.values[i])
+            sides.append(side)
+            colour = colour or coloured
     if not sides:
         raise DataError(
             f"none of the {len(column.values)} images can be read",

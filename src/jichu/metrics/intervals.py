@@ -59,6 +59,6 @@ def metric_interval(
     resampled = np.empty(_SLOW_RESAMPLES)
     for i in range(_SLOW_RESAMPLES):
         picked = rng.integers(rows, size=rows)
-        again: list[int] = list(rng.integers(draws, size=draws))
+        again = rng.integers(np.full(draws, draws))
         resampled[i] = np.mean([metric(truth[picked], scores[d][picked]) for d in again])
     return Interval.of(float(value), resampled)

@@ -46,7 +46,7 @@ class Model(nn.Module):
         normalize: Normalize | None = None,
     ):
         super().__init__()
-        self.normalize = normalize or nn.Identity()
+        self.normalize = normalize or Normalize(torch.zeros(1), torch.ones(1))
         self.backbone = backbone
         self.heads = nn.ModuleDict(heads or {})
 

@@ -7,13 +7,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from jichu.core.config import Config, Named, Spec, check, override, read_yaml
+from jichu.core.config import Config, DurationText, Named, Spec, check, override, read_yaml
 from jichu.core.errors import JichuError, UsageError, nearest
 from jichu.data.config import AugmentConfig, DataConfig
 from jichu.train.config import OptimizerConfig, TrainConfig
-
-# What leaves most photographs recognisable; a recipe for other pictures says its own.
-MODERATE = AugmentConfig(flip=True, rotate=10, translate=0.05, scale=[0.9, 1.1], crop=0.5, colour=0.4)
 
 
 class InspectStage(Config):
@@ -31,8 +28,10 @@ class PretrainStage(TrainConfig):
     backbone: Named = Field(Spec(name="cnn"), description="a backbone's name or import path")
     from_: str | None = Field(None, alias="from", description="go on from a run or an earlier stage")
     objective: Named = Spec(name="vicreg")
-    augment: AugmentConfig = MODERATE
-    budget: str = "1000 steps"
+    augment: AugmentConfig | Literal["auto"] = Field(
+        "auto", description="auto follows whether the images have colour"
+    )
+    budget: DurationText = "1000 steps"
     batch_size: Annotated[int, Field(ge=2)] = 64
     optimizer: OptimizerConfig = OptimizerConfig(lr=4e-3, weight_decay=1e-4)
 
@@ -54,7 +53,7 @@ class FinetuneStage(TrainConfig):
     )
     objective: Named = Spec(name="classification")
     wrap: list[Named] = Field([], description="objectives around the objective, such as mixup")
-    augment: AugmentConfig = AugmentConfig()
+    augment: AugmentConfig | Literal["auto"] = Field(AugmentConfig(), description="off if not given")
 
     @model_validator(mode="after")
     def _one_start(self) -> FinetuneStage:

@@ -23,7 +23,7 @@ from jichu.core.randomness import guarded, seed_step
 from jichu.core.ranks import barrier
 from jichu.data.augment import Augment
 from jichu.data.batches import Batches
-from jichu.data.config import AugmentConfig
+from jichu.data.config import AugmentConfig, augmentation
 from jichu.data.dataset import Dataset
 from jichu.metrics import METRICS
 from jichu.models import folder as model_folder
@@ -89,7 +89,7 @@ def pretrain(stage: PretrainStage, work: Work) -> Result:
     """Train a backbone without labels, and say so where it collapsed."""
     dataset = work.dataset
     model, config = _start(stage.from_, stage.backbone, work, heads={})
-    augment = Augment(stage.augment)
+    augment = Augment(augmentation(stage.augment, dataset.tensors["image"].shape[1]))
     objective = construct(
         "objective", stage.objective, OBJECTIVES, where=f"{stage.name}.objective", augment=augment
     )()
@@ -106,7 +106,7 @@ def pretrain(stage: PretrainStage, work: Work) -> Result:
         say(f"warning: {stage.name} {warning}")
     if work.folder.writes:
         model_folder.save(work.folder.stage_model(stage.name), model, config)
-    told = ("loss", "effective_rank", "rank_share", "feature_std")
+    told = ("loss", "effective_rank", "rank_share", "spread")
     found: dict[str, Any] = {key: last[key] for key in told if key in last}
     return _result(fitted, model, work, stage.name, {**found, "collapsed": bool(warning)})
 
@@ -154,8 +154,9 @@ def _train(model: Model, stage: FinetuneStage, rows: Tensor, work: Work, name: s
     )()
     for spec in stage.wrap:
         objective = construct("objective", spec, OBJECTIVES, where=f"{stage.name}.wrap", inner=objective)()
-    if stage.augment != AugmentConfig():
-        objective = Augmented(objective, Augment(stage.augment))
+    augment = augmentation(stage.augment, dataset.tensors["image"].shape[1])
+    if augment != AugmentConfig():
+        objective = Augmented(objective, Augment(augment))
     evaluate = None
     if "validation" in dataset.splits and len(dataset.labelled("validation")):
         evaluate = _evaluation(dataset, dataset.labelled("validation"))

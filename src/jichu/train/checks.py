@@ -254,7 +254,9 @@ def check_backbone(backbone: nn.Module | Callable[[], nn.Module], batch: Batch) 
             "the same outputs",
         )
     training = copy.deepcopy(backbone).train()
-    training(inputs).pooled.square().sum().backward()
+    pooled = training(inputs).pooled
+    if pooled.requires_grad:
+        pooled.square().sum().backward()
     for parameter, tensor in training.named_parameters():
         if tensor.requires_grad:
             _require(

@@ -43,11 +43,13 @@ def load(path: Path) -> np.ndarray:
     if raw[2] != _UBYTE:
         raise DataError(f"idx type 0x{raw[2]:02x}", where=path, expected="0x08, unsigned bytes")
     head = 4 + 4 * raw[3]
+    if len(raw) < head:
+        raise DataError(f"the file ends within its header of {head} bytes", where=path)
     shape = [int(n) for n in np.frombuffer(raw[4:head], dtype=">u4")]
-    if len(shape) != raw[3] or len(raw) - head != math.prod(shape):
+    if len(raw) - head != math.prod(shape):
         raise DataError(
             f"the header promises {' × '.join(map(str, shape))} = {math.prod(shape)} bytes,"
-            f" the file holds {max(0, len(raw) - head)}",
+            f" the file holds {len(raw) - head}",
             where=path,
         )
     return np.frombuffer(raw, np.uint8, offset=head).reshape(shape)

@@ -1,0 +1,378 @@
+"""Readers, decoding, the store, splits, batches."""
+
+import gzip
+import io
+import struct
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+import jichu
+from conftest import SHARED
+from jichu.core.config import check
+from jichu.core.errors import DataError, UsageError
+from jichu.data.batches import Batches, IterableBatches, as_source, gather, peek
+from jichu.data.config import DataConfig
+from jichu.data.decode import Preprocess, decode_image
+from jichu.data.splits import draw_labels, duplicate_groups, stratified
+
+
+def load(path, **config):
+    return jichu.load(path, **config)
+
+
+def idx(array):
+    return bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
+
+
+def png(array):
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+# --- readers
+
+
+def test_image_folder(photos):
+    data = load(str(photos))
+    assert data.classes == ["blue", "green", "red"]
+    assert data.tensors["image"].shape[1] == 3 and len(data) == 60
+    assert all(
+        name.split("/")[0] == data.classes[code]
+        for name, code in zip(data.names, data.tensors["label"], strict=True)
+    )
+    counts = np.bincount(data.labels("test"))
+    assert counts.tolist() == [4, 4, 4]
+
+
+def test_image_folder_with_splits_and_unlabelled(photos):
+    rng = np.random.default_rng(1)
+    for part in ("train/a", "train/b", "test/a", "test/b", "val/a", "train/unlabelled"):
+        (photos / "set" / part).mkdir(parents=True)
+        for i in range(3):
+            Image.fromarray(rng.integers(0, 255, (9, 9), dtype=np.uint8)).save(
+                photos / "set" / part / f"{i}.png"
+            )
+    data = load(str(photos / "set"))
+    assert {k: len(v) for k, v in data.splits.items()} == {"train": 9, "validation": 3, "test": 6}
+    assert (data.labels("train") == -1).sum() == 3
+    assert data.preprocess == (9, 1, "crop")
+
+
+def test_broken_files_go_to_quarantine(photos):
+    whole = next((photos / "red").glob("*.png"))
+    (photos / "red" / "cut.png").write_bytes(whole.read_bytes()[:-40])
+    (photos / "red" / "none.jpg").write_bytes(b"")
+    (photos / "red" / "notes.txt").write_text("hello")
+    (photos / "red" / ".hidden.png").write_text("hello")
+    data = load(str(photos))
+    assert len(data) == 60
+    assert {q["record"] for q in data.quarantine} == {"red/cut.png", "red/none.jpg", "red/notes.txt"}
+    assert all(q["reason"] for q in data.quarantine)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda p: None, "not there"),
+        (lambda p: p.mkdir(), "no images"),
+        (lambda p: (p.mkdir(), (p / "a.png").write_bytes(b"x")), "can be read"),
+        (lambda p: p.write_text("x"), "no reader recognises"),
+    ],
+)
+def test_nothing_to_read(tmp_path, make, said):
+    make(tmp_path / "data")
+    with pytest.raises(DataError, match=said) as caught:
+        load(str(tmp_path / "data"))
+    assert caught.value.code == 3
+
+
+def test_idx_files(tmp_path, digits):
+    images, labels = digits
+    (tmp_path / "train-images-idx3-ubyte").write_bytes(idx(images[:100]))
+    (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx(labels[:100].astype(np.uint8)))
+    (tmp_path / "t10k-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(images[100:150])))
+    (tmp_path / "t10k-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(labels[100:150].astype(np.uint8))))
+    data = load(str(tmp_path))
+    assert {k: len(v) for k, v in data.splits.items()} == {"train": 100, "test": 50}
+    order = torch.cat([data.splits["train"], data.splits["test"]])
+    assert np.array_equal(
+        np.sort(data.tensors["image"][order].sum((1, 2, 3))), np.sort(images[:150].sum((1, 2)))
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (idx(np.zeros((3, 4, 4), np.uint8))[:-5], "promises 3 × 4 × 4"),
+        (idx(np.zeros((3, 4, 4), np.uint8)) + b"x", "promises 3 × 4 × 4"),
+        (b"\x00\x00\x08\x03" + struct.pack(">3I", 2**31, 2**31, 2**31), "promises"),
+        (b"\x00\x00\x08\x03\x00\x00", "ends within its header"),
+        (b"\x00\x00\x0d\x03" + struct.pack(">3I", 1, 1, 1) + b"0000", "type 0x0d"),
+        (b"hello world, hello", "not an idx file"),
+        (b"", "not an idx file"),
+        (b"\x1f\x8bnot gzip", "decompress"),
+    ],
+)
+def test_idx_headers_that_lie(tmp_path, content, said):
+    path = tmp_path / "train-images-idx3-ubyte"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=said) as caught:
+        load(str(path))
+    assert "train-images" in str(caught.value.where)
+
+
+def test_parquet_images(tmp_path, digits):
+    images, labels = digits
+    for name, part in (("train", slice(0, 60)), ("test", slice(60, 80))):
+        cells = [{"bytes": png(i), "path": None} for i in images[part]]
+        table = pa.table(
+            {"image": cells, "label": [None if i == 3 else int(c) for i, c in enumerate(labels[part])]}
+        )
+        pq.write_table(table, tmp_path / f"{name}.parquet")
+    data = load(str(tmp_path))
+    assert {k: len(v) for k, v in data.splits.items()} == {"train": 60, "test": 20}
+    assert data.names[19] == "test.parquet:19"
+    assert torch.equal(data.tensors["image"][19, 0], torch.from_numpy(images[79]))
+    assert (data.tensors["label"] == -1).nonzero()[:, 0].tolist() == [3, 23]
+    with pytest.raises(DataError, match="no column 'image'"):
+        pq.write_table(pa.table({"images": [1]}), tmp_path / "train.parquet")
+        load(str(tmp_path))
+    (tmp_path / "train.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DataError, match="not readable"):
+        load(str(tmp_path))
+
+
+def test_arrays(digits):
+    images, labels = digits
+    as_bytes = load((images[:50], labels[:50]))
+    as_shares = load((images[:50] / 255.0, [str(c) for c in labels[:50]]))
+    assert torch.equal(as_bytes.tensors["image"], as_shares.tensors["image"])
+    assert torch.equal(as_bytes.tensors["label"], as_shares.tensors["label"])
+    colour = load(np.zeros((4, 3, 9, 9), np.uint8))
+    assert colour.tensors["image"].shape == (4, 3, 9, 9)
+    broken = images[:5] / 255.0
+    broken[2, 0, 0] = np.nan
+    data = load(broken)
+    assert len(data) == 4 and data.quarantine[0] == {"record": "array:2", "reason": "not finite"}
+    for wrong in (np.zeros((4, 4)), np.full((2, 4, 4), 300.0), (images[:3], labels[:2])):
+        with pytest.raises(DataError):
+            load(wrong)
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="needs the shared data sets")
+def test_real_parquet():
+    data = load(str(SHARED / "pneumoniamnist"))
+    assert data.classes == ["normal", "pneumonia"]
+    # 10 training images are in the validation split too
+    assert {k: len(v) for k, v in data.splits.items()} == {"train": 3872, "test": 624, "validation": 524}
+    assert data.duplicates == {"exact": 28, "removed_from_train": 10, "conflicting_labels": 0}
+
+
+# --- decoding
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "I", "F", "YCbCr"])
+def test_every_mode_decodes(mode):
+    image = Image.new("L", (10, 6), 128).convert("I;16" if mode == "I;16" else mode)
+    for channels in (1, 3):
+        assert decode_image(image, Preprocess(8, channels, "crop")).shape == (channels, 8, 8)
+
+
+def test_decoding_keeps_pixels_colours_and_orientation():
+    pixels = np.random.default_rng(0).integers(0, 255, (8, 8, 3), dtype=np.uint8)
+    to = Preprocess(8, 3, "crop")
+    assert np.array_equal(decode_image(png(pixels), to), pixels.transpose(2, 0, 1))
+    clear = Image.fromarray(np.dstack([pixels, np.zeros((8, 8), np.uint8)]), "RGBA")
+    assert (decode_image(clear, to) == 255).all()
+    turned = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down
+    Image.fromarray(pixels).save(turned, "PNG", exif=exif)
+    assert np.array_equal(decode_image(turned.getvalue(), to), pixels[::-1, ::-1].transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize("resize", ["crop", "pad", "stretch"])
+def test_resizing(resize):
+    bars = np.zeros((10, 30), np.uint8)
+    bars[:, :10] = 255
+    out = decode_image(bars, Preprocess(10, 1, resize))[0]
+    assert out.shape == (10, 10)
+    assert {
+        "crop": out.max() == 0,
+        "pad": (out[0] == 0).all() and out.max() > 200,
+        "stretch": out[:, 0].min() > 200,
+    }[resize]
+
+
+# --- the store
+
+
+def test_the_second_time_nothing_is_decoded(photos, monkeypatch):
+    first = load(str(photos), size=12)
+    monkeypatch.setattr("jichu.data.store.decode_image", lambda *a: pytest.fail("decoded again"))
+    again = load(str(photos), size=12)
+    assert torch.equal(first.tensors["image"], again.tensors["image"])
+    with pytest.raises(pytest.fail.Exception):
+        load(str(photos), size=13)
+
+
+def test_a_changed_file_is_decoded_again(photos):
+    before = load(str(photos))
+    path = photos / before.names[0]
+    Image.new("RGB", (20, 20), (1, 2, 3)).save(path)
+    after = load(str(photos), size=before.preprocess.size)
+    assert not torch.equal(before.tensors["image"][0], after.tensors["image"][0])
+
+
+def test_writing_to_a_column_does_not_reach_the_file(digits):
+    load(digits).tensors["image"].zero_()
+    assert load(digits).tensors["image"].any()
+
+
+# --- splits
+
+labels_strategy = st.lists(st.integers(-1, 4), min_size=1, max_size=120)
+
+
+@settings(deadline=None)
+@given(labels_strategy, st.floats(0, 0.4), st.floats(0, 0.4), st.integers(0, 100), st.integers(1, 4))
+def test_splits_are_stratified_partitions_that_keep_groups(labels, test, validation, seed, size):
+    labels = np.array(labels)
+    groups = np.arange(len(labels)) // size
+    shares = {"validation": validation, "test": test}
+    made = stratified(labels, shares, seed=seed, groups=groups)
+    assert sorted(np.concatenate(list(made.values())).tolist()) == list(range(len(labels)))
+    owners = {g: {n for n, rows in made.items() if g in groups[rows]} for g in groups}
+    assert all(len(names) == 1 for names in owners.values())
+    for name in shares:
+        assert (labels[made[name]] != -1).all()
+    again = stratified(labels, shares, seed=seed, groups=groups)
+    assert all(np.array_equal(made[n], again[n]) for n in made)
+    if size == 1:
+        for code in np.unique(labels[labels >= 0]):
+            count = (labels == code).sum()
+            assert (labels[made["train"]] == code).any()
+            for name, share in shares.items():
+                assert abs((labels[made[name]] == code).sum() - share * count) <= 1
+
+
+@given(labels_strategy, st.integers(1, 5), st.integers(0, 5))
+def test_draws_have_so_many_of_each_class(labels, per_class, draw):
+    labels = np.array(labels)
+    rows = np.flatnonzero(np.arange(len(labels)) % 3 > 0)
+    if not (labels[rows] >= 0).any():
+        with pytest.raises(DataError):
+            draw_labels(labels, rows, per_class, seed=0, draw=draw)
+        return
+    drawn = draw_labels(labels, rows, per_class, seed=0, draw=draw)
+    assert set(drawn) <= set(rows)
+    for code in np.unique(labels[rows][labels[rows] >= 0]):
+        assert (labels[drawn] == code).sum() == min(per_class, (labels[rows] == code).sum())
+
+
+def test_draws_differ():
+    labels = np.repeat(np.arange(5), 50)
+    drawn = {tuple(draw_labels(labels, np.arange(250), 3, seed=0, draw=d)) for d in range(10)}
+    assert len(drawn) == 10
+
+
+def test_duplicates_stay_together_and_leaks_are_removed(digits, tmp_path):
+    images, labels = digits
+    doubled = load((np.concatenate([images[:200]] * 2), np.concatenate([labels[:200]] * 2)))
+    assert doubled.duplicates == {"exact": 200, "removed_from_train": 0, "conflicting_labels": 0}
+    groups = duplicate_groups(doubled.tensors["image"])
+    assert not set(groups[doubled.splits["train"]]) & set(groups[doubled.splits["test"]])
+    for part, rows in (
+        ("train/a", range(5)),
+        ("train/b", range(5, 10)),
+        ("test/a", [3, 20]),
+        ("test/b", [21]),
+    ):
+        (tmp_path / part).mkdir(parents=True)
+        for i in rows:
+            Image.fromarray(images[i]).save(tmp_path / part / f"{i}.png")
+    data = load(str(tmp_path))
+    assert data.duplicates["removed_from_train"] == 1
+    assert data.quarantine == [{"record": "train/a/3.png", "reason": "exact duplicate of a held-out record"}]
+    conflict = load((images[[0, 0, 1]], [0, 1, 1]))
+    assert conflict.duplicates["conflicting_labels"] == 1
+
+
+def test_labels_of_every_form():
+    data = load(
+        (
+            np.zeros((6, 8, 8), np.uint8) + np.arange(6, dtype=np.uint8)[:, None, None],
+            ["b", None, "a", float("nan"), "", "b"],
+        )
+    )
+    assert data.classes == ["a", "b"]
+    assert data.tensors["label"].tolist() == [1, -1, 0, -1, -1, 1]
+    numbers = load((np.zeros((3, 8, 8), np.uint8), [10, 9, 2.0]), split={"test": 0.0})
+    assert numbers.classes == ["2", "9", "10"]
+
+
+# --- batches
+
+
+@settings(deadline=None)
+@given(st.integers(1, 50), st.integers(1, 20), st.booleans(), st.integers(0, 40))
+def test_batches_cover_each_epoch_once_and_resume_anywhere(rows, size, drop, taken):
+    tensors = {"x": torch.arange(rows) * 10}
+    batches = Batches(tensors, batch_size=size, seed=1, drop_last=drop)
+    epoch = [next(batches) for _ in range(len(batches))]
+    seen = torch.cat([b["row"] for b in epoch])
+    assert len(seen.unique()) == len(seen) and (drop or len(seen) == rows)
+    assert all(torch.equal(b["x"], b["row"] * 10) for b in epoch)
+    one, two = Batches(tensors, batch_size=size, seed=1), Batches(tensors, batch_size=size, seed=1)
+    for _ in range(taken):
+        next(one)
+    two.load_state_dict(one.state_dict())
+    for _ in range(3):
+        assert torch.equal(peek(one)["row"], next(two)["row"])
+        next(one)
+    assert one.state_dict() == two.state_dict()
+
+
+def test_ranks_share_a_batch(monkeypatch):
+    tensors = {"x": torch.arange(10)}
+    whole = next(Batches(tensors, batch_size=7, seed=3))["row"]
+    shares = []
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        shares.append(next(Batches(tensors, batch_size=7, seed=3))["row"])
+    assert sorted(torch.cat(shares).tolist()) == sorted(whole.tolist())
+
+
+def test_batches_of_ones_own():
+    batches = IterableBatches([{"x": torch.ones(2)}, {"x": torch.zeros(2)}])
+    assert peek(batches)["x"].sum() == 2
+    seen = [next(batches)["x"].sum().item() for _ in range(5)]
+    assert seen == [2, 0, 2, 0, 2]
+    again = IterableBatches([{"x": torch.ones(2)}, {"x": torch.zeros(2)}])
+    again.load_state_dict(batches.state_dict())
+    assert next(again)["x"].sum() == next(batches)["x"].sum() == 0
+    ended = IterableBatches(iter([{"x": torch.ones(2)}]))
+    next(ended)
+    with pytest.raises(UsageError, match="ended after 1"):
+        next(ended)
+    with pytest.raises(UsageError, match="dict of tensors"):
+        next(IterableBatches([torch.ones(2)]))
+    own = Batches({"x": torch.ones(2)}, batch_size=1)
+    assert as_source(own) is own
+    assert gather({"x": torch.arange(4)}, torch.tensor([2]))["x"].tolist() == [2]
+
+
+def test_data_settings_are_checked():
+    assert check(DataConfig, {"path": "x"}).draws == 1
+    for wrong in ({"size": 2}, {"channels": 2}, {"resize": "zoom"}, {"labels_per_class": 0}):
+        with pytest.raises(UsageError):
+            check(DataConfig, {"path": "x", **wrong})
