@@ -43,7 +43,7 @@ def write(
         "effective rank of the features": figures.curves(history, "effective_rank", "effective rank"),
     }
     environment_ = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment_.filters |= {"clock": clock, "number": _number}
+    environment_.filters |= {"clock": clock, "number": _number, "share": _share}
     template = environment_.from_string(
         resources.files(__package__).joinpath("report.html.j2").read_text("utf-8")
     )
@@ -62,6 +62,10 @@ def _number(value: Any) -> str:
     if value is None:
         return "–"
     return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
 
 
 def _wrong(table: pa.Table, stage: str, images: Tensor | None, classes: list[str]) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 
 from .durations import Duration
 from .errors import UsageError, nearest
@@ -19,12 +19,18 @@ class Config(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, strict=True)
 
-
-C = TypeVar("C", bound=Config)
-
-
-def _spec(value: Any) -> Any:
-    return {"name": value} if isinstance(value, str) else value
+    @model_validator(mode="before")
+    @classmethod
+    def _default_names(cls, values: Any) -> Any:
+        """`{width: 16}` in the place of a named thing changes an argument of the default one."""
+        if not isinstance(values, dict):
+            return values
+        filled = {}
+        for name, field in cls.model_fields.items():
+            given = values.get(field.alias or name)
+            if isinstance(field.default, Spec) and isinstance(given, dict) and "name" not in given:
+                filled[field.alias or name] = {"name": field.default.name, **given}
+        return {**values, **filled}
 
 
 class Spec(Config):
@@ -40,8 +46,15 @@ class Spec(Config):
         return dict(self.model_extra or {})
 
 
-# A name with keyword arguments; in YAML either `lejepa` or `{name: lejepa, views: 4}`.
-Named = Annotated[Spec, BeforeValidator(_spec)]
+C = TypeVar("C", bound=Config)
+
+
+def _named(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+# A `Spec`; in YAML either `vicreg` or `{name: vicreg, width: 64}`.
+Named = Annotated[Spec, BeforeValidator(_named)]
 
 
 def _duration(value: Any) -> Any:

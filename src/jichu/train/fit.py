@@ -16,7 +16,7 @@ from jichu.core import devices, ranks
 from jichu.core.durations import Duration
 from jichu.core.errors import Interrupted, NotFinite, UsageError
 from jichu.core.folder import RunFolder
-from jichu.core.interrupt import stoppable
+from jichu.core.interrupt import Stop, stoppable
 from jichu.core.progress import Task, task
 from jichu.core.randomness import guarded, seed_step
 from jichu.data.batches import Batch, as_source, peek
@@ -155,7 +155,7 @@ class _Loop:
         with stoppable() as stop, task(self.name, self.plan.steps, done=self.step) as shown:
             try:
                 while self.step < self.plan.steps and not self.result.stopped_early:
-                    asked = self._one_step(float(stop.requested), board, shown)
+                    asked = self._one_step(stop, board, shown)
                     if evaluate is not None and self._evaluation_due():
                         self._evaluate(evaluate, monitor, board)
                     if self.step < self.plan.steps:
@@ -168,13 +168,13 @@ class _Loop:
             self.model.load_state_dict(self.best_weights)
         self._save()
 
-    def _one_step(self, stop: float, board: TensorBoard, shown: Task) -> bool:
+    def _one_step(self, stop: Stop, board: TensorBoard, shown: Task) -> bool:
         """One optimizer step. Gives whether any process was asked to stop."""
         step, steps, objective = self.step, self.plan.steps, self.objective
         context = Context(self.seed, step, steps)
         batch = self._move(next(self.batches))
         micro = [objective.prepare(part, context) for part in cut(batch, self.config.accumulate)]
-        totals, asked = total_weights(objective, micro, torch.tensor(stop))
+        totals, asked = total_weights(objective, micro, torch.tensor(float(stop.requested)))
         self.clock.lap("data")
         due = (step + 1) % self.config.log_every == 0 or step + 1 == steps
         seed_step(self.device, self.seed, step, ranks.rank())

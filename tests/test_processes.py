@@ -1,0 +1,187 @@
+"""What only other processes can show: kill -9, torchrun, start-up time."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+JICHU = [sys.executable, "-m", "jichu"]
+PRETRAIN = ["pretrain", "sklearn:digits", "--budget", "60 steps", "--precision", "float32", "--checkpoint-every", "4 steps",
+            "--log-every", "5", "--set", "objective.width=16", "--set", "objective.hidden=16", "--set", "backbone.widths=[4, 8]"]  # fmt: skip
+
+
+def environment(**extra):
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", **extra}
+
+
+def run(arguments, cwd, check=True, **extra):
+    done = subprocess.run(
+        [*JICHU, *arguments], cwd=cwd, env=environment(**extra), capture_output=True, text=True, timeout=300
+    )
+    assert not check or done.returncode == 0, done.stderr
+    return done
+
+
+def equal(one, two):
+    a, b = load_file(one), load_file(two)
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    path = tmp_path_factory.mktemp("whole")
+    run(PRETRAIN, path)
+    return path / "runs" / "pretrain"
+
+
+def test_killed_at_any_instant_it_ends_in_the_same_weights(whole, tmp_path):
+    """kill -9 at five random instants of one run, resumed after each."""
+    rng = random.Random(int.from_bytes(os.urandom(4)))
+    folder = tmp_path / "runs" / "pretrain"
+    for i in range(5):
+        resume = ["--resume"] if (folder / "recipe.yaml").exists() else []
+        process = subprocess.Popen(
+            [*JICHU, *PRETRAIN, *resume],
+            cwd=tmp_path,
+            env=environment(),
+            stderr=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )
+        rows, before = (
+            folder / "metrics.jsonl",
+            len((folder / "metrics.jsonl").read_text()) if (folder / "metrics.jsonl").exists() else 0,
+        )
+        until = time.monotonic() + 120
+        while (
+            process.poll() is None and time.monotonic() < until
+        ):  # into its training, then a random while on
+            if rows.exists() and len(rows.read_text()) != before:
+                break
+            time.sleep(0.005)
+        time.sleep(rng.random() * 0.15)
+        process.kill()
+        process.wait()
+        assert (folder / "recipe.yaml").exists(), f"kill {i} came before the run began"
+    if not (folder / "report.html").exists():
+        run([*PRETRAIN, "--resume"], tmp_path)
+    assert equal(folder / "model" / "model.safetensors", whole / "model" / "model.safetensors")
+    assert (folder / "metrics.jsonl").read_text() == (whole / "metrics.jsonl").read_text()
+    json.loads((folder / "summary.json").read_text())
+
+
+def test_two_processes_equal_one(tmp_path):
+    """torchrun with two processes on a model without batch statistics."""
+    plain = "{name: cnn, widths: [4, 8], norm: group}"
+    finetune = ["finetune", "sklearn:digits", "--budget", "25 steps", "--batch-size", "31", "--precision", "float32",
+                "--backbone", plain, "--set", "augment=auto", "--set", "data.labels_per_class=7"]  # fmt: skip
+    for name, processes in (("one", 1), ("two", 2)):
+        launcher = [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            f"--nproc_per_node={processes}",
+            "-m",
+            "jichu",
+        ]
+        done = subprocess.run(
+            [*launcher, *finetune, "--name", name],
+            cwd=tmp_path,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+    one, two = (load_file(tmp_path / "runs" / n / "model" / "model.safetensors") for n in ("one", "two"))
+    for name in one:
+        assert torch.allclose(one[name].float(), two[name].float(), rtol=1e-3, atol=1e-5), name
+    summaries = [json.loads((tmp_path / "runs" / n / "summary.json").read_text()) for n in ("one", "two")]
+    values = [s["headline"]["log_loss"]["value"] for s in summaries]
+    assert values[0] == pytest.approx(values[1], rel=1e-3)
+    assert not (tmp_path / "runs" / "two-2").exists()
+
+
+GATHERS = """
+import torch, sys
+from jichu.core import ranks
+from jichu.data.augment import Augment
+from jichu.data.batches import Batches
+from jichu.data.config import SIGNS
+from jichu.models.cnn import Cnn
+from jichu.models.model import Model
+from jichu.objectives.vicreg import VICReg
+from jichu.train.config import TrainConfig
+from jichu.train.fit import fit
+from safetensors.torch import save_file
+
+class Plain(VICReg):  # a projector without batch statistics
+    def bind(self, model, batch):
+        self.projector = torch.nn.Linear(8, 16)
+
+torch.manual_seed(0)
+model = Model(Cnn(1, 8, widths=[8], norm="group"))
+images = torch.randint(0, 256, (64, 1, 8, 8), dtype=torch.uint8)
+batches = Batches({"image": images}, batch_size=16)
+fit(model, Plain(Augment(SIGNS), width=16), batches, TrainConfig(budget="10 steps", batch_size=16, precision="float32", optimizer={"name": "sgd", "lr": 0.01}))
+if ranks.rank() == 0:
+    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, sys.argv[1])
+"""
+
+
+def test_objectives_that_compare_rows_gather_them(tmp_path):
+    (tmp_path / "gathers.py").write_text(GATHERS)
+    for processes in (1, 2):
+        command = [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            f"--nproc_per_node={processes}",
+            "gathers.py",
+            f"{processes}.safetensors",
+        ]
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+    one, two = (load_file(tmp_path / f"{n}.safetensors") for n in (1, 2))
+    for name in one:
+        assert torch.allclose(one[name], two[name], rtol=1e-3, atol=1e-5), name
+
+
+def test_it_starts_at_once():
+    def cpu_seconds(arguments):
+        """The least of three: what the work costs, whatever else the machine does."""
+        times = []
+        for _ in range(3):
+            before = os.times()
+            subprocess.run(
+                [sys.executable, *arguments], env=environment(), stdout=subprocess.DEVNULL, check=True
+            )
+            after = os.times()
+            times.append(
+                after.children_user + after.children_system - before.children_user - before.children_system
+            )
+        return min(times)
+
+    assert cpu_seconds(["-c", "import jichu"]) < 0.3
+    assert cpu_seconds(["-m", "jichu", "--help"]) < 0.5
+
+
+def test_nothing_heavy_is_imported_by_help():
+    code = "import sys, jichu, jichu.cli.main as m; m.parser(); print([n for n in ('torch', 'numpy', 'sklearn', 'pyarrow') if n in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_module_runs_as_the_command(tmp_path):
+    assert "jichu" in run(["--version"], tmp_path).stdout
+    assert Path(sys.executable).exists()
