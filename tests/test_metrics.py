@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as reference
 
-from jichu.audit import measure, table
+from jichu.auditing import measure, table
 from jichu.core.errors import UsageError
 from jichu.metrics import classification as C
 from jichu.metrics.intervals import mean_interval, metric_interval
@@ -123,7 +123,7 @@ def test_the_table_keeps_every_row(tmp_path):
         "score",
         "loss",
     ]
-    rows, truth, scores = table.scores(again, "b")
+    _, truth, scores = table.scores(again, "b")
     assert scores.shape == (2, 300, 3) and np.allclose(scores.sum(2), 1)
     assert again["loss"].to_pylist()[0] == pytest.approx(-np.log(table.scores(again, "a")[2][0, 0, truth[0]]))
     headline = measure.headline(measure.measure(made, ["x", "y", "z"], {"accuracy": C.accuracy}, ["a", "b"]))

@@ -158,7 +158,7 @@ def test_mixups_share_is_beta():
 
 
 def test_an_objective_says_what_it_lacks():
-    with pytest.raises(NotImplementedError, match="Objective.losses"):
+    with pytest.raises(NotImplementedError, match=r"Objective\.losses"):
         Objective().losses({}, {})
     assert math.isclose(Context(0, 5, 10).progress, 0.5)
     assert Mlp(1, 8).width == 128

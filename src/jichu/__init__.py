@@ -22,10 +22,10 @@ _PUBLIC = {
     "run": "jichu.api",
     "pretrain": "jichu.api",
     "finetune": "jichu.api",
-    "audit": "jichu.run",
+    "audit": "jichu.runs",
     # what they give back
     "Dataset": "jichu.data.dataset",
-    "Run": "jichu.run",
+    "Run": "jichu.runs",
     "JichuError": "jichu.core.errors",
     # to build your own
     "fit": "jichu.train.fit",
@@ -44,7 +44,7 @@ __all__ = ["__version__", "open", *_PUBLIC]
 
 def open(path: str, backbone: Any = None) -> Any:
     """The run in a folder: `jichu.open("runs/quickstart").predict("digit.png")`."""
-    from jichu.run import Run
+    from jichu.runs import Run
 
     return Run(path, backbone)
 
@@ -72,8 +72,8 @@ if TYPE_CHECKING:
     from jichu.models.backbone import Features as Features
     from jichu.models.model import Model as Model
     from jichu.objectives.base import Objective as Objective
-    from jichu.run import Run as Run
-    from jichu.run import audit as audit
+    from jichu.runs import Run as Run
+    from jichu.runs import audit as audit
     from jichu.train.checks import check_backbone as check_backbone
     from jichu.train.checks import check_objective as check_objective
     from jichu.train.config import TrainConfig as TrainConfig

@@ -14,7 +14,7 @@ from jichu.data.dataset import Dataset
 from jichu.data.dataset import load as _load
 from jichu.recipe.config import one_stage, read_recipe
 from jichu.recipe.run import execute
-from jichu.run import Run
+from jichu.runs import Run
 
 _IN_MEMORY = "(in memory)"
 

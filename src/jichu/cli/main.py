@@ -23,7 +23,11 @@ class _Parser(argparse.ArgumentParser):
     """Usage errors in the form of all our errors, with the nearest option."""
 
     def error(self, message: str) -> Any:
-        options = [o for action in self._actions for o in action.option_strings]
+        actions = list(self._actions)
+        for action in self._actions:  # an unknown option of a command is told by the parser above it
+            if isinstance(action, argparse._SubParsersAction):
+                actions += [a for below in action.choices.values() for a in below._actions]
+        options = [o for action in actions for o in action.option_strings]
         words = [w for w in message.split() if w.startswith("--")]
         near = nearest(words[0].rstrip(":,"), options) if words else None
         if "invalid choice" in message and not words:

@@ -134,8 +134,8 @@ def inspect(options: Options) -> None:
 
 def audit(options: Options) -> None:
     """Measure a run's model."""
-    from jichu.run import Run
-    from jichu.run import audit as measure
+    from jichu.runs import Run
+    from jichu.runs import audit as measure
 
     run_ = Run(options.run)
     found = measure(run_, options.data)
@@ -152,7 +152,7 @@ def predict(options: Options) -> int:
     import sys
 
     from jichu.core.errors import DataError
-    from jichu.run import Run
+    from jichu.runs import Run
 
     run_, found, faults = Run(options.run), [], []
     for path in options.images:

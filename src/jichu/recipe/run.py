@@ -13,8 +13,8 @@ from typing import Any
 
 import yaml
 
-from jichu.audit import report
-from jichu.audit import table as tables
+from jichu.auditing import report
+from jichu.auditing import table as tables
 from jichu.core import devices, ranks
 from jichu.core.config import read_yaml
 from jichu.core.errors import Interrupted, UsageError
@@ -40,14 +40,15 @@ def execute(
     A name that is taken gets a number behind it; with `resume` the run of that name is gone on with.
     """
     console.quiet = console.quiet or ranks.rank() > 0
-    folder = ranks.gather_objects(_folder(recipe, resume, runs or RUNS) if ranks.rank() == 0 else None)[0]
-    folder = RunFolder(folder)
-    done: list[dict[str, Any]] = read_json(folder.summary)["stages"] if folder.summary.exists() else []
-    if resume and folder.summary.exists() and len(done) == len(recipe.stages):
-        say(f"{folder.path} is finished already")
-        return folder
-    _prepare_modules(recipe, objects or {})
-    work = Work(recipe, folder, _dataset(recipe, data), resume, objects or {})
+    path = ranks.gather_objects(_path(recipe, resume, runs or RUNS) if ranks.rank() == 0 else None)[0]
+    done = _stages_done(path) if resume else []
+    if len(done) == len(recipe.stages) and (path / "report.html").exists():
+        say(f"{path} is finished already")
+        return RunFolder(path)
+    _check_names(recipe, objects or {})
+    dataset = _dataset(recipe, data)
+    folder = RunFolder(path)
+    work = Work(recipe, folder, dataset, resume, objects or {})
     _write_start(work)
     say(f"{recipe.name} → {folder.path}")
     try:
@@ -71,7 +72,7 @@ def execute(
     return folder
 
 
-def _folder(recipe: Recipe, resume: bool, runs: Path) -> Path:
+def _path(recipe: Recipe, resume: bool, runs: Path) -> Path:
     path = runs / recipe.name
     if resume:
         latest = [p for p in _numbered(path) if (p / "recipe.yaml").exists()]
@@ -88,6 +89,11 @@ def _folder(recipe: Recipe, resume: bool, runs: Path) -> Path:
             number += 1
         path = path.parent / f"{path.name}-{number}"
     return path
+
+
+def _stages_done(path: Path) -> list[dict[str, Any]]:
+    summary = path / "summary.json"
+    return read_json(summary)["stages"] if summary.exists() else []
 
 
 def _numbered(path: Path) -> list[Path]:
@@ -121,7 +127,7 @@ def _text(recipe: Recipe) -> str:
     return yaml.safe_dump(recipe.plain(), sort_keys=False, allow_unicode=True)
 
 
-def _prepare_modules(recipe: Recipe, objects: dict[str, Any]) -> None:
+def _check_names(recipe: Recipe, objects: dict[str, Any]) -> None:
     """Resolve every name in the recipe now: a misspelt one must not wait until its stage comes."""
     from jichu.adapt.rules import resolve as resolve_rules
     from jichu.core.names import construct
@@ -227,7 +233,7 @@ def _link(source: Path, target: Path) -> None:
 
 def _write_examples(work: Work) -> None:
     """A few held-out images as files, to try `predict` on; their names begin with the row."""
-    from jichu.audit.figures import picture
+    from jichu.auditing.figures import picture
 
     dataset = work.dataset
     held_out = dataset.splits.get("test")

@@ -12,8 +12,8 @@ import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
-from jichu.audit import measure
-from jichu.audit import table as tables
+from jichu.auditing import measure
+from jichu.auditing import table as tables
 from jichu.core.config import Spec
 from jichu.core.errors import DataError, UsageError
 from jichu.core.folder import RunFolder

@@ -25,9 +25,10 @@ def recognises(data: Any) -> bool:
 def read(path: Path) -> Source:
     """Columns `image` and, where there are class folders, `label`."""
     files, labels, splits, quarantine = [], [], [], []
+    runs = {p.parent for p in Path(path).rglob("recipe.yaml")}  # our own results are not data
     for file in sorted(p for p in Path(path).rglob("*") if p.is_file()):
         parts = file.relative_to(path).parts
-        if any(part.startswith(".") for part in parts):
+        if any(part.startswith(".") for part in parts) or not runs.isdisjoint(file.parents):
             continue
         if file.suffix.lower() not in SUFFIXES:
             quarantine.append(unusable("/".join(parts), f"{file.suffix or 'no suffix'} is not an image"))

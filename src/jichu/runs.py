@@ -125,7 +125,7 @@ def audit(
 ) -> dict[str, Any]:
     """Measure a run's model on its held-out rows, or on other data (all labelled rows, where those come
     without splits). Classes are matched by name. Gives {"models", "classes", "primary", …}."""
-    from jichu.audit import measure, table
+    from jichu.auditing import measure, table
     from jichu.recipe.config import AuditStage
     from jichu.recipe.stages import metric_functions
 

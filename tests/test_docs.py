@@ -1,0 +1,150 @@
+"""Every command and code block of the README files and of docs/ is run."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+import jichu
+from jichu.cli.main import main
+from test_processes import environment
+
+ROOT = Path(__file__).parents[1]
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(path, language):
+    return [
+        text for kind, text in BLOCK.findall((ROOT / path).read_text(encoding="utf-8")) if kind == language
+    ]
+
+
+def shrink(text):
+    """The same recipe with budgets of a few steps."""
+    return re.sub(r"budget: .*", "budget: 3 steps", text)
+
+
+@pytest.fixture
+def extended(in_folder, monkeypatch, digits):
+    """An empty folder with the files of docs/extending.md in it."""
+    monkeypatch.syspath_prepend(str(in_folder))
+    for language in ("python", "yaml"):
+        for text in blocks("docs/extending.md", language):
+            if match := re.match(r"# (\w+\.(py|yaml))\n", text):
+                (in_folder / match[1]).write_text(text)
+    images, labels = digits
+    lines = [
+        ",".join(map(str, [label, *image.ravel()]))
+        for image, label in zip(images[:200], labels[:200], strict=True)
+    ]
+    (in_folder / "digits.txt").write_text("\n".join([*lines, "3,1,2"]))
+    yield in_folder
+    for name in ("focal", "patches", "lines"):
+        sys.modules.pop(name, None)
+
+
+def test_each_extension_is_one_short_file(extended):
+    for name in ("focal", "patches", "lines"):
+        assert len((extended / f"{name}.py").read_text().splitlines()) <= 40
+
+
+def test_extensions_run_from_a_recipe(extended, batch):
+    assert main(["run", "mine.yaml", "--quiet"]) == 0
+    run = jichu.open("runs/mine")
+    assert type(run.model.backbone).__name__ == "Patches" and run.headline["accuracy"]["value"] > 0
+    record = (extended / "runs/mine/quarantine.jsonl").read_text()
+    assert "digits.txt:201" in record and "2 pixels, not 64" in record
+    assert run.predict(next((extended / "runs/mine/examples").glob("*.png")))[0]["label"] in run.classes
+    from focal import Focal
+    from patches import Patches
+
+    from test_objectives import small
+
+    jichu.check_objective(Focal(), small(), batch)
+    jichu.check_backbone(Patches(1, 8), batch)
+
+
+@pytest.mark.parametrize("number", range(2))
+def test_other_blocks_of_extending_run(number, in_folder, capsys):
+    own = [text for text in blocks("docs/extending.md", "python") if not text.startswith("# ")]
+    exec(compile(own[number], f"extending.md, block {number}", "exec"), {})
+    assert capsys.readouterr().out
+
+
+def test_the_settings_of_extensions_are_checked(extended, capsys):
+    text = (extended / "mine.yaml").read_text()
+    for wrong, said in (("gama: 1.5", "did you mean: gamma"), ("gamma: much", "gamma")):
+        (extended / "wrong.yaml").write_text(text.replace("gamma: 1.5", wrong))
+        assert main(["run", "wrong.yaml", "--quiet"]) == 2
+        assert said in capsys.readouterr().err
+    assert not (extended / "runs").exists()
+
+
+@pytest.mark.parametrize("readme", ["README.md", "README.zh-CN.md"])
+def test_readme_python_runs(readme, in_folder, monkeypatch, photos):
+    monkeypatch.chdir(photos.parent)
+    for text in blocks(readme, "python"):
+        exec(compile(re.sub(r'budget="[^"]*"', 'budget="3 steps"', text), readme, "exec"), {})
+
+
+@pytest.mark.parametrize("readme", ["README.md", "README.zh-CN.md"])
+def test_readme_yaml_is_a_recipe_that_runs(readme, photos, monkeypatch):
+    monkeypatch.chdir(photos.parent)
+    for text in blocks(readme, "yaml"):
+        assert yaml.safe_load(text)["stages"]
+        Path("readme.yaml").write_text(shrink(text))
+        assert main(["run", "readme.yaml", "--quiet"]) == 0
+
+
+@pytest.mark.parametrize("readme", ["README.md", "README.zh-CN.md"])
+def test_readme_commands_run(readme, photos, monkeypatch):
+    """In the order in which they stand, with budgets of a few steps; `make` is what calls this test."""
+    monkeypatch.chdir(photos.parent)
+    said = [line for text in blocks(readme, "bash") for line in text.splitlines() if line.strip()]
+    assert any(line.startswith("make demo") for line in said) and any(
+        line.startswith("jichu run quickstart") for line in said
+    )
+    for line in said:
+        words = shlex.split(line, comments=True)
+        if words[0] in ("git", "cd", "make"):
+            continue
+        assert words[0] == "jichu"
+        words = [w for a in words[1:] for w in (sorted(map(str, Path().glob(a))) if "*" in a else [a])]
+        if words[0] in ("pretrain", "finetune"):
+            words = [w for i, w in enumerate(words) if w != "--budget" and words[i - 1] != "--budget"] + [
+                "--budget",
+                "3 steps",
+            ]
+        if words[0] == "run":
+            words += [
+                "--set",
+                "stages.pretrain.budget=3 steps",
+                "--set",
+                "stages.scratch.budget=3 steps",
+                "--set",
+                "data.draws=2",
+            ]
+        assert main(words) == 0, line
+
+
+def test_both_readmes_have_the_same_commands_and_code():
+    for language in ("bash", "yaml", "python"):
+        strip = lambda text: [re.sub(r"\s*#.*", "", line) for line in text.splitlines()]  # noqa: E731
+        one, two = ([strip(t) for t in blocks(name, language)] for name in ("README.md", "README.zh-CN.md"))
+        assert one == two
+
+
+def test_make_knows_its_targets():
+    make = shutil.which("make")
+    if make is None:
+        pytest.skip("make is not installed")
+    for target in ("demo", "test", "bench"):
+        done = subprocess.run(
+            [make, "-n", target], cwd=ROOT, env=environment(), capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr

@@ -1,0 +1,417 @@
+"""Whole runs: recipes shrunken, the run folder, resuming, the command line and its exit codes, Python."""
+
+import json
+import os
+import signal
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from safetensors.torch import load_file
+from torch import nn
+
+import jichu
+from conftest import SHARED
+from jichu.cli.main import main
+from jichu.core.files import read_jsonl
+from jichu.objectives.base import Context
+from jichu.recipe.config import find, read_recipe, shipped
+from jichu.recipe.run import execute
+
+QUICK = ["--quiet", "--set", "stages.pretrain.budget=6 steps", "--set", "stages.scratch.budget=6 steps", "--set", "data.draws=2",
+         "--set", "stages.pretrain.objective.width=16", "--set", "stages.pretrain.objective.hidden=16"]  # fmt: skip
+
+
+def run(*arguments):
+    return main([*map(str, arguments)])
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory):
+    """The quickstart with budgets of a few steps."""
+    folder, before = tmp_path_factory.mktemp("quick"), os.getcwd()
+    os.chdir(folder)
+    try:
+        assert run("run", "quickstart", *QUICK) == 0
+    finally:
+        os.chdir(before)
+    return folder / "runs" / "quickstart"
+
+
+# --- the run folder
+
+
+def test_the_run_folder_is_whole(quick):
+    wanted = {"recipe.yaml", "environment.json", "metrics.jsonl", "timing.jsonl", "quarantine.jsonl", "checkpoints",
+              "model", "predictions.parquet", "audit.json", "report.html", "summary.json"}  # fmt: skip
+    assert wanted <= set(os.listdir(quick)) and not (quick / "parts").exists()
+    assert not list(quick.rglob(".*")), "nothing half-written is left"
+    summary = json.loads((quick / "summary.json").read_text())
+    assert set(summary["headline"]) == {"pretrained", "scratch", "logistic_regression", "naive_bayes", "gain"}
+    assert all(
+        set(v) == {"value", "low", "high"} and v["low"] <= v["value"] <= v["high"]
+        for v in summary["headline"].values()
+    )
+    assert [s["name"] for s in summary["stages"]] == [
+        "inspect",
+        "pretrain",
+        "pretrained",
+        "scratch",
+        "logistic_regression",
+        "naive_bayes",
+        "audit",
+    ]
+    assert all(s["seconds"] >= 0 for s in summary["stages"])
+    environment = json.loads((quick / "environment.json").read_text())
+    assert environment["seed"] == 0 and environment["plans"]["pretrain"]["precision"] == "float32"
+    resolved = yaml.safe_load((quick / "recipe.yaml").read_text())
+    assert resolved["stages"][1]["optimizer"]["momentum"] == 0.9  # a default nobody wrote
+    rows = read_jsonl(quick / "metrics.jsonl")
+    assert {r["stage"] for r in rows} == {"pretrain", "scratch/0", "scratch/1"}
+    assert {"share/data", "share/gradients", "share/optimizer", "samples_per_second"} <= set(
+        read_jsonl(quick / "timing.jsonl")[0]
+    )
+
+
+def test_predictions_agree_with_the_audit(quick):
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(quick / "predictions.parquet").to_pydict()
+    audit = json.loads((quick / "audit.json").read_text())
+    for stage, found in audit["models"].items():
+        hits = [
+            t == p
+            for s, t, p in zip(table["stage"], table["truth"], table["prediction"], strict=True)
+            if s == stage
+        ]
+        assert found["metrics"]["accuracy"]["value"] == pytest.approx(np.mean(hits))
+        assert len(hits) == found["draws"] * found["rows"] == 2 * 450
+    assert audit["gain"]["value"] == pytest.approx(
+        audit["models"]["pretrained"]["metrics"]["accuracy"]["value"]
+        - audit["models"]["scratch"]["metrics"]["accuracy"]["value"]
+    )
+
+
+def test_the_report_is_one_page_without_requests(quick):
+    page = (quick / "report.html").read_text()
+    for text in (
+        "pretrained",
+        "naive_bayes",
+        "confusion",
+        "effective rank",
+        "Cost",
+        "data:image/png",
+        "<svg",
+    ):
+        assert text in page
+    assert "http://" not in page.replace("http://www.w3.org", "") and "https://" not in page
+    assert "<script" not in page and "Undefined" not in page
+
+
+def test_the_model_is_plain_torch_and_plain_safetensors(quick, batch):
+    found = jichu.open(str(quick))
+    state = load_file(quick / "model" / "model.safetensors")
+    assert isinstance(found.model, nn.Module) and set(state) == set(found.model.state_dict())
+    assert os.path.samefile(
+        quick / "model" / "model.safetensors", quick / "models" / "pretrained" / "model.safetensors"
+    )
+    with torch.no_grad():
+        assert found.model(batch)["label"].shape == (48, 10)
+
+
+def test_pretraining_is_the_stage_the_next_starts_from(quick):
+    one, two = (load_file(quick / "models" / n / "model.safetensors") for n in ("pretrain", "pretrained"))
+    shared = [n for n in one if n.startswith(("backbone.", "normalize."))]
+    assert shared and all(torch.equal(one[n], two[n]) for n in shared)
+
+
+# --- commands on a run
+
+
+def test_predict(quick, capsys, tmp_path):
+    examples = sorted((quick / "examples").glob("*.png"))
+    assert run("predict", quick, *examples, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert len(found) == len(examples) and all(abs(sum(p["scores"].values()) - 1) < 1e-5 for p in found)
+    images = [Image.open(p) for p in examples]
+    again = jichu.open(str(quick)).predict([np.asarray(i) for i in images])
+    assert [p["label"] for p in again] == [p["label"] for p in found]
+    (tmp_path / "bad.png").write_bytes(examples[0].read_bytes()[:50])
+    assert run("predict", quick, tmp_path / "bad.png", examples[0]) == 3
+    out = capsys.readouterr()
+    assert "bad.png" in out.err and str(examples[0]) in out.out
+    assert run("predict", quick, tmp_path / "none.png") == 3
+    photo = Image.new("RGB", (300, 200), "red")
+    assert jichu.open(str(quick)).predict(photo)[0]["label"] in "0123456789"
+    assert jichu.open(str(quick)).embed(images).shape == (len(images), 128)
+
+
+def test_audit_again(quick, capsys, tmp_path, digits):
+    assert run("audit", quick, "--json", "--quiet") == 0
+    found = json.loads(capsys.readouterr().out)["models"]["quickstart"]
+    first = jichu.open(str(quick)).summary()["stages"][-1]["metrics"]
+    assert (
+        found["rows"] == 450
+        and 0 <= found["metrics"]["accuracy"]["value"] <= 1
+        and first["primary"] == "accuracy"
+    )
+    for i in range(30):  # another data set, its classes in another order and not all of them
+        folder = tmp_path / "more" / str(digits[1][i])
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(digits[0][i]).save(folder / f"{i}.png")
+    own = jichu.audit(str(quick), str(tmp_path / "more"))["models"]["quickstart"]
+    expected = jichu.open(str(quick)).predict([digits[0][i] for i in range(30)])
+    assert own["metrics"]["accuracy"]["value"] == pytest.approx(
+        np.mean([p["label"] == str(y) for p, y in zip(expected, digits[1], strict=False)])
+    )
+    os.rename(tmp_path / "more" / "3", tmp_path / "more" / "three")
+    assert run("audit", quick, "--data", tmp_path / "more") == 3
+    assert "knows no class three" in capsys.readouterr().err
+
+
+def test_a_name_that_is_taken_gets_a_number_and_resume_finds_it_finished(in_folder, capsys):
+    for _ in range(2):
+        assert run("pretrain", "sklearn:digits", "--budget", "2 steps", "--quiet") == 0
+    assert sorted(os.listdir("runs")) == ["pretrain", "pretrain-2"]
+    assert run("pretrain", "sklearn:digits", "--budget", "2 steps", "--resume", "--quiet") == 0
+    assert sorted(os.listdir("runs")) == ["pretrain", "pretrain-2"]
+    assert run("pretrain", "sklearn:digits", "--budget", "3 steps", "--resume", "--quiet") == 2
+    assert "stages.0.budget was '2 steps' and is now '3 steps'" in capsys.readouterr().err
+    assert run("run", "quickstart", "--resume", "--quiet") == 2
+    assert "no run runs/quickstart to resume" in capsys.readouterr().err.replace("there is ", "")
+
+
+def test_ctrl_c_exits_130_and_resumes_to_the_same(quick, in_folder, monkeypatch, capsys):
+    made = Context.__init__
+
+    def presses(self, *arguments, **keywords):
+        made(self, *arguments, **keywords)
+        if self.step == 3 and self.steps == 6:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Context, "__init__", presses)
+    assert run("run", "quickstart", *QUICK) == 130
+    assert "--resume" in capsys.readouterr().err
+    monkeypatch.undo()
+    os.chdir(in_folder)
+    assert run("run", "quickstart", *QUICK, "--resume") == 0
+    for stage in ("pretrain", "pretrained", "scratch"):
+        one, two = (
+            load_file(p / "models" / stage / "model.safetensors")
+            for p in (quick, in_folder / "runs" / "quickstart")
+        )
+        assert all(torch.equal(one[n], two[n]) for n in one), stage
+    assert (quick / "metrics.jsonl").read_text() == (
+        in_folder / "runs" / "quickstart" / "metrics.jsonl"
+    ).read_text()
+    assert (quick / "audit.json").read_text() == (
+        in_folder / "runs" / "quickstart" / "audit.json"
+    ).read_text()
+
+
+# --- people's own data
+
+
+def test_the_quickstart_on_ones_own_folder(photos, monkeypatch):
+    """In colour, mixed sizes, three classes, some unlabelled, one broken."""
+    monkeypatch.chdir(photos.parent)
+    for path in sorted((photos / "red").glob("*.png"))[:6]:
+        path.rename(photos / path.name)
+    (photos / "blue" / "bad.png").write_bytes(b"no image")
+    assert (
+        run("run", "quickstart", "--set", f"data.path={photos}", "--set", "data.labels_per_class=3", *QUICK)
+        == 0
+    )
+    found = jichu.open("runs/quickstart")
+    assert found.classes == ["blue", "green", "red"]
+    assert "bad.png" in (found.path / "quarantine.jsonl").read_text()
+    assert found.recipe.data.size == "auto" and found._loaded[1].preprocess.channels == 3
+    assert found.predict(str(next((photos / "green").iterdir())))[0]["label"] in found.classes
+
+
+def test_many_classes(in_folder):
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 255, (240, 9, 9), dtype=np.uint8), np.arange(240) % 30
+    data = jichu.load((images, [f"class {c}" for c in labels]))
+    found = jichu.finetune("cnn", data, budget="3 steps", labels_per_class=2, draws=2)
+    assert len(found.classes) == 30 and set(found.headline) == {
+        "accuracy",
+        "log_loss",
+        "balanced_accuracy",
+        "macro_f1",
+    }
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_every_shipped_recipe_runs_shrunken(name, in_folder, digits):
+    recipe = read_recipe(name)
+    small = [f"stages.{s.name}.budget=3 steps" for s in recipe.stages if hasattr(s, "budget")]
+    path = "sklearn:digits" if recipe.data.path != "sklearn:digits" else recipe.data.path
+    folder = execute(read_recipe(name, [*small, f"data.path={path}", "data.draws=1"]))
+    assert (folder.path / "report.html").exists()
+    header = find(name).read_text().split("\nname:")[0]
+    assert all(word in header for word in ("# source", "# cost", "# expect"))
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="needs the shared data sets")
+def test_early_stopping_on_a_validation_split(in_folder):
+    found = jichu.finetune(
+        "cnn", str(SHARED / "pneumoniamnist"), budget="40 steps", patience=2, evaluate_every=5, size=16
+    )
+    rows = [r for r in found.history if "validation_loss" in r]
+    assert rows and found.headline["accuracy"]["value"] > 0.55
+
+
+# --- Python
+
+
+class Own(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(nn.Conv2d(1, 6, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+    def forward(self, images):
+        return self.net(images)
+
+
+def test_a_module_of_ones_own_from_python(in_folder, digits):
+    module = Own()
+    before = {k: v.clone() for k, v in module.state_dict().items()}
+    data = jichu.load((digits[0][:300], digits[1][:300]))
+    first = jichu.pretrain(data, backbone=module, budget="3 steps")
+    second = jichu.finetune(
+        first, data, head="logistic-regression", adapt="head", metrics={"own": lambda t, s: 0.25}
+    )
+    assert second.headline["own"]["value"] == 0.25
+    assert all(torch.equal(before[k], v) for k, v in module.state_dict().items())
+    assert "backbone.module.net.0.weight" in load_file(first.path / "model" / "model.safetensors")
+    again = jichu.open(str(second.path), backbone=Own())
+    assert again.predict(digits[0][0])[0]["label"] == second.predict(digits[0][0])[0]["label"]
+    with pytest.raises(jichu.JichuError, match="given as an object"):
+        _ = jichu.open(str(second.path)).model
+
+
+def test_python_and_the_command_line_give_the_same(in_folder):
+    settings = {"budget": "4 steps", "labels_per_class": 3, "seed": 7}
+    one = jichu.finetune("cnn", "sklearn:digits", name="python", **settings)
+    assert (
+        run(
+            "finetune",
+            "sklearn:digits",
+            "--backbone",
+            "cnn",
+            "--budget",
+            "4 steps",
+            "--labels-per-class",
+            3,
+            "--seed",
+            7,
+            "--name",
+            "shell",
+            "--quiet",
+        )
+        == 0
+    )
+    two = jichu.open("runs/shell")
+    assert one.headline == two.headline
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(one.model.state_dict().values(), two.model.state_dict().values(), strict=True)
+    )
+    assert jichu.run(
+        "quickstart",
+        set={"stages.pretrain.budget": "2 steps", "stages.scratch.budget": "2 steps", "data.draws": 1},
+    ).summary()["stages"]
+
+
+def test_finetune_from_a_run_takes_its_size(in_folder, photos):
+    one = jichu.pretrain(str(photos), budget="2 steps", size=12)
+    two = jichu.finetune(
+        one, str(photos), budget="2 steps", adapt="discriminative", augment="auto", wrap=["mixup"]
+    )
+    assert two._loaded[1].preprocess.size == 12
+    with pytest.raises(jichu.JichuError, match="3 channels, these have 1"):
+        jichu.finetune(one, str(photos), budget="2 steps", channels=1)
+
+
+def test_inspect(in_folder, capsys, photos):
+    assert run("inspect", photos, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["rows"] == 60 and found == json.loads(json.dumps(jichu.inspect(str(photos))))
+    assert run("inspect", photos) == 0
+    assert "blue" in capsys.readouterr().out
+
+
+def test_doctor(capsys):
+    assert run("doctor", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert all(v > 0.1 for v in found["gflops"].values()) and found["advice"]
+    assert found["environment"]["versions"]["torch"] == torch.__version__
+
+
+# --- bad input
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["rnu"], 2, "did you mean: run"),
+        (["run"], 2, "recipe"),
+        (["run", "quickstrat"], 2, "did you mean: quickstart"),
+        (["run", "none.yaml"], 2, "no recipe at none.yaml"),
+        (["run", "quickstart", "--set", "seeed=1"], 2, "did you mean: seed"),
+        (["run", "quickstart", "--set", "stages.pretrain.objective=vicrge"], 2, "did you mean: vicreg"),
+        (["run", "quickstart", "--set", "stages.pretrain.objective.wdith=3"], 2, "did you mean: width"),
+        (["run", "quickstart", "--set", "stages.pretrain.backbone=resnet81"], 2, "did you mean: resnet18"),
+        (["run", "quickstart", "--set", "stages.scratch.head=liner"], 2, "did you mean: linear"),
+        (["run", "quickstart", "--set", "stages.scratch.adapt=ful"], 2, "did you mean: full"),
+        (["run", "quickstart", "--set", "stages.audit.metrics=[accurcy]"], 2, "did you mean: accuracy"),
+        (["run", "quickstart", "--set", "stages.audit.gain=[pretrained, scrach]"], 2, "did you mean scratch"),
+        (["run", "quickstart", "--set", "data.path=/no/such/folder"], 3, "not there"),
+        (["run", "quickstart", "--set", "stages.pretrain.device=tpu"], 2, "tpu"),
+        (["run", "quickstart", "--rezume"], 2, "did you mean: --resume"),
+        (["finetune", "sklearn:digits", "--from", "runs/none"], 2, "neither an earlier stage"),
+        (["finetune", "sklearn:digits", "--budget", "5"], 2, "where: budget"),
+        (["finetune", "sklearn:digits", "--patience", "2"], 2, "validation"),
+        (["pretrain", "sklearn:digist"], 2, "did you mean: sklearn:digits"),
+        (["predict", "runs/none", "x.png"], 2, "no run at runs/none"),
+        (["audit", "runs/none"], 2, "no run at"),
+        (["inspect", "."], 3, "no images"),
+    ],
+)
+def test_bad_input_is_one_clear_error(arguments, code, said, in_folder, capsys):
+    assert (
+        run(*arguments, *([] if arguments[0] in ("rnu", "run") and len(arguments) == 1 else ["--quiet"]))
+        == code
+    )
+    error = capsys.readouterr().err
+    assert said in error and "Traceback" not in error and error.startswith("jichu: ")
+
+
+def test_nothing_runs_before_the_recipe_is_whole(in_folder):
+    run("run", "quickstart", "--set", "stages.scratch.wrap=[mixpu]", "--quiet")
+    assert not os.path.exists("runs")
+
+
+def test_debug_gives_the_traceback(in_folder):
+    with pytest.raises(jichu.JichuError):
+        run("run", "quickstrat", "--debug")
+
+
+def test_an_unexpected_error_exits_1(in_folder, capsys, monkeypatch):
+    monkeypatch.setattr("jichu.recipe.run._path", lambda *a: 1 / 0)
+    assert run("run", "quickstart") == 1
+    assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+def test_data_without_labels_says_what_it_needs(in_folder, capsys):
+    rng = np.random.default_rng(0)
+    for i in range(12):
+        Image.fromarray(rng.integers(0, 255, (9, 9), dtype=np.uint8)).save(f"{i}.png")
+    assert run("pretrain", ".", "--budget", "2 steps", "--quiet") == 0
+    assert run("finetune", ".", "--budget", "2 steps", "--quiet") == 3
+    assert "no labelled images" in capsys.readouterr().err
+    assert run("predict", "runs/pretrain", "0.png") == 2
+    assert "no head to predict with" in capsys.readouterr().err
