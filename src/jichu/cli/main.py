@@ -6,11 +6,12 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_origin
 
 from pydantic.fields import FieldInfo
 
 import jichu
+from jichu.core.config import Spec, models_in
 from jichu.core.errors import JichuError, UsageError, nearest
 from jichu.recipe.config import STAGES
 
@@ -153,11 +154,8 @@ def _add_stage(add: argparse.ArgumentParser, stage: str) -> None:
 
 
 def _plain(field: FieldInfo) -> bool:
-    """Whether a value of the field can be written as one word."""
-    return not any(
-        word in str(field.annotation)
-        for word in ("list[_", "list[typing.Annotated", "OptimizerConfig", "AugmentConfig")
-    )
+    """Whether a value of the field can be written as one word: no list, and no structure of its own."""
+    return get_origin(field.annotation) is not list and set(models_in(field.annotation)) <= {Spec}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -217,14 +217,14 @@ def _fault(cls: type[BaseModel], fault: Any) -> tuple[str, str, str | None, str 
 
 def _step(owner: Any, part: Any) -> tuple[Any, bool]:
     """The type under `part` of the type `owner`, and whether `part` is a key the user wrote."""
-    for candidate in _models(owner):
+    for candidate in models_in(owner):
         for name, field in candidate.model_fields.items():
             if part in (name, field.alias):
                 return field.annotation, True
-    members = [m for m in _models(owner) if part in (m.__name__, m.model_fields.get("stage") and _tag(m))]
+    members = [m for m in models_in(owner) if part in (m.__name__, m.model_fields.get("stage") and _tag(m))]
     if members:
         return members[0], False
-    return owner, isinstance(part, int) or not _models(owner)
+    return owner, isinstance(part, int) or not models_in(owner)
 
 
 def _tag(model: type[BaseModel]) -> Any:
@@ -232,14 +232,14 @@ def _tag(model: type[BaseModel]) -> Any:
     return arguments[0] if arguments else None
 
 
-def _models(annotation: Any) -> list[type[BaseModel]]:
+def models_in(annotation: Any) -> list[type[BaseModel]]:
     """The configuration classes inside an annotation such as `list[Annotated[A | B, ...]]`."""
     if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
         return [annotation] if issubclass(annotation, BaseModel) else []
     if get_origin(annotation) in (Union, types.UnionType, list, tuple, dict, Annotated):
-        return [m for a in get_args(annotation) for m in _models(a)]
+        return [m for a in get_args(annotation) for m in models_in(a)]
     return []
 
 
 def _keys(owner: Any) -> list[str]:
-    return sorted({f.alias or name for model in _models(owner) for name, f in model.model_fields.items()})
+    return sorted({f.alias or name for model in models_in(owner) for name, f in model.model_fields.items()})

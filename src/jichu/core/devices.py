@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import sys
 from typing import Any
 
 import psutil
@@ -42,6 +43,16 @@ def memory_available(on: torch.device) -> int:
     except (OSError, ValueError):
         pass  # no control group, or no limit in it
     return free
+
+
+def peak_memory() -> int:
+    """The largest resident memory of this process so far, in bytes."""
+    try:
+        import resource
+    except ImportError:  # Windows keeps it elsewhere
+        return getattr(psutil.Process().memory_info(), "peak_wset", 0)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def environment() -> dict[str, Any]:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
 import shutil
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -188,19 +186,12 @@ def _write_summary(work: Work, done: list[dict[str, Any]]) -> None:
     summary = {
         "name": work.recipe.name,
         "seconds": sum(s["seconds"] for s in done),
-        "peak_memory_mib": _peak_mib(),
+        "peak_memory_mib": devices.peak_memory() // 2**20,
         "stages": done,
         "headline": {k: v for k, v in headline.items() if isinstance(v, dict)},
-        "warnings": work.warnings,
+        "warnings": [s["warning"] for s in done if s.get("warning")],
     }
     write_json(work.folder.summary, summary)
-
-
-def _peak_mib() -> int:
-    """Largest resident memory of this process so far (kilobytes on Linux, bytes on macOS)."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (
-        2**20 if sys.platform == "darwin" else 2**10
-    )
 
 
 def _finish(work: Work) -> None:

@@ -53,7 +53,6 @@ class Work:
     dataset: Dataset
     resume: bool = False
     objects: dict[str, Any] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
 
     def own_backbone(self) -> nn.Module | None:
         """A copy of the module given in Python: each model starts from it as it was given."""
@@ -65,7 +64,7 @@ class Work:
         return {name: t for name, t in self.dataset.tensors.items() if name != _TARGET}
 
 
-Result = dict[str, Any]  # {"samples_per_second": …, "metrics": {…}}
+Result = dict[str, Any]  # {"metrics": {…}, "samples_per_second": …, "warning": …}
 
 
 def inspect(stage: InspectStage, work: Work) -> Result:
@@ -102,13 +101,13 @@ def pretrain(stage: PretrainStage, work: Work) -> Result:
     last: dict[str, Any] = next((row for row in reversed(fitted.history) if "rank_share" in row), {})
     warning = collapse(last)
     if warning:
-        work.warnings.append(f"{stage.name} {warning}")
-        say(f"warning: {stage.name} {warning}")
+        warning = f"{stage.name} {warning}"
+        say(f"warning: {warning}")
     if work.folder.writes:
         model_folder.save(work.folder.stage_model(stage.name), model, config)
     told = ("loss", "effective_rank", "rank_share", "spread")
     found: dict[str, Any] = {key: last[key] for key in told if key in last}
-    return _result(fitted, model, work, stage.name, {**found, "collapsed": bool(warning)})
+    return {**_result(fitted, model, work, stage.name, found), "warning": warning}
 
 
 def finetune(stage: FinetuneStage, work: Work) -> Result:

@@ -149,7 +149,7 @@ class _Loop:
 
     def run(self, evaluate: Evaluate | None, monitor: str) -> None:
         """Step until the budget is spent, patience is lost, or somebody asks to stop."""
-        started = self.saved = time.monotonic()
+        self.started = self.saved = time.monotonic()
         board = TensorBoard(self.folder, self.name, self.config.tensorboard)
         self.clock = Clock()
         with stoppable() as stop, task(self.name, self.plan.steps, done=self.step) as shown:
@@ -162,7 +162,6 @@ class _Loop:
                         self._keep(asked)
             finally:
                 board.close()
-        self.result.seconds += time.monotonic() - started
         self.result.steps = self.step
         if self.best_weights:
             self.model.load_state_dict(self.best_weights)
@@ -276,6 +275,8 @@ class _Loop:
         return self.folder.checkpoints / f"{which}.safetensors"
 
     def _save(self) -> None:
+        now = time.monotonic()
+        self.result.seconds, self.started = self.result.seconds + now - self.started, now
         if self.folder and self.folder.writes:
             tensors = {f"learner.{n}": t for n, t in self.learner.state_dict().items()}
             tensors |= {f"best.{n}": t for n, t in self.best_weights.items()}
