@@ -302,6 +302,27 @@ def test_a_damaged_checkpoint_is_told(tensors, tmp_path):
     assert caught.value.code == 3
 
 
+def test_checkpoints_by_epochs(tensors, tmp_path):
+    folder, seen = RunFolder(tmp_path), []
+
+    class Watches(Classification):
+        def prepare(self, batch, context):
+            state = checkpoint.read_state(folder.checkpoints / "last.safetensors")
+            seen.append(state["step"] if state else None)
+            return batch
+
+    train(
+        network(),
+        tensors,
+        config("30 steps", checkpoint_every="1 epochs"),
+        objective=Watches(),
+        folder=folder,
+    )
+    assert {None, 13, 26} == set(seen)  # 200 rows in batches of 16
+    with pytest.raises(UsageError, match="patience needs"):
+        train(network(), tensors, config(patience=1))
+
+
 def test_a_checkpoint_of_another_stage_is_not_taken(tensors, tmp_path):
     folder, model = RunFolder(tmp_path), network()
     train(network(seed=1), tensors, folder=folder, name="first")

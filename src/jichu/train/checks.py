@@ -65,7 +65,7 @@ def _gradients(learner: Learner, batch: Batch, context: Context, parts: int) -> 
         if isinstance(module, nn.modules.dropout._DropoutNd):
             module.eval()
     micro = [learner.objective.prepare(part, context) for part in cut(batch, parts)]
-    totals, _ = total_weights(learner.objective, micro, torch.zeros(()))
+    totals, _ = total_weights(learner.objective, micro, False)
     with guarded(_CPU):
         seed_step(_CPU, "check")
         backward(learner, micro, totals, lambda: autocast("float32", _CPU))

@@ -71,7 +71,10 @@ def fit(
     goes on from the last one to the same result. Raises UsageError where a step would not fit into
     memory, NotFinite where the loss is not finite, Interrupted (exit code 130) on Ctrl-C.
     """
-    loop = _Loop(model, objective, batches, config or TrainConfig(), folder, name, seed)
+    config = config or TrainConfig()
+    if config.patience is not None and evaluate is None:
+        raise UsageError("patience needs something to wait for", where="patience", expected="evaluate=…")
+    loop = _Loop(model, objective, batches, config, folder, name, seed)
     rules = assign(model, resolve(adapt))
     with applied(model, rules) as frozen, guarded(loop.device):
         loop.start(rules, frozen, resume)
@@ -134,7 +137,7 @@ class _Loop:
         else:
             self.plan = make_plan(
                 self.learner, sample, self.config,
-                epoch=lambda: len(self.batches), seed=self.seed, device=self.device,
+                epoch=self._epoch(Duration.parse(self.config.budget)), seed=self.seed, device=self.device,
             )  # fmt: skip
         if self.folder:
             self.folder.rewind(self.name)
@@ -173,7 +176,7 @@ class _Loop:
         context = Context(self.seed, step, steps)
         batch = self._move(next(self.batches))
         micro = [objective.prepare(part, context) for part in cut(batch, self.config.accumulate)]
-        totals, asked = total_weights(objective, micro, torch.tensor(float(stop.requested)))
+        totals, asked = total_weights(objective, micro, stop.requested)
         self.clock.lap("data")
         due = (step + 1) % self.config.log_every == 0 or step + 1 == steps
         seed_step(self.device, self.seed, step, ranks.rank())
@@ -197,7 +200,7 @@ class _Loop:
         if due:
             self._log({"lr": rate, **{n: float(v) for n, v in found.items()}}, board)
         shown.advance(note=f"loss {self.result.history[-1].get('loss', 0):.4g}" if due else None)
-        return bool(asked)
+        return asked
 
     def _refuse(self, micro: list[Batch], row_losses: list[Tensor]) -> None:
         ids = [
@@ -263,7 +266,7 @@ class _Loop:
         if every.unit == "seconds":
             due = time.monotonic() - self.saved >= every.value
         else:
-            due = self.step % int(every.value) == 0
+            due = self.step % every.steps(steps_per_epoch=self._epoch(every)) == 0
         if due or asked:
             self._save()
         if asked:
@@ -304,6 +307,10 @@ class _Loop:
         self.plan, self.result = Plan(**state["plan"]), Fitted(**state["result"])
         self.step = self.logged = state["step"]
         self.folder.rewind(self.name, self.step)
+
+    def _epoch(self, duration: Duration) -> int:
+        """Steps in an epoch, asked for only where the duration is in epochs: not all batches know."""
+        return len(self.batches) if duration.unit == "epochs" else 1
 
     def _move(self, batch: Batch) -> Batch:
         return {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}

@@ -67,18 +67,18 @@ def cut(batch: Batch, parts: int) -> list[Batch]:
     return [{name: piece[i] for name, piece in pieces.items()} for i in range(parts)]
 
 
-def total_weights(
-    objective: Objective, micro: list[Batch], extra: Tensor
-) -> tuple[dict[str, Tensor], Tensor]:
+def total_weights(objective: Objective, micro: list[Batch], asked: bool) -> tuple[dict[str, Tensor], bool]:
     """The weight of each term over all micro-batches and processes, known before any forward pass;
-    `extra` (scalar) is summed over processes on the way."""
+    and, on the way, whether any process was `asked` to stop."""
     sums: dict[str, Tensor] = {}
     for batch in micro:
         for name, weight in objective.weights(batch).items():
             sums[name] = sums.get(name, 0.0) + weight.sum()
-    extra = extra.to(micro[0]["row"].device)
-    together = sum_over_ranks(torch.stack([*sums.values(), extra]))
-    return dict(zip(sums, together[:-1], strict=True)), together[-1]
+    if world_size() == 1:
+        return sums, asked
+    flag = torch.tensor(float(asked), device=micro[0]["row"].device)
+    together = sum_over_ranks(torch.stack([*sums.values(), flag]))
+    return dict(zip(sums, together[:-1], strict=True)), bool(together[-1])
 
 
 def backward(

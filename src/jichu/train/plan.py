@@ -52,7 +52,7 @@ def make_plan(
     sample: Batch,
     config: TrainConfig,
     *,
-    epoch: Callable[[], int],
+    epoch: int,
     seed: int,
     device: torch.device,
 ) -> Plan:
@@ -67,7 +67,7 @@ def make_plan(
         timed = budget.unit == "seconds"
         steps = None
         if not timed:
-            steps = budget.steps(steps_per_epoch=epoch() if budget.unit == "epochs" else 1)
+            steps = budget.steps(steps_per_epoch=epoch)
         precision, why, measured = config.precision, "as configured", {}
         few = steps is not None and steps < _WORTH_MEASURING
         if precision == "auto" and few:
