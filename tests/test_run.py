@@ -401,7 +401,7 @@ def test_debug_gives_the_traceback(in_folder):
 
 
 def test_an_unexpected_error_exits_1(in_folder, capsys, monkeypatch):
-    monkeypatch.setattr("jichu.recipe.run._path", lambda *a: 1 / 0)
+    monkeypatch.setattr("jichu.recipe.run._take", lambda *a: 1 / 0)
     assert run("run", "quickstart") == 1
     assert "ZeroDivisionError" in capsys.readouterr().err
 
@@ -415,3 +415,11 @@ def test_data_without_labels_says_what_it_needs(in_folder, capsys):
     assert "no labelled images" in capsys.readouterr().err
     assert run("predict", "runs/pretrain", "0.png") == 2
     assert "no head to predict with" in capsys.readouterr().err
+
+
+def test_data_that_changed_are_not_resumed_with(in_folder, photos, capsys):
+    assert run("pretrain", photos, "--budget", "2 steps", "--quiet") == 0
+    (in_folder / "runs" / "pretrain" / "report.html").unlink()
+    next((photos / "red").iterdir()).unlink()
+    assert run("pretrain", photos, "--budget", "2 steps", "--resume", "--quiet") == 3
+    assert "have changed since it began" in capsys.readouterr().err

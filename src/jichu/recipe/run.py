@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 import time
@@ -15,7 +16,7 @@ from jichu.auditing import report
 from jichu.auditing import table as tables
 from jichu.core import devices, ranks
 from jichu.core.config import read_yaml
-from jichu.core.errors import Interrupted, UsageError
+from jichu.core.errors import DataError, Interrupted, UsageError
 from jichu.core.files import append_jsonl, read_json, read_jsonl, write_json, write_text
 from jichu.core.folder import RunFolder
 from jichu.core.progress import clock, console, say
@@ -38,13 +39,15 @@ def execute(
     A name that is taken gets a number behind it; with `resume` the run of that name is gone on with.
     """
     console.quiet = console.quiet or ranks.rank() > 0
-    path = ranks.gather_objects(_path(recipe, resume, runs or RUNS) if ranks.rank() == 0 else None)[0]
-    done = _stages_done(path) if resume else []
-    if len(done) == len(recipe.stages) and (path / "report.html").exists():
+    path = _unfinished(recipe, runs or RUNS) if resume else None
+    done = _stages_done(path) if path else []
+    if path and len(done) == len(recipe.stages) and (path / "report.html").exists():
         say(f"{path} is finished already")
         return RunFolder(path)
     _check_names(recipe, objects or {})
     dataset = _dataset(recipe, data)
+    if path is None:  # the first process takes a name, the others are told it
+        path = ranks.gather_objects(_take((runs or RUNS) / recipe.name) if ranks.rank() == 0 else None)[0]
     folder = RunFolder(path)
     work = Work(recipe, folder, dataset, resume, objects or {})
     _write_start(work)
@@ -70,23 +73,30 @@ def execute(
     return folder
 
 
-def _path(recipe: Recipe, resume: bool, runs: Path) -> Path:
-    path = runs / recipe.name
-    if resume:
-        latest = [p for p in _numbered(path) if (p / "recipe.yaml").exists()]
-        if not latest:
-            raise UsageError(f"there is no run {path} to resume", expected="the command without --resume")
-        _refuse_difference(recipe, latest[-1])
-        return latest[-1]
-    taken = [p for p in _numbered(path) if p.exists()]
-    if taken and not (taken[-1] / "report.html").exists() and (taken[-1] / "recipe.yaml").exists():
+def _unfinished(recipe: Recipe, runs: Path) -> Path:
+    """The latest run of the recipe's name, which must have begun with the same recipe."""
+    begun = [p for p in _numbered(runs / recipe.name) if (p / "recipe.yaml").exists()]
+    if not begun:
+        raise UsageError(
+            f"there is no run {runs / recipe.name} to resume", expected="the command without --resume"
+        )
+    _refuse_difference(recipe, begun[-1])
+    return begun[-1]
+
+
+def _take(path: Path) -> Path:
+    """Make the folder of a new run: `name`, or `name-2`, `name-3`, … where that is taken."""
+    taken = _numbered(path)
+    if taken and (taken[-1] / "recipe.yaml").exists() and not (taken[-1] / "report.html").exists():
         say(f"{taken[-1]} is not finished; --resume would go on with it")
-    if taken:
-        number = 2
-        while (path.parent / f"{path.name}-{number}").exists():
-            number += 1
-        path = path.parent / f"{path.name}-{number}"
-    return path
+    for number in itertools.count(1):
+        candidate = path if number == 1 else path.with_name(f"{path.name}-{number}")
+        try:
+            candidate.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return candidate
+    raise AssertionError("unreachable")
 
 
 def _stages_done(path: Path) -> list[dict[str, Any]]:
@@ -170,7 +180,16 @@ def _dataset(recipe: Recipe, data: Any) -> Dataset:
 
 def _write_start(work: Work) -> None:
     folder, recipe = work.folder, work.recipe
-    if not folder.writes or (work.resume and folder.recipe.exists()):
+    if work.resume:
+        before = folder.notes().get("data")
+        if before != work.dataset.fingerprint:
+            raise DataError(
+                f"the data of {folder.path} have changed since it began",
+                where=recipe.data.path,
+                expected="the same data, or a new run without --resume",
+            )
+        return
+    if not folder.writes:
         return
     write_json(
         folder.environment, devices.environment() | {"seed": recipe.seed, "data": work.dataset.fingerprint}
