@@ -173,7 +173,7 @@ def test_real_parquet():
     assert data.classes == ["normal", "pneumonia"]
     # 10 training images are in the validation split too
     assert {k: len(v) for k, v in data.splits.items()} == {"train": 3872, "test": 624, "validation": 524}
-    assert data.duplicates == {"exact": 28, "removed_from_train": 10, "conflicting_labels": 0}
+    assert data.duplicates == {"exact": 28, "removed": 10, "conflicting_labels": 0}
 
 
 # --- decoding
@@ -287,7 +287,7 @@ def test_draws_differ():
 def test_duplicates_stay_together_and_leaks_are_removed(digits, tmp_path):
     images, labels = digits
     doubled = load((np.concatenate([images[:200]] * 2), np.concatenate([labels[:200]] * 2)))
-    assert doubled.duplicates == {"exact": 200, "removed_from_train": 0, "conflicting_labels": 0}
+    assert doubled.duplicates == {"exact": 200, "removed": 0, "conflicting_labels": 0}
     groups = duplicate_groups(doubled.tensors["image"])
     assert not set(groups[doubled.splits["train"]]) & set(groups[doubled.splits["test"]])
     for part, rows in (
@@ -300,7 +300,7 @@ def test_duplicates_stay_together_and_leaks_are_removed(digits, tmp_path):
         for i in rows:
             Image.fromarray(images[i]).save(tmp_path / part / f"{i}.png")
     data = load(str(tmp_path))
-    assert data.duplicates["removed_from_train"] == 1
+    assert data.duplicates["removed"] == 1
     assert data.quarantine == [{"record": "train/a/3.png", "reason": "exact duplicate of a held-out record"}]
     conflict = load((images[[0, 0, 1]], [0, 1, 1]))
     assert conflict.duplicates["conflicting_labels"] == 1

@@ -66,32 +66,25 @@ def assign(model: nn.Module, rules: Rules) -> dict[str, Rule]:
     return assigned
 
 
-def frozen_modules(model: nn.Module, assigned: dict[str, Rule]) -> list[nn.Module]:
+def frozen_modules(model: nn.Module) -> list[nn.Module]:
     """The outermost modules all of whose parameters (at least one) are frozen."""
-    found: list[nn.Module] = []
-
-    def visit(module: nn.Module, prefix: str) -> None:
-        names = [prefix + name for name, _ in module.named_parameters()]
-        if names and all(assigned[name] == "frozen" for name in names):
-            found.append(module)
-            return
-        for name, child in module.named_children():
-            visit(child, f"{prefix}{name}.")
-
-    visit(model, "")
-    return found
+    parameters = list(model.parameters())
+    if parameters and not any(p.requires_grad for p in parameters):
+        return [model]
+    return [module for child in model.children() for module in frozen_modules(child)]
 
 
 @contextmanager
 def applied(model: nn.Module, assigned: dict[str, Rule]) -> Iterator[list[nn.Module]]:
-    """Freeze while the block runs; gradient flags and modes are left as found. Gives the modules that
-    must stay in evaluation mode, so that their buffers (batch statistics) do not move."""
+    """Freeze while the block runs, beside what is frozen already; gradient flags and modes are left as
+    found. Gives the modules that must stay in evaluation mode, so that their buffers (batch statistics)
+    do not move."""
     flags = {name: p.requires_grad for name, p in model.named_parameters()}
     modes = {module: module.training for module in model.modules()}
     try:
         for name, parameter in model.named_parameters():
-            parameter.requires_grad_(assigned[name] != "frozen")
-        yield frozen_modules(model, assigned)
+            parameter.requires_grad_(flags[name] and assigned[name] != "frozen")
+        yield frozen_modules(model)
     finally:
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(flags[name])

@@ -125,7 +125,7 @@ def inspect(options: Options) -> None:
     rows += [[c, *[str(s["classes"][c]) for s in splits.values()]] for c in found["classes"]]
     _table("", ["", *splits], rows)
     d = found["duplicates"]
-    print(f"\nexact duplicates {d['exact']}, of them removed from train {d['removed_from_train']},"
+    print(f"\nexact duplicates {d['exact']}, of them not used because held out too {d['removed']},"
           f" with different labels {d['conflicting_labels']}")  # fmt: skip
     print(f"not used {found['quarantined']}")
     for record in found["quarantine"]:

@@ -61,9 +61,9 @@ class RunFolder:
         """Take back the logged rows of a stage after `step`: they will be made again."""
         for file in (self.metrics, self.timing) if self.writes else ():
             rows = read_jsonl(file)
-            kept = [r for r in rows if r["stage"] != stage or r["step"] <= step]
-            if len(kept) < len(rows):
-                write_text(file, "".join(dumps(row) + "\n" for row in kept))
+            text = "".join(dumps(r) + "\n" for r in rows if r["stage"] != stage or r["step"] <= step)
+            if file.exists() and text != file.read_text(encoding="utf-8"):  # or ends in half a line
+                write_text(file, text)
 
     def note(self, key: str, value: Any) -> None:
         """Set one key of `environment.json`."""

@@ -21,9 +21,9 @@ Table = Mapping[str, str]  # name → "module:attribute", imported only when ask
 
 @functools.cache
 def _import_user_folder() -> None:
-    """A recipe's own modules are looked for beside where the command is given."""
+    """A recipe's own modules are looked for beside where the command is given, after what is installed."""
     if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+        sys.path.append(os.getcwd())
 
 
 def resolve(kind: str, name: str, table: Table, *, where: object = None) -> Callable[..., Any]:
@@ -68,13 +68,28 @@ def _signature(factory: Callable[..., Any], given: set[str]) -> type[Config] | N
     return create_model("Arguments", __config__=config, **fields)
 
 
-def construct(kind: str, spec: Spec, table: Table, *, where: str = "", **given: Any) -> Callable[[], Any]:
+def construct(
+    kind: str,
+    spec: Spec,
+    table: Table,
+    *,
+    where: str = "",
+    of: type | None = None,
+    **given: Any,
+) -> Callable[[], Any]:
     """Check a name and its arguments now; the callable that comes back builds the object later.
 
     `given` are arguments that come from us and not from the user; those that the factory does not
-    take are left out.
+    take are left out. With `of`, an import path must lead to a subclass of it: a file from elsewhere
+    that names what to build must not get to call whatever it likes.
     """
     factory = resolve(kind, spec.name, table, where=where)
+    if of and spec.name not in table and not (isinstance(factory, type) and issubclass(factory, of)):
+        raise UsageError(
+            f"the {kind} {spec.name!r} is no {of.__name__}",
+            where=where,
+            expected=f"a subclass of {of.__module__}.{of.__name__}",
+        )
     takes = inspect.signature(factory).parameters
     given = {k: v for k, v in given.items() if k in takes}
     arguments = spec.arguments

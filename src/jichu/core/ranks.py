@@ -29,7 +29,7 @@ def join() -> None:
         cuda = torch.cuda.is_available()
         if cuda:
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
-        dist.init_process_group("nccl" if cuda else "gloo")
+        dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
         atexit.register(dist.destroy_process_group)  # else its threads abort the process as it ends
 
 
@@ -65,6 +65,14 @@ def gather_objects(value: Any) -> list[Any]:
     values: list[Any] = [None] * world_size()
     dist.all_gather_object(values, value)
     return values
+
+
+def share_buffers(module: nn.Module) -> None:
+    """Give every process the first one's buffers (batch statistics, which each made from its own rows)."""
+    if world_size() > 1:
+        join()
+        for buffer in module.buffers():
+            dist.broadcast(buffer, 0)
 
 
 def barrier() -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from jichu.core.errors import UsageError
-from jichu.core.randomness import generator
+from jichu.core.randomness import generator, guarded, seed_step
 from jichu.core.ranks import rank, world_size
 
 Batch = dict[str, Tensor]
@@ -99,12 +99,15 @@ def in_order(tensors: dict[str, Tensor], rows: Tensor, batch_size: int) -> Itera
 
 
 class IterableBatches:
-    """A user's own iterable of dicts of tensors. It is gone through again when it ends, if it can
-    be; resuming passes over the batches already seen. With several processes it must give each
-    process its own share."""
+    """A user's own iterable of dicts of tensors. It is gone through again when it ends, if it can be;
+    each pass begins with the process's generator seeded, so that one that shuffles does so alike after
+    a resume, which passes over the batches already seen. Rows are numbered within a pass, where there
+    is no column `row`. With several processes it must give each process its own share."""
 
-    def __init__(self, batches: Iterable[Batch]):
-        self._batches, self._iterator, self._seen = batches, iter(batches), 0
+    def __init__(self, batches: Iterable[Batch], seed: int = 0):
+        self._batches, self._seed = batches, seed
+        self._seen = self._pass = self._rows = 0
+        self._iterator: Iterator[Batch] = iter(())
         self._peeked: Batch | None = None
 
     def __len__(self) -> int:
@@ -127,26 +130,31 @@ class IterableBatches:
             batch, self._peeked = self._peeked, None
             self._seen += 1
             return batch
-        try:
-            batch = next(self._iterator)
-        except StopIteration:
-            again = iter(self._batches)
-            first = next(again, None) if again is not self._iterator else None
-            if first is None:
-                raise UsageError(
-                    f"the batches ended after {self._seen}",
-                    expected="an iterable that can be gone through again, such as a list, or fewer steps",
-                ) from None
-            self._iterator, batch = again, first
-        if not isinstance(batch, dict):
+        found = next(self._iterator, None)
+        if found is None:
+            found = self._begin()
+        if not isinstance(found, dict):
             raise UsageError(
-                f"a batch of type {type(batch).__name__}", expected="a dict of tensors, {'image': …}"
+                f"a batch of type {type(found).__name__}", expected="a dict of tensors, {'image': …}"
             )
-        start, self._seen = self._seen, self._seen + 1
-        if "row" not in batch:
-            count = len(next(iter(batch.values())))
-            batch = {**batch, "row": torch.arange(count) + start * count}
-        return batch
+        self._seen += 1
+        count = len(next(iter(found.values())))
+        numbers, self._rows = torch.arange(self._rows, self._rows + count), self._rows + count
+        return found if "row" in found else {**found, "row": numbers}
+
+    def _begin(self) -> Batch:
+        """The first batch of another pass."""
+        with guarded(torch.device("cpu")):
+            seed_step(torch.device("cpu"), self._seed, "pass", self._pass)
+            again = iter(self._batches)
+            first = next(again, None)
+        if first is None:
+            raise UsageError(
+                f"the batches ended after {self._seen}",
+                expected="an iterable that can be gone through again, such as a list, or fewer steps",
+            )
+        self._iterator, self._pass, self._rows = again, self._pass + 1, 0
+        return first
 
     def state_dict(self) -> dict[str, Any]:
         """How many batches were taken."""
@@ -158,11 +166,11 @@ class IterableBatches:
             next(self)
 
 
-def as_source(batches: Any) -> BatchSource:
+def as_source(batches: Any, seed: int = 0) -> BatchSource:
     """A `BatchSource` as it is; any other iterable wrapped."""
     if all(hasattr(batches, name) for name in ("__next__", "state_dict", "load_state_dict")):
         return batches
-    return IterableBatches(batches)
+    return IterableBatches(batches, seed)
 
 
 def peek(source: BatchSource) -> Batch:

@@ -95,8 +95,8 @@ class Dataset:
 def load(data: Any, config: DataConfig | None = None, *, seed: int = 0) -> Dataset:
     """Read, decode (once), clean and split.
 
-    Exact duplicates stay in one split; where the source comes with splits, a training row whose
-    pixels are also in a held-out one is quarantined.
+    Exact duplicates stay in one split; where the source comes with splits, a training or validation row
+    whose pixels are also in one held out from it is quarantined.
     """
     config = config or DataConfig(path=data if isinstance(data, str) else "(in memory)")
     source = read(data, config.reader)
@@ -109,7 +109,7 @@ def load(data: Any, config: DataConfig | None = None, *, seed: int = 0) -> Datas
     faults = [unusable(store.names[row], "exact duplicate of a held-out record") for row in leaks.tolist()]
     duplicates = {
         "exact": int(len(groups) - len(np.unique(groups))),
-        "removed_from_train": len(leaks),
+        "removed": len(leaks),
         "conflicting_labels": _conflicts(codes, groups) if labels is not None else 0,
     }
     dataset = Dataset(
@@ -130,7 +130,7 @@ def load(data: Any, config: DataConfig | None = None, *, seed: int = 0) -> Datas
 def _split(
     store: Store, codes: np.ndarray, labelled: bool, groups: np.ndarray, config: SplitConfig, seed: int
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Rows of each split, and training rows that are also held out."""
+    """Rows of each split, and rows that are not used because a split held out from theirs has them too."""
     shares = {"validation": config.validation, "test": config.test}
     given = np.array(store.splits or [""] * len(codes))
     found = {name: np.flatnonzero(given == name) for name in shares}
@@ -142,11 +142,15 @@ def _split(
         made = random_shares(len(pool), shares, seed=seed, groups=groups[pool])
     splits = {name: pool[rows] for name, rows in made.items()}
     splits |= {name: rows for name, rows in found.items() if len(rows)}
-    held_out = np.concatenate([rows for name, rows in splits.items() if name != "train"] or [[]])
-    leak = np.isin(groups[splits["train"]], groups[held_out.astype(np.int64)])
-    leaks = splits["train"][leak]
-    splits["train"] = splits["train"][~leak]
-    return dict(sorted(splits.items(), key=lambda item: item[0] != "train")), leaks
+    leaks = [np.empty(0, np.int64)]
+    for name, against in (("validation", ["test"]), ("train", ["validation", "test"])):
+        held_out = np.concatenate([leaks[0], *(splits[other] for other in against if other in splits)])
+        leak = np.isin(groups[splits.get(name, leaks[0])], groups[held_out])
+        if leak.any():
+            leaks.append(splits[name][leak])
+            splits[name] = splits[name][~leak]
+    splits = {name: rows for name, rows in splits.items() if len(rows) or name == "train"}
+    return dict(sorted(splits.items(), key=lambda item: item[0] != "train")), np.concatenate(leaks)
 
 
 def _conflicts(codes: np.ndarray, groups: np.ndarray) -> int:

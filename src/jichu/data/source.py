@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,8 @@ class Column:
 @dataclass
 class Source:
     """Columns of equal length; `names[i]` says where row i came from, `splits[i]` which split it
-    was found in ("" where the source has none)."""
+    was found in ("" where the source has none). `fingerprint` changes with the files or values that
+    the images came from; without one the images themselves are hashed."""
 
     columns: dict[str, Column]
     names: Sequence[str]
@@ -51,7 +53,17 @@ class Source:
         if not self.names:
             raise DataError("no rows were found", expected="at least one record")
         if not self.fingerprint:
-            self.fingerprint = fingerprint(list(self.names))
+            self.fingerprint = fingerprint(list(self.names), *self._contents())
+
+    def _contents(self) -> Iterator[bytes]:
+        """What the image columns hold, for a reader that gives no fingerprint of its own."""
+        for column in self.columns.values():
+            for value in column.values if column.kind == "image" else ():
+                if isinstance(value, (str, Path)):
+                    stat = Path(value).stat()
+                    yield repr((str(value), stat.st_size, stat.st_mtime_ns)).encode()
+                else:
+                    yield value if isinstance(value, bytes) else np.ascontiguousarray(value).tobytes()
 
 
 def unusable(name: str, reason: str) -> dict[str, Any]:
@@ -63,12 +75,10 @@ def label_column(labels: Iterable[Any], classes: Sequence[str] | None = None) ->
     """A label column from class names or codes; None, NaN and -1 mean "no label"."""
     values = [_label(v) for v in labels]
     if classes is None:
-        found = {v for v in values if v is not None}
-        numeric = all(v.lstrip("-").isdigit() for v in found)
-        classes = sorted(found, key=int if numeric else None)
+        classes = in_order({v for v in values if v is not None})
         codes = {c: i for i, c in enumerate(classes)}
     else:
-        codes = {c: i for i, c in enumerate(classes)} | {str(i): i for i in range(len(classes))}
+        codes = {str(i): i for i in range(len(classes))} | {c: i for i, c in enumerate(classes)}
     coded = np.array([UNLABELLED if v is None else codes.get(v, len(codes)) for v in values])
     if (coded == len(codes)).any() and len(codes):
         row = int(np.argmax(coded == len(codes)))
@@ -77,6 +87,12 @@ def label_column(labels: Iterable[Any], classes: Sequence[str] | None = None) ->
             where=f"row {row}", expected=f"one of {', '.join(classes[:20])}",
         )  # fmt: skip
     return Column("label", coded.astype(np.int64), tuple(classes))
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Class names sorted, as numbers where all are."""
+    names = set(names)
+    return sorted(names, key=int if all(n.isdecimal() for n in names) else None)
 
 
 def _label(value: Any) -> str | None:

@@ -78,7 +78,12 @@ def infer(source: Source, size: int | str, channels: int | str, resize: str) -> 
 
 def build(source: Source, preprocess: Preprocess | None) -> Store:
     """Decode a source, or find it decoded."""
-    key = fingerprint(_VERSION, source.fingerprint, preprocess)
+    columns = [
+        (name, c.kind, c.classes, np.asarray(c.values).tobytes())
+        for name, c in source.columns.items()
+        if c.kind != "image"
+    ]
+    key = fingerprint(_VERSION, source.fingerprint, preprocess, columns, source.splits)
     folder = cache_folder() / "store" / key
     if not (folder / "store.json").exists():
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -40,7 +40,7 @@ class ModelConfig:
         made = backbone or self._backbone()
         body = made if isinstance(made, Backbone) else ModuleBackbone(made, channels, size)
         heads = {
-            name: construct("head", Spec(**spec), HEADS, where=f"head {name}", width=body.width,
+            name: construct("head", Spec(**spec), HEADS, where=f"head {name}", of=nn.Module, width=body.width,
                             outputs=len(self.classes))()
             for name, spec in self.heads.items()
         }  # fmt: skip
@@ -54,7 +54,9 @@ class ModelConfig:
                 expected="the same module as backbone=…",
             )
         p = self.preprocess
-        return construct("backbone", spec, BACKBONES, where="backbone", channels=p.channels, size=p.size)()
+        return construct(
+            "backbone", spec, BACKBONES, where="backbone", of=nn.Module, channels=p.channels, size=p.size
+        )()
 
 
 def own_backbone(module: nn.Module) -> dict[str, Any]:
@@ -64,7 +66,10 @@ def own_backbone(module: nn.Module) -> dict[str, Any]:
 
 def save(folder: Path, model: Model, config: ModelConfig) -> None:
     """Write a model; weights first, so that a folder with `config.json` is whole."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    # clone: tied weights share memory, which safetensors refuses
+    tensors = {
+        name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()
+    }
     with replacing(folder / "model.safetensors") as temporary:
         save_file(tensors, temporary, {"format": "pt"})
     write_json(folder / "config.json", {**asdict(config), "preprocess": config.preprocess._asdict()})

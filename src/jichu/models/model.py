@@ -28,9 +28,9 @@ class Normalize(nn.Module):
         return (images - self.mean) / self.std
 
     @classmethod
-    def of(cls, images: Tensor, most: int = 10_000) -> Normalize:
-        """Statistics of uint8 images [N, C, H, W], of an even sample where there are many."""
-        sample = images[:: max(1, len(images) // most)].float() / 255
+    def of(cls, images: Tensor, rows: Tensor, most: int = 10_000) -> Normalize:
+        """Statistics of some rows of uint8 images [N, C, H, W], of an even sample where there are many."""
+        sample = images[rows[:: max(1, len(rows) // most)]].float() / 255
         mean = sample.mean(dim=(0, 2, 3))
         std = (sample - mean[:, None, None]).pow(2).mean(dim=(0, 2, 3)).sqrt()
         return cls(mean, std.clamp(min=1 / 255))

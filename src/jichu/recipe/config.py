@@ -12,19 +12,21 @@ from jichu.core.errors import JichuError, UsageError, nearest
 from jichu.data.config import AugmentConfig, DataConfig
 from jichu.train.config import OptimizerConfig, TrainConfig
 
+Name = Annotated[str, Field(pattern=r"^\w[\w.-]*$")]  # becomes part of file names
+
 
 class InspectStage(Config):
     """Say what the data are and what of them cannot be used."""
 
     stage: Literal["inspect"] = "inspect"
-    name: str = "inspect"
+    name: Name = "inspect"
 
 
 class PretrainStage(TrainConfig):
     """Train a backbone on all training rows, without labels."""
 
     stage: Literal["pretrain"] = "pretrain"
-    name: str = "pretrain"
+    name: Name = "pretrain"
     backbone: Named = Field(Spec(name="cnn"), description="a backbone's name or import path")
     from_: str | None = Field(None, alias="from", description="go on from a run or an earlier stage")
     objective: Named = Spec(name="vicreg")
@@ -40,7 +42,7 @@ class FinetuneStage(TrainConfig):
     """Fit a model to the labelled training rows."""
 
     stage: Literal["finetune"] = "finetune"
-    name: str = "finetune"
+    name: Name = "finetune"
     from_: str | None = Field(None, alias="from", description="a run or an earlier stage to start from")
     backbone: Named | None = Field(
         None, description="start from scratch with this backbone; cnn if nothing is given"
@@ -68,7 +70,7 @@ class AuditStage(Config):
     """Measure every fitted model on the held-out rows and write the report."""
 
     stage: Literal["audit"] = "audit"
-    name: str = "audit"
+    name: Name = "audit"
     metrics: list[Named] = Field(
         [Spec(name=n) for n in ("accuracy", "log_loss", "balanced_accuracy", "macro_f1")], min_length=1
     )
@@ -89,7 +91,7 @@ STAGES: dict[str, type[Config]] = {
 class Recipe(Config):
     """The whole of a run."""
 
-    name: Annotated[str, Field(pattern=r"^[\w][\w.-]*$")]
+    name: Name
     seed: Annotated[int, Field(ge=0)] = 0
     data: DataConfig
     stages: Annotated[list[Stage], Field(min_length=1)]

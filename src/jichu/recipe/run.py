@@ -60,11 +60,9 @@ def execute(
             found = STAGES[stage.stage](stage, work)
             seconds = time.monotonic() - started
             result = {"name": stage.name, "stage": stage.stage, "seconds": seconds, **found}
-            if isinstance(stage, AuditStage) and folder.writes:
-                write_json(folder.audit, found.pop("audit"))
-                result.pop("audit", None)
             done.append(result)
             _write_summary(work, done)
+            ranks.barrier()  # what the first process wrote, the others may now read
     except Interrupted as stopped:
         raise Interrupted(stopped.what, expected=f"--resume to go on with {folder.path}") from None
     if folder.writes:

@@ -16,11 +16,12 @@ from jichu.auditing import measure
 from jichu.auditing import table as tables
 from jichu.core.config import Spec
 from jichu.core.errors import DataError, UsageError
+from jichu.core.files import write_json
 from jichu.core.folder import RunFolder
 from jichu.core.names import construct, resolve
 from jichu.core.progress import say
 from jichu.core.randomness import guarded, seed_step
-from jichu.core.ranks import barrier
+from jichu.core.ranks import gather_objects
 from jichu.data.augment import Augment
 from jichu.data.batches import Batches
 from jichu.data.config import AugmentConfig, augmentation
@@ -120,8 +121,7 @@ def finetune(stage: FinetuneStage, work: Work) -> Result:
     features: dict[str, Tensor] = {}
     for draw in range(draws):
         part = work.folder.parts / f"{stage.name}.{draw}.parquet"
-        saved = work.folder.stage_model(stage.name) / "config.json"
-        if work.resume and part.exists() and (draw or saved.exists()):
+        if gather_objects(work.resume and part.exists())[0]:  # as the first process sees it
             continue
         rows = dataset.draw(recipe.data.labels_per_class, seed=recipe.seed, draw=draw)
         heads = {_TARGET: stage.head.model_dump()}
@@ -151,6 +151,13 @@ def _train(model: Model, stage: FinetuneStage, rows: Tensor, work: Work, name: s
     objective: Objective = construct(
         "objective", stage.objective, OBJECTIVES, where=f"{stage.name}.objective"
     )()
+    target = getattr(objective, "target", _TARGET)
+    if target not in dataset.tensors:
+        raise UsageError(
+            f"{stage.objective.name} learns the column {target!r}, which these data do not have",
+            where=f"{stage.name}.objective",
+            expected=f"one of {', '.join(dataset.tensors)}, as objective.target",
+        )
     for spec in stage.wrap:
         objective = construct("objective", spec, OBJECTIVES, where=f"{stage.name}.wrap", inner=objective)()
     augment = augmentation(stage.augment, dataset.tensors["image"].shape[1])
@@ -222,7 +229,7 @@ def _start(
             model_folder.own_backbone(own) if own else spec, preprocess, heads, work.dataset.classes
         )
         model = config.build(own)
-        model.normalize = Normalize.of(work.dataset.tensors["image"][work.dataset.splits["train"]])
+        model.normalize = Normalize.of(work.dataset.tensors["image"], work.dataset.splits["train"])
         return model, config
 
 
@@ -247,7 +254,6 @@ def locate(start: str, folder: RunFolder | None = None) -> Path:
 
 def audit(stage: AuditStage, work: Work) -> Result:
     """Measure every model on the held-out rows."""
-    barrier()
     parts = [
         work.folder.parts / f"{name}.{draw}.parquet"
         for name in work.recipe.fitted
@@ -264,7 +270,8 @@ def audit(stage: AuditStage, work: Work) -> Result:
     found = measure.measure(table, work.dataset.classes, metrics, stage.gain, seed=work.recipe.seed)
     if work.folder.writes:
         tables.write(work.folder.predictions, table)
-    return {"audit": found, "metrics": {"primary": found["primary"], **measure.headline(found)}}
+        write_json(work.folder.audit, found)
+    return {"metrics": {"primary": found["primary"], **measure.headline(found)}}
 
 
 def metric_functions(stage: AuditStage, objects: dict[str, Any]) -> dict[str, Any]:

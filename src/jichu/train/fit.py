@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from jichu.adapt.rules import Rules, applied, assign, resolve
 from jichu.core import devices, ranks
 from jichu.core.durations import Duration
 from jichu.core.errors import Interrupted, NotFinite, UsageError
+from jichu.core.files import read_jsonl
 from jichu.core.folder import RunFolder
 from jichu.core.interrupt import Stop, stoppable
 from jichu.core.progress import Task, task
@@ -91,7 +93,7 @@ class _Loop:
     ):  # fmt: skip
         self.config, self.folder, self.name, self.seed = config, folder, name, seed
         self.device = devices.device(config.device)
-        self.batches = as_source(batches)
+        self.batches = as_source(batches, seed)
         self.objective = objective
         self.model = model.to(self.device)
         self.result = Fitted()
@@ -115,14 +117,12 @@ class _Loop:
         if state is not None and state["name"] == self.name:
             self._load(state)
         else:
-            self._make_plan(sample, resume)
+            self._make_plan(sample, resume, rules)
         self.module = ranks.distribute(self.learner)
 
     def _refuse_interaction(self, rows: int) -> None:
-        processes = ranks.world_size()
-        if self.objective.independent or (
-            self.config.accumulate == 1 and self.config.batch_size % processes == 0
-        ):
+        processes, even = ranks.world_size(), len(set(ranks.gather_objects(rows))) == 1
+        if self.objective.independent or (self.config.accumulate == 1 and even):
             return
         raise UsageError(
             f"{type(self.objective).__name__} compares the rows of a batch, which cannot be cut into"
@@ -130,14 +130,14 @@ class _Loop:
             expected="accumulate: 1 and a batch_size that the processes divide evenly",
         )
 
-    def _make_plan(self, sample: Batch, resume: bool) -> None:
+    def _make_plan(self, sample: Batch, resume: bool, rules: dict[str, Any]) -> None:
         known = self.folder.notes().get("plans", {}) if self.folder else {}
         if resume and self.name in known:
             self.plan = Plan(**known[self.name])
         else:
             self.plan = make_plan(
                 self.learner, sample, self.config,
-                epoch=self._epoch(Duration.parse(self.config.budget)), seed=self.seed, device=self.device,
+                epoch=self._epoch(Duration.parse(self.config.budget)), seed=self.seed, device=self.device, rules=rules,
             )  # fmt: skip
         if self.folder:
             self.folder.rewind(self.name)
@@ -153,7 +153,7 @@ class _Loop:
     def run(self, evaluate: Evaluate | None, monitor: str) -> None:
         """Step until the budget is spent, patience is lost, or somebody asks to stop."""
         self.started = self.saved = time.monotonic()
-        board = TensorBoard(self.folder, self.name, self.config.tensorboard)
+        board = TensorBoard(self.folder, self.name, self.config.tensorboard, self.step)
         self.clock = Clock()
         with stoppable() as stop, task(self.name, self.plan.steps, done=self.step) as shown:
             try:
@@ -161,11 +161,11 @@ class _Loop:
                     asked = self._one_step(stop, board, shown)
                     if evaluate is not None and self._evaluation_due():
                         self._evaluate(evaluate, monitor, board)
-                    if self.step < self.plan.steps:
-                        self._keep(asked)
+                    self._keep(asked)
             finally:
                 board.close()
         self.result.steps = self.step
+        ranks.share_buffers(self.learner)
         if self.best_weights:
             self.model.load_state_dict(self.best_weights)
         self._save()
@@ -187,7 +187,9 @@ class _Loop:
         scalars = {"loss": loss} | ({f"loss/{n}": t for n, t in terms.items()} if len(terms) > 1 else {})
         if self.config.clip is not None:
             parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-            scalars["gradient_norm"] = nn.utils.clip_grad_norm_(parameters, self.config.clip)
+            norm = scalars["gradient_norm"] = nn.utils.clip_grad_norm_(parameters, self.config.clip)
+            if not torch.isfinite(norm):
+                raise self._not_finite("the gradient", "its norm")
         self.clock.lap("gradients")
         rate = set_rates(self.optimizer, step, steps, self.config)
         self.optimizer.step()
@@ -206,10 +208,12 @@ class _Loop:
         ids = [
             i for b, r in zip(micro, row_losses, strict=True) for i in b["row"][~torch.isfinite(r)].tolist()
         ]
-        raise NotFinite(
-            f"the loss is not finite at step {self.step} of {self.name}",
-            where=f"rows {ids[:10]}" if ids else "a term that has no rows",
-            expected=f"a lower optimizer.lr than {self.config.optimizer.lr:g}, or clip: 1.0",
+        raise self._not_finite("the loss", f"rows {ids[:10]}" if ids else "a term that has no rows")
+
+    def _not_finite(self, what: str, where: str) -> NotFinite:
+        cure = f"a lower optimizer.lr than {self.config.optimizer.lr:g}, or clip: 1.0"
+        return NotFinite(
+            f"{what} is not finite at step {self.step} of {self.name}", where=where, expected=cure
         )
 
     def _log(self, extra: dict[str, float], board: TensorBoard) -> None:
@@ -235,6 +239,7 @@ class _Loop:
         return self.step % every == 0 or self.step == self.plan.steps
 
     def _evaluate(self, evaluate: Evaluate, monitor: str, board: TensorBoard) -> None:
+        ranks.share_buffers(self.learner)
         self.learner.eval()
         with torch.no_grad():
             found = evaluate(self.model)
@@ -247,7 +252,8 @@ class _Loop:
             raise UsageError(f"the evaluation gives no {monitor!r}", expected=f"one of {', '.join(found)}")
         best = self.result.best.get(monitor)
         lower = "loss" in monitor or "error" in monitor
-        if best is None or (found[monitor] < best if lower else found[monitor] > best):
+        better = best is None or (found[monitor] < best if lower else found[monitor] > best)
+        if better and math.isfinite(found[monitor]):
             self.result.best, self.result.since_best = {**found, "step": self.step}, 0
             self.best_weights = {n: t.detach().clone() for n, t in self.model.state_dict().items()}
             if self.folder and self.folder.writes:
@@ -278,6 +284,8 @@ class _Loop:
         return self.folder.checkpoints / f"{which}.safetensors"
 
     def _save(self) -> None:
+        if not all(bool(torch.isfinite(p).all()) for p in self.learner.parameters()):
+            raise self._not_finite("a weight", "found when saving; the last checkpoint is as it was")
         now = time.monotonic()
         self.result.seconds, self.started = self.result.seconds + now - self.started, now
         if self.folder and self.folder.writes:
@@ -290,7 +298,7 @@ class _Loop:
                 "plan": asdict(self.plan),
                 "data": self.batches.state_dict(),
                 "means": self.means.state_dict(),
-                "result": asdict(self.result),
+                "result": asdict(replace(self.result, history=[])),  # which is in metrics.jsonl
             }
             checkpoint.save(self._file("last"), tensors, state)
         self.saved = time.monotonic()
@@ -307,6 +315,8 @@ class _Loop:
         self.plan, self.result = Plan(**state["plan"]), Fitted(**state["result"])
         self.step = self.logged = state["step"]
         self.folder.rewind(self.name, self.step)
+        ranks.barrier()
+        self.result.history = [r for r in read_jsonl(self.folder.metrics) if r["stage"] == self.name]
 
     def _epoch(self, duration: Duration) -> int:
         """Steps in an epoch, asked for only where the duration is in epochs: not all batches know."""

@@ -70,14 +70,14 @@ class Clock:
 class TensorBoard:
     """The same rows for TensorBoard; does nothing where it was not asked for."""
 
-    def __init__(self, folder: RunFolder | None, stage: str, wanted: bool):
+    def __init__(self, folder: RunFolder | None, stage: str, wanted: bool, step: int):
         self._writer: Any = None
         if wanted and folder is not None and folder.writes:
             try:
                 from torch.utils.tensorboard import SummaryWriter
             except ImportError:
                 raise missing_extra("tensorboard", "tensorboard") from None
-            self._writer = SummaryWriter(str(folder.path / "tensorboard" / stage))
+            self._writer = SummaryWriter(str(folder.path / "tensorboard" / stage), purge_step=step + 1)
 
     def write(self, row: dict[str, Any]) -> None:
         """Every number of a row as a scalar at its step."""

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from jichu.adapt.rules import Rule
+from jichu.core.errors import UsageError
 
 from .config import OptimizerConfig, TrainConfig
 
@@ -17,8 +18,10 @@ def build(learner: nn.Module, assigned: dict[str, Rule], config: OptimizerConfig
     groups: dict[tuple[Rule, bool], list[nn.Parameter]] = {}
     for name, parameter in learner.named_parameters():
         rule = assigned.get(name.removeprefix("model."), 1.0) if name.startswith("model.") else 1.0
-        if rule != "frozen":
+        if parameter.requires_grad:
             groups.setdefault((rule, parameter.ndim > 1), []).append(parameter)
+    if not groups:
+        raise UsageError("every parameter is frozen", where="adapt", expected="something to train")
     sets = [
         {"params": parameters, "rule": rule, "weight_decay": config.weight_decay * decays}
         for (rule, decays), parameters in groups.items()
@@ -41,10 +44,11 @@ def schedule(progress: float, config: TrainConfig) -> float:
 
 
 def set_rates(optimizer: torch.optim.Optimizer, step: int, steps: int, config: TrainConfig) -> float:
-    """Set each group's rate for the step (0-based) that comes; gives the base rate. The warm-up's
-    first step is not zero and the last step's is not the first after the fall."""
-    base = config.optimizer.lr * schedule((step + 0.5) / steps, config)
+    """Set each group's rate for the step (0-based) that comes; gives the base rate. Progress is taken
+    in the middle of the step, so that neither the first nor the last rate is zero."""
+    progress = (step + 0.5) / steps
+    base = config.optimizer.lr * schedule(progress, config)
     for group in optimizer.param_groups:
         rule = group["rule"]
-        group["lr"] = base * (rule(step / steps) if callable(rule) else rule)
+        group["lr"] = base * (rule(progress) if callable(rule) else rule)
     return base

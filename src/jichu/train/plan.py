@@ -4,7 +4,9 @@ make the budget. Found by trial steps that leave nothing changed."""
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
+import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from jichu.adapt.rules import Rule
 from jichu.core.devices import memory_available
 from jichu.core.durations import Duration
 from jichu.core.errors import UsageError
@@ -22,10 +25,12 @@ from jichu.data.batches import Batch
 from jichu.objectives.base import Context
 
 from .config import TrainConfig
-from .learner import Learner
+from .learner import Learner, backward, cut, total_weights
+from .optimizers import build
 
 _MIB = 2**20
 _WORTH_MEASURING = 1000  # steps below which choosing a precision costs more than it brings
+_TIMED_STEPS = 5
 _PAYS = 0.9  # bfloat16 is chosen where a step takes at most this share of float32's time
 
 
@@ -52,6 +57,7 @@ def make_plan(
     sample: Batch,
     config: TrainConfig,
     *,
+    rules: dict[str, Rule],
     epoch: int,
     seed: int,
     device: torch.device,
@@ -59,10 +65,10 @@ def make_plan(
     """Decide. UsageError where a step would not fit into the free memory."""
     rows = len(sample["row"])
     largest = -(-rows // config.accumulate)
-    trial = functools.partial(_trial, learner, sample, seed, device)
+    trial = functools.partial(_trial, learner, sample, seed)
     with _untouched(learner):
         found = memory(trial, largest, learner, 1 if config.optimizer.name == "sgd" else 2, device)
-        refuse_if_too_large(found, rows)
+        refuse_if_too_large(found, rows, largest)
         budget = Duration.parse(config.budget)
         timed = budget.unit == "seconds"
         steps = None
@@ -74,9 +80,8 @@ def make_plan(
             precision, why = "float32", f"{steps} steps are too few to measure"
         if precision == "auto" or timed:
             for name in ("float32", "bfloat16") if precision == "auto" else (precision,):
-                step = functools.partial(trial, largest, train=True, precision=name)
-                # every process must decide alike: the slowest counts
-                measured[name] = max(gather_objects(_seconds(step, device))) * config.accumulate
+                spent = _seconds(learner, sample, config, rules, seed, device, name)
+                measured[name] = max(gather_objects(spent))  # the slowest process counts, for all alike
         if precision == "auto":
             precision = "bfloat16" if measured["bfloat16"] < _PAYS * measured["float32"] else "float32"
             why = "measured: " + ", ".join(f"{n} {1000 * s:.1f} ms a step" for n, s in measured.items())
@@ -86,21 +91,13 @@ def make_plan(
     return Plan(steps, precision, why, found.needed // _MIB, each)
 
 
-def _trial(
-    learner: Learner, sample: Batch, seed: int, device: torch.device, rows: int,
-    *, train: bool = False, precision: str = "float32",
-) -> Tensor:  # fmt: skip
-    """The loss of the first `rows` rows, with gradients where `train`."""
+def _trial(learner: Learner, sample: Batch, seed: int, rows: int) -> Tensor:
+    """The loss of the first `rows` rows."""
     count = len(sample["row"])
     batch = {k: v[:rows] if len(v) == count else v for k, v in sample.items()}
     batch = learner.objective.prepare(batch, Context(seed))
     totals = {name: weight.sum() for name, weight in learner.objective.weights(batch).items()}
-    with autocast(precision, device):
-        loss = learner(batch, totals, 1)[0]
-    if train:
-        loss.backward()
-        learner.zero_grad(set_to_none=True)
-    return loss
+    return learner(batch, totals, 1)[0]
 
 
 @contextmanager
@@ -160,27 +157,37 @@ def _kept(forward: Callable[[int], Any], rows: int) -> int:
     return sum(seen.values())
 
 
-def refuse_if_too_large(found: Memory, rows: int) -> None:
-    """UsageError, with the number of micro-batches that would fit, where a step would not."""
+def refuse_if_too_large(found: Memory, rows: int, largest: int) -> None:
+    """UsageError, with the number of micro-batches that would fit, where a step of `rows` rows in
+    micro-batches of up to `largest` would not."""
     if found.needed <= found.available:
         return
     room = found.available - found.parameters
-    fits = int(rows * room / found.activations) if room > 0 else 0
+    fits = int(largest * room / found.activations) if room > 0 else 0
     cure = f"accumulate: {-(-rows // fits)}, or batch_size: {fits}" if fits else None
     raise UsageError(
         f"a step needs about {found.needed // _MIB:,} MiB and {found.available // _MIB:,} MiB are free:"
-        f" {found.parameters // _MIB:,} for the parameters, {found.activations // _MIB:,} for {rows} rows",
+        f" {found.parameters // _MIB:,} for the parameters, {found.activations // _MIB:,} for {largest} rows",
         expected=cure or "a smaller model: its parameters alone do not fit",
     )
 
 
-def _seconds(step: Callable[[], Any], device: torch.device, repeats: int = 3) -> float:
-    """The quickest of a few runs, after one that does not count."""
+def _seconds(
+    learner: Learner, sample: Batch, config: TrainConfig, rules: dict[str, Rule], seed: int,
+    device: torch.device, precision: str,
+) -> float:  # fmt: skip
+    """The median time of a few whole steps on a copy, after two that do not count."""
+    learner = copy.deepcopy(learner)
+    optimizer = build(learner, rules, config.optimizer)
     times = []
-    for _ in range(repeats + 1):
+    for step in range(_TIMED_STEPS + 2):
         started = time.perf_counter()
-        step()
+        micro = [learner.objective.prepare(m, Context(seed, step)) for m in cut(sample, config.accumulate)]
+        totals, _ = total_weights(learner.objective, micro, False)
+        backward(learner, micro, totals, functools.partial(autocast, precision, device))
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         times.append(time.perf_counter() - started)
-    return min(times[1:])
+    return statistics.median(times[2:])
