@@ -2,7 +2,6 @@
 
 import math
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -83,10 +82,12 @@ def test_a_crop_lies_within_the_image():
 
 
 def test_shear_moves_rows_sideways():
-    matrix = Augment(AugmentConfig(shear=45)).matrix(
+    matrix = Augment(AugmentConfig(shear=40)).matrix(
         lambda n, s: torch.tensor([[0.5, 1.0, 0.5, 0.5, 0.5]] if n == 5 else [[0.5]]), IMAGES[:1].float()
     )
-    assert torch.allclose(matrix, torch.tensor([[[1.0, 1.0, 0.0], [0.0, 1.0, 0.0]]]), atol=1e-6)
+    assert torch.allclose(
+        matrix, torch.tensor([[[1.0, math.tan(math.radians(40)), 0.0], [0.0, 1.0, 0.0]]]), atol=1e-6
+    )
 
 
 def test_colour():
@@ -107,7 +108,7 @@ settings_strategy = st.fixed_dictionaries(
         "flip": st.booleans(),
         "rotate": st.floats(0, 180),
         "translate": st.floats(0, 1),
-        "shear": st.floats(0, 60),
+        "shear": st.floats(0, 40),
         "crop": st.floats(0.1, 1),
         "colour": st.floats(0, 1),
         "noise": st.floats(0, 0.5),
@@ -142,4 +143,3 @@ def test_auto_follows_the_channels():
     assert not SIGNS.flip
     with pytest.raises(UsageError):
         check(AugmentConfig, {"rotate": 200.0})
-    assert math.isclose(np.mean(PHOTOGRAPHS.scale), 1)

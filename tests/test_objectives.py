@@ -137,7 +137,6 @@ def test_mixup_blends_inputs_and_losses(batch):
     swapped = {**mixed, "label": batch["label"][partner]}
     wanted = share * plain.losses(outputs, mixed) + (1 - share) * plain.losses(outputs, swapped)
     assert torch.allclose(objective.losses(outputs, mixed)["loss"], wanted)
-    assert objective.prepare(batch, Context(0, 5, training=False)) is batch
     shares = objective.prepare({**batch, "row": batch["row"]}, Context(1))["mixup.share"]
     assert not torch.equal(shares, share)
     blind = objective.prepare(

@@ -247,7 +247,7 @@ def test_many_classes(in_folder):
 @pytest.mark.parametrize("name", shipped())
 def test_every_shipped_recipe_runs_shrunken(name, in_folder, digits):
     recipe = read_recipe(name)
-    small = [f"stages.{s.name}.budget=3 steps" for s in recipe.stages if hasattr(s, "budget")]
+    small = [f"stages.{s.name}.budget=3 steps" for s in recipe.stages if "budget" in s.model_fields_set]
     path = "sklearn:digits" if recipe.data.path != "sklearn:digits" else recipe.data.path
     folder = execute(read_recipe(name, [*small, f"data.path={path}", "data.draws=1"]))
     assert (folder.path / "report.html").exists()

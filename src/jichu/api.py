@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from jichu.core.config import Spec
+from jichu.core.errors import UsageError
 from jichu.core.names import import_path
 from jichu.data.config import DataConfig
 from jichu.data.dataset import Dataset
@@ -73,6 +74,10 @@ def _verb(verb: str, data: Any, settings: dict[str, Any], objects: dict[str, Any
     if metrics:
         objects["metrics"] = metrics
     inner = {k: settings.pop(k) for k in set(DataConfig.model_fields) & set(settings)}
+    if isinstance(data, Dataset) and (idle := set(inner) - {"labels_per_class", "draws"}):
+        raise UsageError(
+            f"{sorted(idle)[0]} was decided when the data were loaded", expected="it in jichu.load"
+        )
     path = str(data) if isinstance(data, (str, Path)) else _IN_MEMORY
     plain = {k: v.model_dump() if isinstance(v, Spec) else v for k, v in settings.items()}
     recipe = one_stage(verb, path, plain, data=inner, **outer)

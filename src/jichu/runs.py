@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from jichu.core.config import check, read_yaml
-from jichu.core.errors import DataError, JichuError, UsageError
+from jichu.core.errors import DataError, UsageError
 from jichu.core.files import read_json, read_jsonl
 from jichu.core.folder import RunFolder
 from jichu.data.dataset import Dataset, load
@@ -113,6 +113,10 @@ class Run:
     def dataset(self, data: Any = None) -> Dataset:
         """The run's data, or other data decoded as this model wants them."""
         p = self._loaded[1].preprocess
+        if isinstance(data, Dataset):
+            if data.preprocess != p:
+                raise UsageError(f"the data were decoded as {data.preprocess}", expected=f"{p}")
+            return data
         changes: dict[str, Any] = {"size": p.size, "channels": p.channels, "resize": p.resize}
         config = self.recipe.data.model_copy(update=changes)
         if data is None and config.path == "(in memory)":
@@ -131,7 +135,7 @@ def audit(
 
     run = run if isinstance(run, Run) else Run(run)
     dataset = run.dataset(data)
-    held_out = split in dataset.splits and (data is None or len(dataset.splits) == 1 or split != "test")
+    held_out = split in dataset.splits and (data is None or dataset.splits_given)
     rows = dataset.labelled(split) if held_out else _labelled(dataset)
     unknown = sorted(
         {dataset.classes[c] for c in dataset.tensors["label"][rows].unique().tolist()} - set(run.classes)
@@ -156,6 +160,3 @@ def _labelled(dataset: Dataset) -> Tensor:
     if "label" not in dataset.tensors:
         raise DataError(f"no labels in {dataset.source}", expected="class folders, or a label column")
     return (dataset.tensors["label"] >= 0).nonzero()[:, 0]
-
-
-__all__ = ["JichuError", "Run", "audit"]

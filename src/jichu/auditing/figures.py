@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import html
 import io
 import re
+import warnings
 from typing import Any
 
 import numpy as np
@@ -40,12 +42,19 @@ def _svg(figure: Any, title: str) -> str:
 
     buffer = io.StringIO()
     # a fixed salt: the same run gives the same page
-    with matplotlib.rc_context({"svg.hashsalt": title, "svg.fonttype": "none", "font.family": "sans-serif"}):
+    settings: Any = {"svg.hashsalt": title, "svg.fonttype": "none", "font.family": "sans-serif"}
+    with matplotlib.rc_context(settings), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # the reader's browser has the fonts that we may lack
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
     text = text.replace(_INK, "currentColor")
-    return text.replace("<svg", f'<svg role="img" aria-label="{title}"', 1)
+    return text.replace("<svg", f'<svg role="img" aria-label="{html.escape(title)}"', 1)
+
+
+def _written(name: str) -> str:
+    """A name as it is: a dollar sign would begin a formula; cut where it would leave no room."""
+    return (name if len(name) <= 24 else name[:23] + "…").replace("$", r"\$")
 
 
 def curves(rows: list[dict[str, Any]], key: str, label: str) -> str | None:
@@ -63,13 +72,13 @@ def curves(rows: list[dict[str, Any]], key: str, label: str) -> str | None:
     labelled = set()
     for name, (x, y) in series.items():
         family = name.split("/")[0]
-        shown = {} if family in labelled else {"label": family}
+        shown = {} if family in labelled else {"label": _written(family)}
         labelled.add(family)
         alone = sum(n.split("/")[0] == family for n in series) == 1
         axes.plot(x, y, color=PALETTE[families.index(family) % len(PALETTE)], lw=1.6 if alone else 0.9,
                   alpha=1 if alone else 0.6, marker="o" if len(x) == 1 else None, **shown)  # fmt: skip
     axes.set_xlabel("step")
-    axes.set_ylabel(label)
+    axes.set_ylabel(_written(label))
     if len(families) > 1:
         axes.legend(frameon=False, fontsize=9, labelcolor=_INK)
     return _svg(figure, f"{label} while training")
@@ -84,9 +93,9 @@ def comparison(intervals: dict[str, dict[str, float]], label: str) -> str:
         colour = PALETTE[(len(names) - 1 - i) % len(PALETTE)]
         axes.plot([v["low"], v["high"]], [i, i], color=colour, lw=2.5, solid_capstyle="butt")
         axes.plot(v["value"], i, "o", color=colour, ms=7)
-    axes.set_yticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), [_written(n) for n in names])
     axes.set_ylim(-0.6, len(names) - 0.4)
-    axes.set_xlabel(f"{label}, 95% interval")
+    axes.set_xlabel(f"{_written(label)}, 95% interval")
     axes.grid(axis="x", color=_INK, alpha=0.25, lw=0.6)
     return _svg(figure, f"{label} of each model")
 
@@ -108,8 +117,9 @@ def confusion(counts: list[list[float]], classes: list[str]) -> str:
                     axes.text(j, i, text, ha="center", va="center", fontsize=8, color=colour)
     if k <= 40:
         long = any(len(c) > 3 for c in classes)
-        axes.set_xticks(range(k), classes, rotation=90 if long else 0)
-        axes.set_yticks(range(k), classes)
+        names = [_written(c) for c in classes]
+        axes.set_xticks(range(k), names, rotation=90 if long else 0)
+        axes.set_yticks(range(k), names)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     return _svg(figure, "confusion matrix")

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from jichu.core.errors import UsageError
 from jichu.metrics.classification import by_class, confusion
-from jichu.metrics.intervals import Interval, mean_interval, metric_interval
+from jichu.metrics.intervals import Interval, bootstrap, mean_interval, metric_interval
 
 from . import table as tables
 
@@ -64,30 +64,24 @@ def _by_class(classes: list[str], truth: np.ndarray, scores: np.ndarray) -> dict
 
 
 def paired_gain(table: pa.Table, one: str, two: str, metric: Any, *, seed: int = 0) -> Interval:
-    """How much better model `one` is than `two` on the same rows and draws; a model with one draw is
-    compared with every draw of the other."""
+    """How much better model `one` is than `two` on the same rows and draws (of a loss: how much lower);
+    a model with one draw is compared with every draw of the other."""
     (rows, truth, a), (rows_b, _, b) = tables.scores(table, one), tables.scores(table, two)
     if not np.array_equal(rows, rows_b):
         raise UsageError(
             f"{one} and {two} were measured on different rows", expected="the same held-out rows"
         )
-    if not hasattr(metric, "per_row"):
-        return _bootstrap_gain(truth, a, b, metric, seed)
-    first, second = (np.stack([metric.per_row(truth, s) for s in scores]) for scores in (a, b))
-    return mean_interval(first - second, seed=seed)
+    if getattr(metric, "lower_is_better", False):
+        a, b = b, a
+    if hasattr(metric, "per_row"):
+        first, second = (np.stack([metric.per_row(truth, s) for s in scores]) for scores in (a, b))
+        return mean_interval(first - second, seed=seed)
 
+    def difference(d: int, picked: np.ndarray) -> float:
+        first, second = (metric(truth[picked], s[d % len(s)][picked]) for s in (a, b))
+        return first - second
 
-def _bootstrap_gain(truth: np.ndarray, a: np.ndarray, b: np.ndarray, metric: Metric, seed: int) -> Interval:
-    rng = np.random.default_rng(seed)
-    draws, count = max(len(a), len(b)), len(truth)
-
-    def mean(picked: np.ndarray, which: np.ndarray) -> float:
-        return float(
-            np.mean([metric(truth[picked], a[d % len(a)][picked]) - metric(truth[picked], b[d % len(b)][picked]) for d in which])
-        )  # fmt: skip
-
-    resampled = [mean(rng.integers(count, size=count), rng.integers(draws, size=draws)) for _ in range(200)]
-    return Interval.of(mean(np.arange(count), np.arange(draws)), np.array(resampled))
+    return bootstrap(difference, max(len(a), len(b)), len(truth), seed=seed)
 
 
 def headline(found: dict[str, Any]) -> dict[str, Any]:

@@ -39,7 +39,10 @@ def write(
         "accuracy on the training rows": figures.curves(
             history, "train_accuracy", "accuracy on training rows"
         ),
-        "accuracy on the validation rows": figures.curves(history, "accuracy", "validation accuracy"),
+        "loss on the validation rows": figures.curves(history, "validation_loss", "validation loss"),
+        "accuracy on the validation rows": figures.curves(
+            history, "validation_accuracy", "validation accuracy"
+        ),
         "effective rank of the features": figures.curves(history, "effective_rank", "effective rank"),
     }
     environment_ = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)

@@ -61,7 +61,7 @@ class AugmentConfig(Config):
     scale: Annotated[list[float], Field(min_length=2, max_length=2)] = Field(
         [1.0, 1.0], description="smallest and largest magnification"
     )
-    shear: Annotated[float, Field(ge=0, le=80)] = Field(0.0, description="degrees to either side")
+    shear: Annotated[float, Field(ge=0, le=40)] = Field(0.0, description="degrees to either side")
     crop: Annotated[float, Field(gt=0, le=1)] = Field(
         1.0, description="smallest share of the area that a random crop keeps; it is scaled to full size"
     )

@@ -34,6 +34,7 @@ class Dataset:
     duplicates: dict[str, int] = field(default_factory=dict)
     fingerprint: str = ""
     source: str = ""
+    splits_given: bool = False  # whether the source came with splits
 
     def __len__(self) -> int:
         return len(self.names)
@@ -122,6 +123,7 @@ def load(data: Any, config: DataConfig | None = None, *, seed: int = 0) -> Datas
         duplicates,
         store.fingerprint,
         config.path,
+        store.splits is not None,
     )
     _warn(dataset)
     return dataset

@@ -44,6 +44,9 @@ def log_loss(truth: Array, scores: Array) -> Array:
     return -np.log(np.clip(scores[np.arange(len(truth)), truth], 1e-15, None))
 
 
+log_loss.lower_is_better = True
+
+
 def confusion(truth: Array, scores: Array) -> Array:
     """Counts [K, K]: rows are true classes, columns predicted ones."""
     k = scores.shape[1]

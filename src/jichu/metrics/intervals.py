@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-_RESAMPLES = 2000
+_RESAMPLES, _CHUNK = 2000, 200
 _SLOW_RESAMPLES = 200  # for metrics that must be called anew on each resample
 
 
@@ -42,9 +42,26 @@ def mean_interval(values: np.ndarray, *, seed: int = 0) -> Interval:
     values = np.atleast_2d(values)
     draws, rows = values.shape
     rng = np.random.default_rng(seed)
-    by_draw, by_row = _counts(rng, draws, _RESAMPLES), _counts(rng, rows, _RESAMPLES)
-    resampled = ((by_draw @ values) * by_row).sum(1) / (draws * rows)
-    return Interval.of(values.mean(), resampled)
+    resampled = []
+    for _ in range(_RESAMPLES // _CHUNK):  # in parts, for memory
+        by_draw, by_row = _counts(rng, draws, _CHUNK), _counts(rng, rows, _CHUNK)
+        resampled.append(((by_row @ values.T) * by_draw).sum(1) / (draws * rows))
+    return Interval.of(values.mean(), np.concatenate(resampled))
+
+
+def bootstrap(
+    statistic: Callable[[int, np.ndarray], float], draws: int, rows: int, *, seed: int = 0
+) -> Interval:
+    """The mean over draws of statistic(draw, rows [n]), for what is no mean over rows."""
+    rng = np.random.default_rng(seed)
+
+    def mean(which: np.ndarray, picked: np.ndarray) -> float:
+        return float(np.mean([statistic(d, picked) for d in which]))
+
+    resampled = [
+        mean(rng.integers(draws, size=draws), rng.integers(rows, size=rows)) for _ in range(_SLOW_RESAMPLES)
+    ]
+    return Interval.of(mean(np.arange(draws), np.arange(rows)), np.array(resampled))
 
 
 def metric_interval(
@@ -53,12 +70,4 @@ def metric_interval(
     """Any metric of truth [N] and scores [D, N, K], averaged over the D draws."""
     if hasattr(metric, "per_row"):
         return mean_interval(np.stack([metric.per_row(truth, s) for s in scores]), seed=seed)
-    rng = np.random.default_rng(seed)
-    draws, rows = scores.shape[:2]
-    value = np.mean([metric(truth, s) for s in scores])
-    resampled = np.empty(_SLOW_RESAMPLES)
-    for i in range(_SLOW_RESAMPLES):
-        picked = rng.integers(rows, size=rows)
-        again = rng.integers(np.full(draws, draws))
-        resampled[i] = np.mean([metric(truth[picked], scores[d][picked]) for d in again])
-    return Interval.of(float(value), resampled)
+    return bootstrap(lambda d, rows: metric(truth[rows], scores[d][rows]), *scores.shape[:2], seed=seed)

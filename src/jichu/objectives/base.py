@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from jichu.core.randomness import generator, row_uniform
+from jichu.core.randomness import row_uniform
 
 Batch = dict[str, Tensor]
 Losses = Tensor | dict[str, Tensor]
@@ -17,21 +17,16 @@ Losses = Tensor | dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Context:
-    """Where training is. `training` is False while a loss is only measured: nothing is augmented."""
+    """Where training is, and the random numbers that belong there."""
 
     seed: int
     step: int = 0
     steps: int = 1
-    training: bool = True
 
     @property
     def progress(self) -> float:
         """Share of the steps done, 0 to 1."""
         return self.step / self.steps
-
-    def generator(self, salt: str) -> torch.Generator:
-        """A generator for what concerns the step as a whole: the same on every process."""
-        return generator(self.seed, self.step, salt)
 
     def uniform(self, rows: Tensor, n: int, salt: str) -> Tensor:
         """[B, n] in [0, 1), a function of (seed, step, row): the same in whatever batch a row is."""

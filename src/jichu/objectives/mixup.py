@@ -29,8 +29,6 @@ class Mixup(Wrapper):
 
     def prepare(self, batch: Batch, context: Context) -> Batch:
         batch = super().prepare(batch, context)
-        if not context.training:
-            return batch
         rows = batch["row"]
         order = context.uniform(rows, 1, "mixup.order")[:, 0].argsort()
         partner = torch.empty_like(order).scatter_(0, order, order.roll(1))
@@ -44,8 +42,6 @@ class Mixup(Wrapper):
 
     def losses(self, outputs: Any, batch: Batch) -> Losses:
         own = as_terms(super().losses(outputs, batch))
-        if _PARTNER not in batch:
-            return own
         partner, share = batch[_PARTNER], batch[_SHARE]
         swapped = {
             name: value[partner]

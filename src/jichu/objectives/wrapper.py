@@ -55,7 +55,5 @@ class Augmented(Wrapper):
         self.augment = augment
 
     def prepare(self, batch: Batch, context: Context) -> Batch:
-        if context.training:
-            images = self.augment(batch["image"], context.for_rows(batch["row"]))
-            batch = {**batch, "image": images}
-        return super().prepare(batch, context)
+        images = self.augment(batch["image"], context.for_rows(batch["row"]))
+        return super().prepare({**batch, "image": images}, context)

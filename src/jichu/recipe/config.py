@@ -102,23 +102,28 @@ class Recipe(Config):
     @model_validator(mode="after")
     def _joined(self) -> Recipe:
         seen: list[str] = []
+        trained: list[str] = []
         for stage in self.stages:
             if stage.name in seen:
                 raise ValueError(f"two stages are named {stage.name!r}; expected a name of its own for each")
             start = getattr(stage, "from_", None)
-            if start is not None and start not in seen and not Path(start).exists():
-                near = nearest(start, seen)
+            if start is not None and start not in trained and not Path(start).exists():
+                near = nearest(start, trained)
                 raise ValueError(
-                    f"stages.{stage.name}.from is {start!r}, which is neither an earlier stage"
-                    f" ({', '.join(seen)}) nor a run folder" + (f"; did you mean {near}?" if near else "")
+                    f"stages.{stage.name}.from is {start!r}, which is neither an earlier stage with a model"
+                    f" ({', '.join(trained)}) nor a run folder" + (f"; did you mean {near}?" if near else "")
                 )
             seen.append(stage.name)
-        fitted = self.fitted
-        for name in [*(self.gains or []), *([self.result] if self.result else [])]:
-            if name not in (seen if name == self.result else fitted):
-                near = nearest(name, seen)
+            if isinstance(stage, (PretrainStage, FinetuneStage)):
+                trained.append(stage.name)
+        for kind, name, choices in [
+            *(("finetune", name, self.fitted) for name in self.gains or []),
+            *(("trained", name, trained) for name in [self.result] if name is not None),
+        ]:
+            if name not in choices:
+                near = nearest(name, choices)
                 raise ValueError(
-                    f"no fitted stage is named {name!r}; expected one of {', '.join(fitted)}"
+                    f"no {kind} stage is named {name!r}; expected one of {', '.join(choices)}"
                     + (f"; did you mean {near}?" if near else "")
                 )
         return self

@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from jichu.adapt.rules import resolve as resolve_rules
 from jichu.auditing import report
 from jichu.auditing import table as tables
 from jichu.core import devices, ranks
@@ -19,9 +20,14 @@ from jichu.core.config import read_yaml
 from jichu.core.errors import DataError, Interrupted, UsageError
 from jichu.core.files import append_jsonl, read_json, read_jsonl, write_json, write_text
 from jichu.core.folder import RunFolder
+from jichu.core.names import construct, resolve
 from jichu.core.progress import clock, console, say
 from jichu.data.dataset import Dataset, load
+from jichu.models import BACKBONES, HEADS
+from jichu.models.classical import Estimated
 from jichu.models.folder import read_config
+from jichu.objectives import OBJECTIVES
+from jichu.train.config import TrainConfig
 
 from .config import AuditStage, FinetuneStage, PretrainStage, Recipe
 from .stages import STAGES, Work, locate, metric_functions
@@ -73,7 +79,8 @@ def execute(
 
 def _unfinished(recipe: Recipe, runs: Path) -> Path:
     """The latest run of the recipe's name, which must have begun with the same recipe."""
-    begun = [p for p in _numbered(runs / recipe.name) if (p / "recipe.yaml").exists()]
+    found = [p for p in _numbered(runs / recipe.name) if (p / "recipe.yaml").exists()]
+    begun = [p for p in found if read_yaml(p / "recipe.yaml").get("name") == recipe.name]
     if not begun:
         raise UsageError(
             f"there is no run {runs / recipe.name} to resume", expected="the command without --resume"
@@ -135,11 +142,6 @@ def _text(recipe: Recipe) -> str:
 
 def _check_names(recipe: Recipe, objects: dict[str, Any]) -> None:
     """Resolve every name in the recipe now: a misspelt one must not wait until its stage comes."""
-    from jichu.adapt.rules import resolve as resolve_rules
-    from jichu.core.names import construct
-    from jichu.models import BACKBONES, HEADS
-    from jichu.objectives import OBJECTIVES
-
     for i, stage in enumerate(recipe.stages):
         where = f"stages.{i}.{stage.name}"
         if isinstance(stage, (PretrainStage, FinetuneStage)):
@@ -150,12 +152,27 @@ def _check_names(recipe: Recipe, objects: dict[str, Any]) -> None:
             given = {"augment": None} if isinstance(stage, PretrainStage) else {}
             construct("objective", stage.objective, OBJECTIVES, where=f"{where}.objective", **given)
         if isinstance(stage, FinetuneStage):
+            _refuse_idle_settings(stage)
             construct("head", stage.head, HEADS, where=f"{where}.head", width=1, outputs=1)
             for spec in stage.wrap:
                 construct("objective", spec, OBJECTIVES, where=f"{where}.wrap", inner=None)
             resolve_rules(stage.adapt if isinstance(stage.adapt, str) else [(p, r) for p, r in stage.adapt])
         if isinstance(stage, AuditStage):
             metric_functions(stage, objects)
+
+
+def _refuse_idle_settings(stage: FinetuneStage) -> None:
+    """A head that is estimated at once is not trained: what is said of training would do nothing."""
+    head = resolve("head", stage.head.name, HEADS, where=f"{stage.name}.head")
+    if isinstance(head, type) and issubclass(head, Estimated):
+        idle = stage.model_fields_set & {*TrainConfig.model_fields, "objective", "wrap", "augment"}
+        if stage.adapt not in ("head", "full") or idle:
+            key = sorted(idle)[0] if idle else "adapt"
+            raise UsageError(
+                f"{key} does nothing with the head {stage.head.name}, which is estimated in one go",
+                where=f"{stage.name}.{key}",
+                expected="no such key, or head: linear",
+            )
 
 
 def _dataset(recipe: Recipe, data: Any) -> Dataset:
