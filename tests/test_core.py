@@ -226,3 +226,44 @@ def test_seeds_differ_by_key_and_leave_the_process_alone():
         seed_step(torch.device("cpu"), 1)
         assert torch.equal(torch.rand(3), first)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize(
+    ("tree", "said"),
+    [
+        (changed(["stages", 0, "optimizer"], "adam"), "found 'adam'"),
+        (changed(["data"], "photos"), "found 'photos'"),
+        (changed(["stages", 0, "name"], "../../evil"), "../../evil"),
+        (changed(["stages", 0, "name"], "a/0"), "a/0"),
+        (changed(["name"], "x" * 300), "xxx"),
+        (changed(["data", "path"], ""), "''"),
+        (changed(["data", "draws"], 3), "draws without labels_per_class"),
+        (changed(["stages", 0, "optimizer"], {"lr": float("inf")}), "inf"),
+    ],
+)
+def test_more_faults(tree, said):
+    assert said in str(fault(tree))
+
+
+def test_numbers_as_people_write_them():
+    assert parse_yaml("{a: 1e-3, b: 1E5, c: 2.5e+2, d: 1e, e: 3}") == {
+        "a": 1e-3,
+        "b": 1e5,
+        "c": 250.0,
+        "d": "1e",
+        "e": 3,
+    }
+    with pytest.raises(UsageError, match="a key that is a list"):
+        parse_yaml("? [1, 2]\n: 3")
+
+
+@pytest.mark.parametrize("name", [":b", ".x:y", "x:", "json:nothing"])
+def test_import_paths_that_lead_nowhere(name):
+    with pytest.raises(UsageError):
+        construct("backbone", Spec(name=name), BACKBONES)
+
+
+def test_arguments_keep_their_bounds():
+    for spec in (Spec(name="cnn", widths=[]), Spec(name="cnn", widths=[0]), Spec(name="mlp", dropout=1.5)):
+        with pytest.raises(UsageError):
+            construct("backbone", spec, BACKBONES, channels=1, size=8)

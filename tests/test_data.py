@@ -376,3 +376,111 @@ def test_data_settings_are_checked():
     for wrong in ({"size": 2}, {"channels": 2}, {"resize": "zoom"}, {"labels_per_class": 0}):
         with pytest.raises(UsageError):
             check(DataConfig, {"path": "x", **wrong})
+
+
+# --- what once went wrong
+
+
+def test_folders_named_by_numbers_keep_their_names(tmp_path, digits):
+    for i, name in enumerate(["1", "2", "3", "10"]):
+        (tmp_path / name).mkdir()
+        for j in range(3):
+            Image.fromarray(digits[0][3 * i + j]).save(tmp_path / name / f"{j}.png")
+    data = load(str(tmp_path))
+    assert data.classes == ["1", "2", "3", "10"]
+    assert all(
+        n.split("/")[0] == data.classes[c] for n, c in zip(data.names, data.tensors["label"], strict=True)
+    )
+
+
+def test_a_class_may_be_called_train(photos):
+    (photos / "red").rename(photos / "train")
+    data = load(str(photos))
+    assert data.classes == ["blue", "green", "train"] and not data.splits_given
+
+
+def test_other_labels_for_the_same_images_are_not_confused(digits, tmp_path):
+    images = digits[0][:40]
+    one, two = load((images, np.arange(40) % 2)), load((images, 1 - np.arange(40) % 2))
+    assert (one.tensors["label"] != two.tensors["label"]).all()
+    assert load((images, ["a", "b"] * 20)).classes == ["a", "b"]
+    assert "label" not in load(images).tensors
+    (tmp_path / "train-images-idx3-ubyte").write_bytes(idx(images))
+    for shift in (0, 1):
+        labels = ((np.arange(40) + shift) % 2).astype(np.uint8)
+        (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx(labels))
+        assert load(str(tmp_path)).tensors["label"].tolist() == labels.tolist()
+
+
+def test_a_reader_without_a_fingerprint_is_read_anew(tmp_path, monkeypatch):
+    (tmp_path / "own_reader.py").write_text(
+        "import numpy as np\nfrom pathlib import Path\nfrom jichu.data.source import Column, Source\n"
+        "def read(path):\n    value = int(Path(path).read_text())\n"
+        "    return Source({'image': Column('image', [np.full((8, 8), value + i, np.uint8) for i in range(4)])}, ['a', 'b', 'c', 'd'])\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for value in (3, 9):
+        (tmp_path / "value.txt").write_text(str(value))
+        data = load(str(tmp_path / "value.txt"), reader="own_reader:read")
+        assert data.tensors["image"][0, 0, 0, 0] == value
+
+
+def test_validation_rows_that_are_in_the_test_split_are_not_used(tmp_path, digits):
+    for part, rows in (("train/a", range(5)), ("val/a", [5, 6, 7]), ("test/a", [7, 8, 0])):
+        (tmp_path / part).mkdir(parents=True)
+        for i in rows:
+            Image.fromarray(digits[0][i]).save(tmp_path / part / f"{i}.png")
+    data = load(str(tmp_path))
+    assert {q["record"] for q in data.quarantine} == {"val/a/7.png", "train/a/0.png"}
+    assert {k: len(v) for k, v in data.splits.items()} == {"train": 4, "validation": 2, "test": 3}
+
+
+def test_a_damaged_cache_is_made_anew(digits):
+    import os
+    from pathlib import Path
+
+    whole = load((digits[0][:30], digits[1][:30]))
+    folder = Path(os.environ["JICHU_CACHE"]) / "store" / whole.fingerprint
+    for damage in ("store.json", "image", "label"):
+        (folder / damage).write_bytes((folder / damage).read_bytes()[:-7])
+        again = load((digits[0][:30], digits[1][:30]))
+        assert torch.equal(again.tensors["image"], whole.tensors["image"]) and again.names == whole.names
+
+
+@pytest.mark.parametrize(
+    ("column", "said"),
+    [
+        (pa.array([1, 2]), "of type int64"),
+        (pa.array([[1], [2]]), "of type list"),
+        (pa.array([{"x": 1}, {"x": 2}]), "of type struct"),
+    ],
+)
+def test_parquet_of_other_types(tmp_path, column, said):
+    pq.write_table(pa.table({"image": column}), tmp_path / "train.parquet")
+    with pytest.raises(DataError, match=said):
+        load(str(tmp_path))
+    pq.write_table(pa.table({"image": [b"x", b"y"], "label": [[1], [2]]}), tmp_path / "train.parquet")
+    with pytest.raises(DataError, match="the label"):
+        load(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        torch.rand(4, 5, 8, 8),
+        np.full((3, 8, 8), np.nan),
+        np.array([["a"]]),
+        np.zeros((0, 8, 8)),
+        np.zeros((3, 8, 8), complex),
+        "a" * 400,
+    ],
+)
+def test_arrays_that_are_no_images(wrong):
+    with pytest.raises(DataError):
+        load(wrong)
+
+
+def test_tensors_and_lists_of_images(digits):
+    wants = torch.tensor(digits[0][:4] / 255.0, requires_grad=True)
+    assert load(wants).tensors["image"].shape == (4, 1, 8, 8)
+    assert len(load([digits[0][0], digits[0][1]])) == 2

@@ -459,3 +459,90 @@ def test_tensorboard_by_one_key(tensors, tmp_path):
     events.Reload()
     logged = [row["loss"] for row in read_jsonl(folder.metrics)]
     assert [e.value for e in events.Scalars("loss")] == pytest.approx(logged)
+
+
+# --- what once went wrong
+
+
+def test_what_the_user_froze_stays_frozen(tensors):
+    model = network("batch")
+    model.backbone.requires_grad_(False)
+    before = copy.deepcopy(model)
+    train(model, tensors)
+    assert same(model.backbone, before.backbone) and not same(model.heads, before.heads)
+    assert not any(p.requires_grad for p in model.backbone.parameters())
+    with pytest.raises(UsageError, match="every parameter is frozen"):
+        train(model, tensors, adapt=[(".*", "frozen")])
+
+
+def test_a_shuffled_loader_resumes_to_the_same(tensors, tmp_path):
+    from torch.utils.data import DataLoader
+
+    class Rows(torch.utils.data.Dataset):
+        def __len__(self):
+            return 50
+
+        def __getitem__(self, i):
+            return {"image": tensors["image"][i], "label": tensors["label"][i]}
+
+    loader = lambda: DataLoader(Rows(), batch_size=16, shuffle=True)  # noqa: E731
+    whole, resumed, folder = network(), network(), RunFolder(tmp_path)
+    settings = config(checkpoint_every="3 steps")
+    jichu.fit(whole, Classification(), loader(), settings)
+    with pytest.raises(Stop):
+        jichu.fit(network(), StopsAt(Classification(), 11), loader(), settings, folder=folder)
+    torch.rand(5)  # the process's generator is somewhere else by now
+    jichu.fit(resumed, Classification(), loader(), settings, folder=folder, resume=True)
+    assert same(whole, resumed)
+
+
+def test_an_evaluation_that_is_not_a_number_is_never_the_best(tensors):
+    values = iter([math.nan, 3.0, 2.0])
+    result = train(
+        network(),
+        tensors,
+        config("6 steps", evaluate_every=2, patience=9),
+        evaluate=lambda m: {"loss": next(values)},
+        monitor="loss",
+    )
+    assert result.best == {"loss": 2.0, "step": 6}
+
+
+def test_the_cure_for_memory_holds_under_accumulation(tensors, monkeypatch):
+    for free in (30_000, 40_000):
+        monkeypatch.setattr(plan, "memory_available", lambda device, free=free: free)
+        for parts in (1, 2):
+            with pytest.raises(UsageError) as caught:
+                train(network(), tensors, config(accumulate=parts))
+            cure = int(str(caught.value.expected).split("accumulate: ")[1].split(",")[0])
+            assert cure > parts
+            train(network(), tensors, config("1 steps", accumulate=cure))
+
+
+def test_half_a_logged_line_is_taken_back(tensors, tmp_path):
+    folder, whole = RunFolder(tmp_path), RunFolder(tmp_path / "whole")
+    settings = config(checkpoint_every="5 steps")
+    train(network(), tensors, settings, folder=whole)
+    with pytest.raises(Stop):
+        train(network(), tensors, settings, objective=StopsAt(Classification(), 11), folder=folder)
+    with open(folder.metrics, "a") as file:
+        file.write('{"stage": "fit", "st')
+    train(network(), tensors, settings, folder=folder, resume=True)
+    assert folder.metrics.read_text() == whole.metrics.read_text()
+
+
+def test_weights_that_are_not_finite_are_never_saved(tensors, tmp_path):
+    class Breaks(Classification):
+        def after_step(self, model, context):
+            if context.step == 7:
+                with torch.no_grad():
+                    next(model.parameters()).fill_(math.nan)
+
+        def losses(self, outputs, batch):
+            return super().losses(outputs, batch).nan_to_num()
+
+    folder = RunFolder(tmp_path)
+    with pytest.raises(NotFinite, match="a weight is not finite"):
+        train(network(), tensors, config(checkpoint_every="4 steps"), objective=Breaks(), folder=folder)
+    state = checkpoint.read_tensors(folder.checkpoints / "last.safetensors", torch.device("cpu"))
+    assert all(torch.isfinite(t).all() for t in state.values() if t.is_floating_point())

@@ -165,3 +165,41 @@ def test_weights_that_do_not_fit_are_named(tmp_path):
     other = Model(Cnn(1, 8, widths=[5]))
     with pytest.raises(UsageError, match=r"backbone.blocks.0.0.weight is \[4, 1, 3, 3\]"):
         folder.load_weights(other, tmp_path, "backbone.")
+
+
+def test_a_model_folder_does_not_get_to_call_what_it_likes(tmp_path, monkeypatch):
+    config = ModelConfig({"name": "cnn", "widths": [4]}, Preprocess(8, 1, "crop"))
+    folder.save(tmp_path, config.build(), config)
+    about = (tmp_path / "config.json").read_text()
+    monkeypatch.chdir(tmp_path)
+    for name in ("os:system", "subprocess:Popen"):
+        (tmp_path / "config.json").write_text(
+            about.replace('"cnn"', f'"{name}"').replace('"widths"', '"command"')
+        )
+        with pytest.raises(UsageError, match="is no Module"):
+            folder.load(tmp_path)
+    for damaged in ("{}", "[]", '{"backbone": 3', ""):
+        (tmp_path / "config.json").write_text(damaged)
+        with pytest.raises(jichu.JichuError):
+            folder.load(tmp_path)
+    (tmp_path / "config.json").write_text(about)
+    folder.load(tmp_path)
+
+
+def test_tied_weights_are_saved(tmp_path):
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.two = nn.Linear(64, 64), nn.Linear(64, 64)
+            self.two.weight = self.one.weight
+
+        def forward(self, x):
+            return self.two(self.one(x.flatten(1)))
+
+    config = ModelConfig(folder.own_backbone(Tied()), Preprocess(8, 1, "crop"))
+    model = config.build(Tied())
+    folder.save(tmp_path, model, config)
+    again, _ = folder.load(tmp_path, Tied())
+    assert torch.equal(
+        again.state_dict()["backbone.module.two.weight"], model.state_dict()["backbone.module.one.weight"]
+    )

@@ -185,3 +185,51 @@ def test_nothing_heavy_is_imported_by_help():
 def test_the_module_runs_as_the_command(tmp_path):
     assert "jichu" in run(["--version"], tmp_path).stdout
     assert Path(sys.executable).exists()
+
+
+STAGES = """
+data: {path: 'sklearn:digits', labels_per_class: 3, draws: 2}
+stages:
+  - {stage: pretrain, backbone: {name: cnn, widths: [4, 8]}, budget: 5 steps, objective: {width: 8, hidden: 8}, tensorboard: false}
+  - {stage: finetune, from: pretrain, budget: 5 steps, batch_size: 7}
+  - {stage: audit}
+"""
+
+
+def test_a_whole_recipe_on_two_processes(tmp_path):
+    """With batch statistics and a stage that starts from another: what the audit says is what the saved
+    model does."""
+    (tmp_path / "r.yaml").write_text(STAGES)
+    launcher = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node=2",
+        "-m",
+        "jichu",
+    ]
+    done = subprocess.run(
+        [*launcher, "run", "r.yaml"],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    import jichu
+
+    run_ = jichu.open(str(tmp_path / "runs" / "r"))
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(run_.path / "predictions.parquet").to_pydict()
+    dataset = run_.dataset()
+    rows = torch.tensor([r for r, d in zip(table["row"], table["draw"], strict=True) if d == 0])
+    from jichu.train.predict import predict
+
+    again = predict(run_.model, dataset.tensors, rows).softmax(1)
+    told = torch.tensor(
+        [p for p, d in zip(table["probabilities"], table["draw"], strict=True) if d == 0], dtype=torch.float64
+    )
+    assert torch.allclose(again.double(), told, atol=1e-5)

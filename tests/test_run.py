@@ -423,3 +423,97 @@ def test_data_that_changed_are_not_resumed_with(in_folder, photos, capsys):
     next((photos / "red").iterdir()).unlink()
     assert run("pretrain", photos, "--budget", "2 steps", "--resume", "--quiet") == 3
     assert "have changed since it began" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "said"),
+    [
+        ("stages.finetune.patience=2", 2, "validation rows"),
+        ("stages.pretrain.accumulate=2", 2, "cannot be cut"),
+        ("stages.finetune.budget=5 tokens", 2, "no tokens"),
+        ("stages.finetune.checkpoint_every=5 tokens", 2, "no tokens"),
+        ("stages.finetune.device=cuda:9", 2, "cannot be used"),
+        ("stages.finetune.adapt=[]", 2, "no pattern matches"),
+        ("stages.finetune.adapt=[['heads', 1]]", 2, "no pattern matches"),
+        ("stages.finetune.adapt=[['.*', frozen]]", 2, "frozen"),
+        ("stages.finetune.adapt=[[1, 2]]", 2, "not a pair"),
+        ("stages.finetune.from=''", 2, "neither an earlier stage"),
+        ("stages.finetune.objective=regression", 2, "learns the column 'target'"),
+        ("stages.pretrain.backbone={name: cnn, widths: [0]}", 2, "widths"),
+        ("stages.pretrain.backbone=torch.nn:Linear", 2, "in_features"),
+        ("stages.finetune.head=os:getcwd", 2, "is no Module"),
+        ("stages.finetune.head={name: naive-bayes}", 2, "does nothing with the head"),
+        ("stages.finetune.wrap=[{name: mixup, alpha: -1}]", 2, "alpha"),
+        ("stages.audit.metrics=['os:getcwd']", 2, "on a trial"),
+        ("stages.audit.metrics=['math:pi']", 2, "on a trial"),
+        ("result=audit", 2, "no trained stage is named 'audit'"),
+        ("stages.finetune.from=inspect", 2, "neither an earlier stage"),
+        ("data.split.test=0.0", 3, "no labelled rows are held out"),
+    ],
+)
+def test_what_can_be_known_is_said_before_anything_runs(change, code, said, in_folder, capsys):
+    (in_folder / "r.yaml").write_text(
+        "data: {path: 'sklearn:digits'}\nstages: [{stage: inspect}, {stage: pretrain, budget: 2 steps},"
+        " {stage: finetune, from: pretrain, budget: 2 steps}, {stage: audit}]"
+    )
+    assert run("run", "r.yaml", "--quiet", "--set", change) == code
+    error = capsys.readouterr().err
+    assert said in error and error.startswith("jichu: ")
+    assert not (in_folder / "runs").exists()
+
+
+def test_audit_of_other_data_uses_their_test_split(quick, tmp_path, digits):
+    for part, rows in (("train", range(40)), ("test", range(40, 60))):
+        for i in rows:
+            folder = tmp_path / "set" / part / str(digits[1][i])
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(digits[0][i]).save(folder / f"{i}.png")
+    assert jichu.audit(str(quick), str(tmp_path / "set"))["models"]["quickstart"]["rows"] == 20
+    with pytest.raises(jichu.JichuError, match="unknown split 'nope'"):
+        jichu.audit(str(quick), split="nope")
+
+
+def test_names_of_all_kinds_reach_the_report_as_text(in_folder, digits):
+    names = np.array(["<script>alert(1)</script>", "$_$", "中文", "[red]c", "x" * 80])
+    data = jichu.load((digits[0][:100], names[np.arange(100) % 5]))
+    found = jichu.finetune(
+        "cnn", data, budget="2 steps", metrics={"nothing": lambda t, s: float("nan"), "<b>": lambda t, s: 0.5}
+    )
+    page = (found.path / "report.html").read_text()
+    assert (
+        "<script>alert" not in page
+        and "&lt;script&gt;" in page
+        and "中文" in page
+        and "<b>"
+        not in page.split("<h2>Learning")[0]
+        .replace("<b>+", "")
+        .replace("<b>0", "")
+        .replace("<b>–", "")
+        .replace("<b>1", "")
+        .replace("<b>2", "")
+    )
+    assert found.headline["nothing"]["value"] is None
+
+
+@pytest.mark.parametrize(
+    "file",
+    ["summary.json", "environment.json", "recipe.yaml", "model/config.json", "model/model.safetensors"],
+)
+def test_a_damaged_run_folder_is_told(file, in_folder, capsys):
+    assert run("finetune", "sklearn:digits", "--budget", "2 steps", "--quiet") == 0
+    path = in_folder / "runs" / "finetune" / file
+    path.write_bytes(path.read_bytes()[:20])
+    (in_folder / "runs" / "finetune" / "report.html").unlink()
+    codes = {run("finetune", "sklearn:digits", "--budget", "2 steps", "--resume", "--quiet"), run("audit", "runs/finetune", "--quiet"),
+             run("predict", "runs/finetune", str(next((in_folder / "runs" / "finetune" / "examples").iterdir())))}  # fmt: skip
+    assert codes <= {0, 2, 3} and codes & {2, 3}
+    assert "Error:" not in capsys.readouterr().err
+
+
+def test_other_forms_of_input_to_predict(quick, digits, capsys, tmp_path):
+    found = jichu.open(str(quick))
+    stack = found.predict(digits[0][:3])
+    assert len(stack) == 3 == len(found.predict(torch.from_numpy(digits[0][:3])))
+    assert found.predict(digits[0][0])[0]["label"] == stack[0]["label"]
+    assert run("predict", quick, tmp_path) == 3
+    assert run("pretrain", "sklearn:digits", "--budget", "2 steps", "--quiet", "--set", "stage=finetune") == 2

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from jichu.core.config import check, read_yaml
 from jichu.core.errors import DataError, UsageError
+from jichu.core.errors import unknown as unknown_name
 from jichu.core.files import read_json, read_jsonl
 from jichu.core.folder import RunFolder
 from jichu.data.dataset import Dataset, load
-from jichu.data.decode import decode_image
+from jichu.data.decode import UNREADABLE, decode_image
 from jichu.models import folder as model_folder
 from jichu.models.folder import ModelConfig
 from jichu.recipe.config import Recipe
@@ -72,13 +73,17 @@ class Run:
         """The names of the classes, in the order of the logits."""
         return self._loaded[1].classes
 
-    def predict(self, items: Any) -> list[dict[str, Any]]:
-        """For each image (path, bytes, array or PIL image; one or a list): its label, the probability of
-        it, and those of all classes. Raises DataError for one that cannot be decoded."""
+    def require_head(self) -> None:
+        """UsageError where the model is a backbone alone."""
         if "label" not in self._loaded[1].heads:
             raise UsageError(
                 f"the model in {self.path} has no head to predict with", expected="jichu finetune --from it"
             )
+
+    def predict(self, items: Any) -> list[dict[str, Any]]:
+        """For each image (path, bytes, array or PIL image; one or a list): its label, the probability of
+        it, and those of all classes. Raises DataError for one that cannot be decoded."""
+        self.require_head()
         names, images = self._decode(items)
         logits = predict(self.model, {"image": images}, torch.arange(len(images)))
         found = []
@@ -94,14 +99,18 @@ class Run:
         return embed(self.model, {"image": images}, torch.arange(len(images))).numpy()
 
     def _decode(self, items: Any) -> tuple[list[str], Tensor]:
-        several = isinstance(items, (list, tuple)) or (isinstance(items, np.ndarray) and items.ndim == 4)
-        given: Sequence[Any] = items if several else [items]
+        if isinstance(items, Tensor):
+            items = items.detach().cpu().numpy()
+        stacked = isinstance(items, np.ndarray) and (
+            items.ndim == 4 or (items.ndim == 3 and items.shape[2] not in (1, 3, 4))
+        )
+        given: Sequence[Any] = items if stacked or isinstance(items, (list, tuple)) else [items]
         names, arrays = [], []
         for i, item in enumerate(given):
             name = str(item) if isinstance(item, (str, Path)) else f"input {i}"
             try:
                 arrays.append(decode_image(item, self._loaded[1].preprocess))
-            except (OSError, ValueError, SyntaxError, TypeError) as error:
+            except UNREADABLE as error:
                 raise DataError(
                     f"not an image: {error}", where=name, expected="a file Pillow opens"
                 ) from None
@@ -118,6 +127,8 @@ class Run:
                 raise UsageError(f"the data were decoded as {data.preprocess}", expected=f"{p}")
             return data
         changes: dict[str, Any] = {"size": p.size, "channels": p.channels, "resize": p.resize}
+        if data is not None:
+            changes["path"] = str(data) if isinstance(data, (str, Path)) else "the data given"
         config = self.recipe.data.model_copy(update=changes)
         if data is None and config.path == "(in memory)":
             raise UsageError("this run's data were given in memory", expected="data=…")
@@ -134,9 +145,14 @@ def audit(
     from jichu.recipe.stages import metric_functions
 
     run = run if isinstance(run, Run) else Run(run)
+    run.require_head()
     dataset = run.dataset(data)
-    held_out = split in dataset.splits and (data is None or dataset.splits_given)
-    rows = dataset.labelled(split) if held_out else _labelled(dataset)
+    if split in dataset.splits and (data is None or dataset.splits_given):
+        rows = dataset.labelled(split)
+    elif data is not None and split == "test":
+        rows = _labelled(dataset)
+    else:
+        raise unknown_name("split", split, dataset.splits)
     unknown = sorted(
         {dataset.classes[c] for c in dataset.tensors["label"][rows].unique().tolist()} - set(run.classes)
     )

@@ -90,6 +90,8 @@ def comparison(intervals: dict[str, dict[str, float]], label: str) -> str:
     names = list(intervals)[::-1]
     for i, name in enumerate(names):
         v = intervals[name]
+        if v["value"] is None:  # not a number on these rows
+            continue
         colour = PALETTE[(len(names) - 1 - i) % len(PALETTE)]
         axes.plot([v["low"], v["high"]], [i, i], color=colour, lw=2.5, solid_capstyle="butt")
         axes.plot(v["value"], i, "o", color=colour, ms=7)

@@ -30,7 +30,7 @@ class _Parser(argparse.ArgumentParser):
                 actions += [a for below in action.choices.values() for a in below._actions]
         options = [o for action in actions for o in action.option_strings]
         words = [w for w in message.split() if w.startswith("--")]
-        near = nearest(words[0].rstrip(":,"), options) if words else None
+        near = nearest(words[0].rstrip(":,"), options) if words and "unrecognized" in message else None
         if "invalid choice" in message and not words:
             found = message.split("'")[1]
             choices = [c for a in self._actions if a.choices for c in a.choices]
@@ -172,16 +172,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except JichuError as error:
         if debug:
             raise
-        print(f"jichu: {error}", file=sys.stderr)
+        if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
+            print(f"jichu: {error}", file=sys.stderr)
         return error.code
     except KeyboardInterrupt:
         if debug:
             raise
-        print("jichu: interrupted; what was saved is kept, --resume goes on with it", file=sys.stderr)
+        print("jichu: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if debug:
+            raise
+        print(f"jichu: {error}", file=sys.stderr)
+        return 1
     except Exception as error:
         if debug:
             raise

@@ -27,13 +27,14 @@ def _print_json(value: Any) -> None:
 
 def _table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="dim")
     for i, column in enumerate(columns):
         table.add_column(column, justify="right" if i else "left")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(escape, row))
     console = Console(highlight=False, soft_wrap=True)
     console.print()
     console.print(table)
@@ -98,10 +99,14 @@ def _execute(recipe: Any, options: Options) -> None:
 def _headline(headline: dict[str, Any]) -> None:
     if headline:
         rows = [
-            [name.replace("_", " "), f"{v['value']:.4g}", f"{v['low']:.4g} to {v['high']:.4g}"]
+            [name.replace("_", " "), _figure(v["value"]), f"{_figure(v['low'])} to {_figure(v['high'])}"]
             for name, v in headline.items()
         ]
         _table("", ["on held-out rows", "value", "95% interval"], rows)
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4g}"
 
 
 def inspect(options: Options) -> None:

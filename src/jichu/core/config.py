@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import types
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
@@ -18,7 +18,9 @@ from .errors import UsageError, nearest
 class Config(BaseModel):
     """Base of every configuration: unknown keys are errors, values do not change, text is not a number."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, strict=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, populate_by_name=True, strict=True, allow_inf_nan=False
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -80,6 +82,9 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     result: dict[Any, Any] = {}
     for key_node, value_node in node.value:
         key = loader.construct_object(key_node, deep=True)
+        if not isinstance(key, Hashable):
+            mark = key_node.start_mark
+            raise UsageError("a key that is a list or a mapping", where=f"{mark.name}:{mark.line + 1}")
         if key in result:
             mark = key_node.start_mark
             raise UsageError(f"the key {key!r} is given twice", where=f"{mark.name}:{mark.line + 1}")
@@ -162,7 +167,8 @@ def check(cls: type[C], values: Any, *, where: str = "") -> C:
     try:
         return cls.model_validate(values)
     except ValidationError as error:
-        faults = [_fault(cls, fault) for fault in error.errors() if not _other_branch(fault)]
+        found = [fault for fault in error.errors() if not _other_branch(fault)] or error.errors()
+        faults = [_fault(cls, fault) for fault in found]
         if len(faults) == 1:
             key, what, expected, near = faults[0]
             raise UsageError(
@@ -219,7 +225,9 @@ def _fault(cls: type[BaseModel], fault: Any) -> tuple[str, str, str | None, str 
     near = None
     if fault["type"] == "literal_error":
         near = nearest(str(found), [w.strip("' ") for w in message.replace(" or ", ",").split(",")])
-    return where, f"found {found!r}", message.replace("valid ", ""), near
+    message = re.sub(r"\ba valid (?=[aeio])", "an ", message).replace("valid ", "")
+    message = re.sub(r"a dictionary or instance of \w+", "a mapping of keys to values", message)
+    return where, f"found {found!r}", message, near
 
 
 def _step(owner: Any, part: Any) -> tuple[Any, bool]:

@@ -37,8 +37,9 @@ def resolve(kind: str, name: str, table: Table, *, where: object = None) -> Call
         _import_user_folder()
     try:
         module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if own or error.name not in (module_name, module_name.partition(".")[0]):
+    except (ModuleNotFoundError, ValueError, TypeError) as error:  # the last two: no name, a relative one
+        missing = getattr(error, "name", None)
+        if own or missing not in (None, module_name, module_name.partition(".")[0]):
             raise
         raise UsageError(
             f"no module {module_name!r} for the {kind} {name!r}",
@@ -55,7 +56,7 @@ def resolve(kind: str, name: str, table: Table, *, where: object = None) -> Call
 def _signature(factory: Callable[..., Any], given: set[str]) -> type[Config] | None:
     """A configuration class with the factory's keyword arguments, less those we give; None if open."""
     target = factory.__init__ if isinstance(factory, type) else factory  # type: ignore[misc]
-    hints = typing.get_type_hints(target)
+    hints = typing.get_type_hints(target, include_extras=True)
     fields: dict[str, Any] = {}
     for name, parameter in inspect.signature(factory).parameters.items():
         if parameter.kind is parameter.VAR_KEYWORD:
@@ -64,7 +65,7 @@ def _signature(factory: Callable[..., Any], given: set[str]) -> type[Config] | N
             continue
         default = ... if parameter.default is parameter.empty else parameter.default
         fields[name] = (hints.get(name, Any), default)
-    config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, frozen=True)
+    config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, frozen=True, allow_inf_nan=False)
     return create_model("Arguments", __config__=config, **fields)
 
 

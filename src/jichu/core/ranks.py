@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.distributed.nn.functional as dist_nn
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -49,12 +48,28 @@ def sum_over_ranks(values: Tensor) -> Tensor:
     return values
 
 
+class _Gather(torch.autograd.Function):
+    """Forward: every process's rows. Backward: each gets the sum of what all want of its rows."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
+        parts = [torch.empty_like(tensor) for _ in range(world_size())]
+        dist.all_gather(parts, tensor.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        gradient = gradient.contiguous()
+        dist.all_reduce(gradient)
+        return gradient.chunk(world_size())[rank()]
+
+
 def gather_rows(tensor: Tensor) -> Tensor:
     """[B, ...] of every process as one tensor; gradients flow back to where the rows came from."""
     if world_size() == 1:
         return tensor
     join()
-    return torch.cat(dist_nn.all_gather(tensor))
+    return _Gather.apply(tensor)
 
 
 def gather_objects(value: Any) -> list[Any]:

@@ -27,7 +27,7 @@ class SplitConfig(Config):
 class DataConfig(Config):
     """Where the data are and how they are decoded, cleaned and split."""
 
-    path: str = Field(description="a folder, file or sklearn:digits")
+    path: str = Field(min_length=1, description="a folder, file or sklearn:digits")
     reader: Named | None = Field(
         None, description="a reader's name or import path; found by itself if not given"
     )
@@ -45,6 +45,12 @@ class DataConfig(Config):
     draws: Annotated[int, Field(ge=1)] = Field(
         1, description="how often the labels are drawn anew and everything after is repeated"
     )
+
+    @model_validator(mode="after")
+    def _draws_of_something(self) -> DataConfig:
+        if self.draws > 1 and self.labels_per_class is None:
+            raise ValueError("draws without labels_per_class; expected how many labels of each class to draw")
+        return self
 
 
 Degrees = Annotated[float, Field(ge=0, le=180)]

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageOps
 
+# what decoding raises for what is no image
+UNREADABLE = (OSError, ValueError, SyntaxError, TypeError, Image.DecompressionBombError)
 _RESAMPLE = Image.Resampling.BILINEAR
 
 

@@ -100,5 +100,7 @@ def _label(value: Any) -> str | None:
         return None
     if isinstance(value, float) and value.is_integer():
         value = int(value)
+    if isinstance(value, (dict, list, tuple)):
+        raise DataError(f"the label {value!r} is a {type(value).__name__}", expected="a name or a number")
     text = str(value)
     return None if text in ("", "-1") else text

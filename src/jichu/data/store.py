@@ -7,6 +7,7 @@ its name is a fingerprint of the source and the preprocessing, so the second run
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import shutil
 import statistics
@@ -19,20 +20,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from jichu.core.errors import DataError
 from jichu.core.files import cache_folder, fingerprint, read_json, write_json
 from jichu.core.progress import task
 
-from .decode import Preprocess, decode_image, peek_image
+from .decode import UNREADABLE, Preprocess, decode_image, peek_image
 from .source import Source, unusable
 
 _VERSION = 1
 _CHUNK = 512  # images decoded between two writes
 _SMALLEST, _LARGEST = 8, 64  # the range within which a size is inferred
-_UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
 
 @dataclass
@@ -59,7 +58,7 @@ def infer(source: Source, size: int | str, channels: int | str, resize: str) -> 
     sides, colour = [], False
     step = max(1, len(column.values) // 2000)
     for i in range(0, len(column.values), step):
-        with contextlib.suppress(*_UNREADABLE):
+        with contextlib.suppress(*UNREADABLE):
             side, coloured = peek_image(column.values[i])
             sides.append(side)
             colour = colour or coloured
@@ -85,7 +84,8 @@ def build(source: Source, preprocess: Preprocess | None) -> Store:
     ]
     key = fingerprint(_VERSION, source.fingerprint, preprocess, columns, source.splits)
     folder = cache_folder() / "store" / key
-    if not (folder / "store.json").exists():
+    if not _is_whole(folder):
+        shutil.rmtree(folder, ignore_errors=True)
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{key}.", dir=folder.parent))
         try:
@@ -95,6 +95,21 @@ def build(source: Source, preprocess: Preprocess | None) -> Store:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     return _open(folder, key)
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether every column is there at its full length."""
+    try:
+        about = read_json(folder / "store.json")
+        return (
+            all(
+                (folder / name).stat().st_size == about["rows"] * np.dtype(dtype).itemsize * math.prod(shape)
+                for name, (dtype, shape) in about["columns"].items()
+            )
+            and len(about["names"]) == about["rows"]
+        )
+    except (OSError, DataError, KeyError, TypeError, ValueError):
+        return False
 
 
 def _decode(source: Source, preprocess: Preprocess | None, folder: Path) -> None:
@@ -145,7 +160,7 @@ def _images(source: Source, preprocess: Preprocess) -> Iterator[np.ndarray | str
     def one(i: int) -> np.ndarray | str:
         try:
             return decode_image(values[i], preprocess)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             return str(error) or type(error).__name__
 
     with ThreadPoolExecutor(os.cpu_count()) as pool, task("decode", len(values)) as shown:

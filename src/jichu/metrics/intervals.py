@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -24,6 +25,8 @@ class Interval(NamedTuple):
     @classmethod
     def of(cls, value: float, resampled: np.ndarray) -> Interval:
         """The 2.5% and 97.5% points of resampled values around an estimate."""
+        if np.isnan(resampled).all():
+            return cls(float(value), math.nan, math.nan)
         low, high = np.nanquantile(resampled, [0.025, 0.975])
         return cls(float(value), float(low), float(high))
 

@@ -7,9 +7,10 @@ know only one kind of model.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from .backbone import Features
@@ -35,7 +36,7 @@ class LogisticRegression(Estimated):
     weight: Tensor
     bias: Tensor
 
-    def __init__(self, width: int, outputs: int, c: float = 1.0):
+    def __init__(self, width: int, outputs: int, c: Annotated[float, Field(gt=0)] = 1.0):
         super().__init__()
         self.c = c
         self.register_buffer("weight", torch.zeros(outputs, width))
@@ -68,7 +69,7 @@ class NaiveBayes(Estimated):
     mean: Tensor
     variance: Tensor
 
-    def __init__(self, width: int, outputs: int, smoothing: float = 1e-2):
+    def __init__(self, width: int, outputs: int, smoothing: Annotated[float, Field(gt=0)] = 1e-2):
         super().__init__()
         self.smoothing = smoothing
         self.register_buffer("prior", torch.zeros(outputs))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
+from pydantic import Field
 from torch import Tensor, nn
 
 from .backbone import Backbone, Features
+
+Width = Annotated[int, Field(ge=1)]
 
 
 def _norm(kind: str, width: int) -> list[nn.Module]:
@@ -26,11 +29,11 @@ class Cnn(Backbone):
         self,
         channels: int,
         size: int,
-        widths: list[int] = [32, 64, 128, 128],  # noqa: B006 (read only)
+        widths: Annotated[list[Width], Field(min_length=1)] = [32, 64, 128, 128],  # noqa: B006 (read only)
         norm: Literal["batch", "group", "none"] = "batch",
         readout: Literal["mean", "flatten"] = "mean",
-        hidden: int | None = None,
-        smallest: int = 4,
+        hidden: Width | None = None,
+        smallest: Width = 4,
     ):
         super().__init__()
         blocks: list[nn.Module] = []

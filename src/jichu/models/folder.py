@@ -80,7 +80,10 @@ def read_config(folder: Path) -> ModelConfig:
     if not (folder / "config.json").exists():
         raise UsageError(f"no model in {folder}", expected="config.json and model.safetensors")
     about = read_json(folder / "config.json")
-    return ModelConfig(**{**about, "preprocess": Preprocess(**about["preprocess"])})
+    try:
+        return ModelConfig(**{**about, "preprocess": Preprocess(**about["preprocess"])})
+    except (TypeError, KeyError) as error:
+        raise DataError(f"not a model's configuration: {error}", where=folder / "config.json") from None
 
 
 def load(folder: Path, backbone: nn.Module | None = None) -> tuple[Model, ModelConfig]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import Field
 from torch import Tensor, nn
 
 from .backbone import Backbone, Features
@@ -25,8 +28,8 @@ class Mlp(Backbone):
         self,
         channels: int,
         size: int,
-        widths: list[int] = [256, 128],  # noqa: B006 (read only)
-        dropout: float = 0.0,
+        widths: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)] = [256, 128],  # noqa: B006 (read only)
+        dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
     ):
         super().__init__()
         layers: list[nn.Module] = []

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from .backbone import Backbone, Features
@@ -68,7 +69,10 @@ class ResNet(Backbone):
 
 
 def resnet18(
-    channels: int, size: int, base: int = 64, stem: Literal["auto", "small", "large"] = "auto"
+    channels: int,
+    size: int,
+    base: Annotated[int, Field(ge=1)] = 64,
+    stem: Literal["auto", "small", "large"] = "auto",
 ) -> ResNet:
     """ResNet-18; `base` is the width of the first stage. The stem follows the image size."""
     if stem == "auto":

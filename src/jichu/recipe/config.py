@@ -12,7 +12,7 @@ from jichu.core.errors import JichuError, UsageError, nearest
 from jichu.data.config import AugmentConfig, DataConfig
 from jichu.train.config import OptimizerConfig, TrainConfig
 
-Name = Annotated[str, Field(pattern=r"^\w[\w.-]*$")]  # becomes part of file names
+Name = Annotated[str, Field(pattern=r"^\w[\w.-]*$", max_length=100)]  # becomes part of file names
 
 
 class InspectStage(Config):
@@ -50,7 +50,7 @@ class FinetuneStage(TrainConfig):
     head: Named = Field(
         Spec(name="linear"), description="linear, logistic-regression, naive-bayes, or an import path"
     )
-    adapt: str | list[list[Any]] = Field(
+    adapt: str | list[Any] = Field(
         "full", description="full, head, discriminative, or a list of [pattern, frozen or rate factor]"
     )
     objective: Named = Spec(name="classification")
@@ -61,8 +61,11 @@ class FinetuneStage(TrainConfig):
     def _one_start(self) -> FinetuneStage:
         if self.from_ is not None and self.backbone is not None:
             raise ValueError("`from` and `backbone` are both given; expected one of them")
-        if isinstance(self.adapt, list) and any(len(rule) != 2 for rule in self.adapt):
-            raise ValueError("a rule of `adapt` is not a pair; expected [pattern, frozen or factor]")
+        for rule in self.adapt if isinstance(self.adapt, list) else []:
+            if not (isinstance(rule, list) and len(rule) == 2 and isinstance(rule[0], str)):
+                raise ValueError(
+                    f"the rule {rule!r} of `adapt` is not a pair; expected [pattern, frozen or factor]"
+                )
         return self
 
 
@@ -107,11 +110,12 @@ class Recipe(Config):
             if stage.name in seen:
                 raise ValueError(f"two stages are named {stage.name!r}; expected a name of its own for each")
             start = getattr(stage, "from_", None)
-            if start is not None and start not in trained and not Path(start).exists():
+            if start is not None and start not in trained and not (start and Path(start).exists()):
                 near = nearest(start, trained)
                 raise ValueError(
                     f"stages.{stage.name}.from is {start!r}, which is neither an earlier stage with a model"
-                    f" ({', '.join(trained)}) nor a run folder" + (f"; did you mean {near}?" if near else "")
+                    f" ({', '.join(trained) or 'there is none'}) nor a run folder"
+                    + (f"; did you mean {near}?" if near else "")
                 )
             seen.append(stage.name)
             if isinstance(stage, (PretrainStage, FinetuneStage)):
@@ -208,4 +212,4 @@ def one_stage(
 
 
 def _keys(verb: str) -> set[str]:
-    return {field.alias or name for name, field in STAGES[verb].model_fields.items()}
+    return {field.alias or name for name, field in STAGES[verb].model_fields.items()} - {"stage"}

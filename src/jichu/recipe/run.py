@@ -12,7 +12,6 @@ from typing import Any
 
 import yaml
 
-from jichu.adapt.rules import resolve as resolve_rules
 from jichu.auditing import report
 from jichu.auditing import table as tables
 from jichu.core import devices, ranks
@@ -20,17 +19,13 @@ from jichu.core.config import read_yaml
 from jichu.core.errors import DataError, Interrupted, UsageError
 from jichu.core.files import append_jsonl, read_json, read_jsonl, write_json, write_text
 from jichu.core.folder import RunFolder
-from jichu.core.names import construct, resolve
 from jichu.core.progress import clock, console, say
 from jichu.data.dataset import Dataset, load
-from jichu.models import BACKBONES, HEADS
-from jichu.models.classical import Estimated
 from jichu.models.folder import read_config
-from jichu.objectives import OBJECTIVES
-from jichu.train.config import TrainConfig
 
-from .config import AuditStage, FinetuneStage, PretrainStage, Recipe
-from .stages import STAGES, Work, locate, metric_functions
+from .checks import check_before, check_names
+from .config import FinetuneStage, PretrainStage, Recipe
+from .stages import STAGES, Work, locate
 
 RUNS = Path("runs")
 _EXAMPLES = 6
@@ -50,12 +45,13 @@ def execute(
     if path and len(done) == len(recipe.stages) and (path / "report.html").exists():
         say(f"{path} is finished already")
         return RunFolder(path)
-    _check_names(recipe, objects or {})
+    check_names(recipe, objects or {})
     dataset = _dataset(recipe, data)
+    work = Work(recipe, dataset, resume, objects or {})
+    check_before(work)
     if path is None:  # the first process takes a name, the others are told it
         path = ranks.gather_objects(_take((runs or RUNS) / recipe.name) if ranks.rank() == 0 else None)[0]
-    folder = RunFolder(path)
-    work = Work(recipe, folder, dataset, resume, objects or {})
+    folder = work.folder = RunFolder(path)
     _write_start(work)
     say(f"{recipe.name} → {folder.path}")
     try:
@@ -69,8 +65,9 @@ def execute(
             done.append(result)
             _write_summary(work, done)
             ranks.barrier()  # what the first process wrote, the others may now read
-    except Interrupted as stopped:
-        raise Interrupted(stopped.what, expected=f"--resume to go on with {folder.path}") from None
+    except (Interrupted, KeyboardInterrupt) as stopped:
+        what = stopped.what if isinstance(stopped, Interrupted) else "interrupted between two steps"
+        raise Interrupted(what, expected=f"--resume to go on with {folder.path}") from None
     if folder.writes:
         _finish(work)
     ranks.barrier()
@@ -138,41 +135,6 @@ def _differences(a: Any, b: Any, path: str) -> list[tuple[str, Any, Any]]:
 
 def _text(recipe: Recipe) -> str:
     return yaml.safe_dump(recipe.plain(), sort_keys=False, allow_unicode=True)
-
-
-def _check_names(recipe: Recipe, objects: dict[str, Any]) -> None:
-    """Resolve every name in the recipe now: a misspelt one must not wait until its stage comes."""
-    for i, stage in enumerate(recipe.stages):
-        where = f"stages.{i}.{stage.name}"
-        if isinstance(stage, (PretrainStage, FinetuneStage)):
-            if stage.backbone and "backbone" not in objects:
-                construct(
-                    "backbone", stage.backbone, BACKBONES, where=f"{where}.backbone", channels=1, size=8
-                )
-            given = {"augment": None} if isinstance(stage, PretrainStage) else {}
-            construct("objective", stage.objective, OBJECTIVES, where=f"{where}.objective", **given)
-        if isinstance(stage, FinetuneStage):
-            _refuse_idle_settings(stage)
-            construct("head", stage.head, HEADS, where=f"{where}.head", width=1, outputs=1)
-            for spec in stage.wrap:
-                construct("objective", spec, OBJECTIVES, where=f"{where}.wrap", inner=None)
-            resolve_rules(stage.adapt if isinstance(stage.adapt, str) else [(p, r) for p, r in stage.adapt])
-        if isinstance(stage, AuditStage):
-            metric_functions(stage, objects)
-
-
-def _refuse_idle_settings(stage: FinetuneStage) -> None:
-    """A head that is estimated at once is not trained: what is said of training would do nothing."""
-    head = resolve("head", stage.head.name, HEADS, where=f"{stage.name}.head")
-    if isinstance(head, type) and issubclass(head, Estimated):
-        idle = stage.model_fields_set & {*TrainConfig.model_fields, "objective", "wrap", "augment"}
-        if stage.adapt not in ("head", "full") or idle:
-            key = sorted(idle)[0] if idle else "adapt"
-            raise UsageError(
-                f"{key} does nothing with the head {stage.head.name}, which is estimated in one go",
-                where=f"{stage.name}.{key}",
-                expected="no such key, or head: linear",
-            )
 
 
 def _dataset(recipe: Recipe, data: Any) -> Dataset:

@@ -50,10 +50,10 @@ class Work:
     written into a recipe: a backbone module, metric functions."""
 
     recipe: Recipe
-    folder: RunFolder
     dataset: Dataset
     resume: bool = False
     objects: dict[str, Any] = field(default_factory=dict)
+    folder: RunFolder = field(init=False)  # taken once every check has passed
 
     def own_backbone(self) -> nn.Module | None:
         """A copy of the module given in Python: each model starts from it as it was given."""
@@ -88,14 +88,12 @@ def inspect(stage: InspectStage, work: Work) -> Result:
 def pretrain(stage: PretrainStage, work: Work) -> Result:
     """Train a backbone without labels, and say so where it collapsed."""
     dataset = work.dataset
-    model, config = _start(stage.from_, stage.backbone, work, heads={})
+    model, config = start_model(stage.from_, stage.backbone, work, heads={})
     augment = Augment(augmentation(stage.augment, dataset.tensors["image"].shape[1]))
     objective = construct(
         "objective", stage.objective, OBJECTIVES, where=f"{stage.name}.objective", augment=augment
     )()
     rows = dataset.splits["train"]
-    if len(rows) < 2:
-        raise DataError(f"{len(rows)} training rows", expected="at least two to pretrain on")
     batches = Batches(work.inputs, rows, batch_size=stage.batch_size, seed=work.recipe.seed, drop_last=True)
     fitted = fit(model, objective, batches, stage, seed=work.recipe.seed,
                  folder=work.folder, name=stage.name, resume=work.resume)  # fmt: skip
@@ -125,7 +123,7 @@ def finetune(stage: FinetuneStage, work: Work) -> Result:
             continue
         rows = dataset.draw(recipe.data.labels_per_class, seed=recipe.seed, draw=draw)
         heads = {_TARGET: stage.head.model_dump()}
-        model, config = _start(stage.from_, stage.backbone or Spec(name="cnn"), work, heads, draw=draw)
+        model, config = start_model(stage.from_, stage.backbone or Spec(name="cnn"), work, heads, draw=draw)
         name = stage.name if draws == 1 else f"{stage.name}/{draw}"
         if isinstance(model.heads[_TARGET], Estimated):
             logits = _estimate(model, rows, held_out, work, features)
@@ -146,35 +144,39 @@ def finetune(stage: FinetuneStage, work: Work) -> Result:
     return _result(fitted, model, work, stage.name, {"draws": draws, "labelled_rows": labelled})
 
 
-def _train(model: Model, stage: FinetuneStage, rows: Tensor, work: Work, name: str) -> Fitted:
-    dataset = work.dataset
+def supervised_objective(stage: FinetuneStage, work: Work) -> Objective:
+    """The objective of a stage, wrapped as it says; UsageError where the data lack its column."""
     objective: Objective = construct(
         "objective", stage.objective, OBJECTIVES, where=f"{stage.name}.objective"
     )()
     target = getattr(objective, "target", _TARGET)
-    if target not in dataset.tensors:
+    if target not in work.dataset.tensors:
         raise UsageError(
             f"{stage.objective.name} learns the column {target!r}, which these data do not have",
             where=f"{stage.name}.objective",
-            expected=f"one of {', '.join(dataset.tensors)}, as objective.target",
+            expected=f"one of {', '.join(work.dataset.tensors)}, as objective.target",
         )
     for spec in stage.wrap:
         objective = construct("objective", spec, OBJECTIVES, where=f"{stage.name}.wrap", inner=objective)()
+    return objective
+
+
+def adaptation(stage: FinetuneStage) -> Any:
+    """The preset's name, or the list of (pattern, rule)."""
+    return stage.adapt if isinstance(stage.adapt, str) else [(pattern, rule) for pattern, rule in stage.adapt]
+
+
+def _train(model: Model, stage: FinetuneStage, rows: Tensor, work: Work, name: str) -> Fitted:
+    dataset = work.dataset
+    objective = supervised_objective(stage, work)
     augment = augmentation(stage.augment, dataset.tensors["image"].shape[1])
     if augment != AugmentConfig():
         objective = Augmented(objective, Augment(augment))
     evaluate = None
     if "validation" in dataset.splits and len(dataset.labelled("validation")):
         evaluate = _evaluation(dataset, dataset.labelled("validation"))
-    elif stage.patience is not None:
-        raise UsageError(
-            "patience needs a validation split",
-            where=f"{stage.name}.patience",
-            expected="data.split.validation above 0",
-        )
     batches = Batches(dataset.tensors, rows, batch_size=stage.batch_size, seed=work.recipe.seed)
-    rules = stage.adapt if isinstance(stage.adapt, str) else [(p, r) for p, r in stage.adapt]
-    return fit(model, objective, batches, stage, adapt=rules, evaluate=evaluate, monitor="validation_loss",
+    return fit(model, objective, batches, stage, adapt=adaptation(stage), evaluate=evaluate, monitor="validation_loss",
                seed=work.recipe.seed, folder=work.folder, name=name, resume=work.resume)  # fmt: skip
 
 
@@ -206,7 +208,7 @@ def _estimate(
         return head(Features(everyone[held_out])) if len(held_out) else torch.empty(0)
 
 
-def _start(
+def start_model(
     start: str | None, backbone: Spec | None, work: Work, heads: dict[str, dict[str, Any]], draw: int = 0
 ) -> tuple[Model, ModelConfig]:
     """A model with fresh heads, on the backbone of an earlier stage or run, or on a fresh one."""
@@ -216,7 +218,7 @@ def _start(
     with guarded(torch.device("cpu")):
         seed_step(torch.device("cpu"), work.recipe.seed, "init", draw)
         if start is not None:
-            earlier = locate(start, work.folder)
+            earlier = locate(start, getattr(work, "folder", None))
             source = model_folder.read_config(earlier)
             _refuse_channels(source, preprocess, start)
             config = ModelConfig(source.backbone, preprocess, heads, work.dataset.classes)

@@ -68,7 +68,7 @@ def make_plan(
     trial = functools.partial(_trial, learner, sample, seed)
     with _untouched(learner):
         found = memory(trial, largest, learner, 1 if config.optimizer.name == "sgd" else 2, device)
-        refuse_if_too_large(found, rows, largest)
+        refuse_if_too_large(found, rows)
         budget = Duration.parse(config.budget)
         timed = budget.unit == "seconds"
         steps = None
@@ -114,11 +114,17 @@ def _untouched(module: nn.Module) -> Iterator[None]:
 
 
 class Memory(NamedTuple):
-    """Bytes a training step needs, and bytes that are free."""
+    """Bytes that a training step needs, and that are free."""
 
     parameters: int  # with gradients and optimizer state
-    activations: int  # of the largest micro-batch
+    fixed: int  # kept for the backward pass whatever the number of rows
+    per_row: int  # kept for each row
+    rows: int  # of the largest micro-batch
     available: int
+
+    @property
+    def activations(self) -> int:
+        return self.fixed + self.per_row * self.rows
 
     @property
     def needed(self) -> int:
@@ -137,10 +143,10 @@ def memory(
     few = [min(rows, n) for n in (2, 3)]
     kept = [_kept(forward, n) for n in few]
     per_row = max(0, kept[1] - kept[0])
-    activations = kept[1] + per_row * (rows - few[1])
+    fixed = kept[1] - per_row * few[1]
     sizes = [(p.numel() * p.element_size(), p.requires_grad) for p in module.parameters()]
     weights = sum(size * (2 + slots if trained else 1) for size, trained in sizes)
-    return Memory(weights, activations, memory_available(device))
+    return Memory(weights, fixed, per_row, rows, memory_available(device))
 
 
 def _kept(forward: Callable[[int], Any], rows: int) -> int:
@@ -157,17 +163,16 @@ def _kept(forward: Callable[[int], Any], rows: int) -> int:
     return sum(seen.values())
 
 
-def refuse_if_too_large(found: Memory, rows: int, largest: int) -> None:
-    """UsageError, with the number of micro-batches that would fit, where a step of `rows` rows in
-    micro-batches of up to `largest` would not."""
+def refuse_if_too_large(found: Memory, rows: int) -> None:
+    """UsageError, with the number of micro-batches that would fit, where a step of `rows` rows would not."""
     if found.needed <= found.available:
         return
-    room = found.available - found.parameters
-    fits = int(largest * room / found.activations) if room > 0 else 0
+    room = found.available - found.parameters - found.fixed
+    fits = room // found.per_row if found.per_row and room > 0 else 0
     cure = f"accumulate: {-(-rows // fits)}, or batch_size: {fits}" if fits else None
     raise UsageError(
         f"a step needs about {found.needed // _MIB:,} MiB and {found.available // _MIB:,} MiB are free:"
-        f" {found.parameters // _MIB:,} for the parameters, {found.activations // _MIB:,} for {largest} rows",
+        f" {found.parameters // _MIB:,} for the parameters, {found.activations // _MIB:,} for {found.rows} rows",
         expected=cure or "a smaller model: its parameters alone do not fit",
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,8 @@ def read(data: Any, reader: Spec | None = None) -> Source:
     """
     if isinstance(data, str) and ":" not in data:
         data = Path(data).expanduser()
-    if isinstance(data, Path) and not data.exists():
-        near = nearest(data.name, (p.name for p in data.parent.glob("*")))
+    if isinstance(data, Path) and not os.path.exists(data):  # False where even the question is an error
+        near = nearest(data.name, os.listdir(data.parent) if os.path.isdir(data.parent) else [])
         raise DataError(
             f"{data} is not there",
             expected="a folder or a file",

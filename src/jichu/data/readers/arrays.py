@@ -21,22 +21,29 @@ def recognises(data: Any) -> bool:
 
 def read(path: Any) -> Source:
     """Images [N, H, W], [N, H, W, C] or [N, C, H, W]: whole numbers are 0 to 255, fractions 0 to 1."""
-    pair = path if isinstance(path, (tuple, list)) and len(path) == 2 else (path, None)
+    pair = path if isinstance(path, tuple) and len(path) == 2 else (path, None)
     given = path if isinstance(path, dict) else dict(zip(("image", "label"), pair, strict=True))
-    images = np.asarray(given["image"])
-    if images.ndim not in (3, 4) or not len(images):
-        raise DataError(f"images of shape {images.shape}", expected="[N, H, W], [N, H, W, C] or [N, C, H, W]")
+    images = _array(given["image"])
     if images.ndim == 4 and images.shape[1] in (1, 3) and images.shape[3] not in (1, 3):
         images = images.transpose(0, 2, 3, 1)
+    if images.ndim not in (3, 4) or not images.size or (images.ndim == 4 and images.shape[3] not in (1, 3)):
+        raise DataError(
+            f"images of shape {images.shape}",
+            expected="[N, H, W], [N, H, W, C] or [N, C, H, W] with 1 or 3 channels",
+        )
+    if images.dtype.kind not in "uifb":
+        raise DataError(f"images of type {images.dtype}", expected="whole numbers or fractions")
     keep, quarantine = np.ones(len(images), bool), []
     if images.dtype.kind == "f":
         keep = np.isfinite(images).reshape(len(images), -1).all(1)
+        if not keep.any():
+            raise DataError("no image is finite", expected="images without NaN and infinity")
         quarantine = [unusable(f"array:{i}", "not finite") for i in np.flatnonzero(~keep)]
     images = _bytes(images, keep)
     columns = {"image": Column("image", images[keep])}
     names = [f"array:{i}" for i in np.flatnonzero(keep)]
     if given.get("label") is not None:
-        labels = np.asarray(given["label"])
+        labels = _array(given["label"])
         if labels.shape != (len(keep),):
             raise DataError(
                 f"labels of shape {labels.shape} for {len(keep)} images", expected=f"({len(keep)},)"
@@ -44,6 +51,11 @@ def read(path: Any) -> Source:
         columns["label"] = label_column(labels[keep].tolist())
     key = fingerprint(images.shape, np.ascontiguousarray(images).tobytes(), names)
     return Source(columns, names, None, quarantine, key)
+
+
+def _array(value: Any) -> np.ndarray:
+    """An array of anything array-like; of a tensor its values, wherever they are."""
+    return np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
 
 
 def _bytes(images: np.ndarray, keep: np.ndarray) -> np.ndarray:

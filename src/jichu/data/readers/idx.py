@@ -22,7 +22,7 @@ _UBYTE = 0x08
 
 def _image_files(data: Path) -> list[Path]:
     candidates = sorted(data.iterdir()) if data.is_dir() else [data]
-    return [p for p in candidates if _IMAGES.match(p.name)]
+    return [p for p in candidates if _IMAGES.match(p.name) and p.is_file()]
 
 
 def recognises(data: Any) -> bool:
@@ -63,8 +63,10 @@ def read(path: Path) -> Source:
     splits, stats = [], []
     for file in _image_files(Path(path)):
         array = load(file)
-        if array.ndim != 3 or not len(array):
-            raise DataError(f"idx of shape {array.shape}", where=file, expected="[N, H, W] with N above zero")
+        if array.ndim != 3 or not array.size:
+            raise DataError(
+                f"idx of shape {array.shape}", where=file, expected="[N, H, W], none of them zero"
+            )
         codes = _labels(file, len(array))
         match = _IMAGES.match(file.name)
         split = _SPLIT.get((match.group(1) or "").lower(), "") if match else ""
