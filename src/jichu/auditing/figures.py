@@ -52,9 +52,9 @@ def _svg(figure: Any, title: str) -> str:
     return text.replace("<svg", f'<svg role="img" aria-label="{html.escape(title)}"', 1)
 
 
-def _written(name: str) -> str:
+def _written(name: str, most: int = 24) -> str:
     """A name as it is: a dollar sign would begin a formula; cut where it would leave no room."""
-    return (name if len(name) <= 24 else name[:23] + "…").replace("$", r"\$")
+    return (name if len(name) <= most else name[: most - 1] + "…").replace("$", r"\$")
 
 
 def curves(rows: list[dict[str, Any]], key: str, label: str) -> str | None:
@@ -78,7 +78,7 @@ def curves(rows: list[dict[str, Any]], key: str, label: str) -> str | None:
         axes.plot(x, y, color=PALETTE[families.index(family) % len(PALETTE)], lw=1.6 if alone else 0.9,
                   alpha=1 if alone else 0.6, marker="o" if len(x) == 1 else None, **shown)  # fmt: skip
     axes.set_xlabel("step")
-    axes.set_ylabel(_written(label))
+    axes.set_ylabel(_written(label, 60))
     if len(families) > 1:
         axes.legend(frameon=False, fontsize=9, labelcolor=_INK)
     return _svg(figure, f"{label} while training")
@@ -97,7 +97,7 @@ def comparison(intervals: dict[str, dict[str, float]], label: str) -> str:
         axes.plot(v["value"], i, "o", color=colour, ms=7)
     axes.set_yticks(range(len(names)), [_written(n) for n in names])
     axes.set_ylim(-0.6, len(names) - 0.4)
-    axes.set_xlabel(f"{_written(label)}, 95% interval")
+    axes.set_xlabel(f"{_written(label, 60)}, 95% interval")
     axes.grid(axis="x", color=_INK, alpha=0.25, lw=0.6)
     return _svg(figure, f"{label} of each model")
 

@@ -42,6 +42,7 @@ from jichu.train.predict import embed, evaluating, predict
 from .config import AuditStage, FinetuneStage, InspectStage, PretrainStage, Recipe
 
 _TARGET = "label"
+_POPULATION = 10_000  # training rows that the features' mean and deviation are taken from
 
 
 @dataclass
@@ -196,16 +197,19 @@ def _evaluation(dataset: Dataset, rows: Tensor) -> Callable[[nn.Module], dict[st
 def _estimate(
     model: Model, rows: Tensor, held_out: Tensor, work: Work, features: dict[str, Tensor]
 ) -> Tensor:
-    """Estimate the head on features that are computed once for all draws; logits of the held-out rows."""
-    dataset = work.dataset
+    """Estimate the head; logits of the held-out rows. Features of the rows that every draw looks at are
+    computed once and kept in `features`."""
     if not features:
-        everything = torch.arange(len(dataset))
-        features["all"] = embed(model, work.inputs, everything)
-    everyone, head = features["all"], model.heads[_TARGET]
+        train = work.dataset.splits["train"]
+        sample = train[:: max(1, len(train) // _POPULATION)]
+        features |= {
+            name: embed(model, work.inputs, r) for name, r in (("train", sample), ("held out", held_out))
+        }
+    head = model.heads[_TARGET]
     assert isinstance(head, Estimated)
     with evaluating(model):
-        head.estimate(everyone[rows], dataset.tensors[_TARGET][rows], everyone[dataset.splits["train"]])
-        return head(Features(everyone[held_out])) if len(held_out) else torch.empty(0)
+        head.estimate(embed(model, work.inputs, rows), work.dataset.tensors[_TARGET][rows], features["train"])
+        return head(Features(features["held out"])) if len(held_out) else torch.empty(0)
 
 
 def start_model(
