@@ -86,10 +86,12 @@ def test_the_settings_of_extensions_are_checked(extended, capsys):
 
 
 @pytest.mark.parametrize("readme", ["README.md", "README.zh-CN.md"])
-def test_readme_python_runs(readme, in_folder, monkeypatch, photos):
+def test_readme_python_runs(readme, in_folder, monkeypatch, photos, capsys):
     monkeypatch.chdir(photos.parent)
     for text in blocks(readme, "python"):
         exec(compile(re.sub(r'budget="[^"]*"', 'budget="3 steps"', text), readme, "exec"), {})
+    said = capsys.readouterr().out.split("\n")
+    assert "'low'" in said[0] and said[1] in ("red", "green", "blue")
 
 
 @pytest.mark.parametrize("readme", ["README.md", "README.zh-CN.md"])

@@ -8,9 +8,13 @@ import sys
 import time
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file
+
+import jichu
+from jichu.train.predict import predict
 
 JICHU = [sys.executable, "-m", "jichu"]
 PRETRAIN = ["pretrain", "sklearn:digits", "--budget", "60 steps", "--precision", "float32", "--checkpoint-every", "4 steps",
@@ -27,6 +31,21 @@ def run(arguments, cwd, check=True, **extra):
     )
     assert not check or done.returncode == 0, done.stderr
     return done
+
+
+def torchrun(processes, arguments, cwd):
+    """Run a module or script on several processes."""
+    launcher = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        f"--nproc_per_node={processes}",
+    ]
+    done = subprocess.run(
+        [*launcher, *arguments], cwd=cwd, env=environment(), capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 def equal(one, two):
@@ -82,24 +101,7 @@ def test_two_processes_equal_one(tmp_path):
     finetune = ["finetune", "sklearn:digits", "--budget", "25 steps", "--batch-size", "31", "--precision", "float32",
                 "--backbone", plain, "--set", "augment=auto", "--set", "data.labels_per_class=7"]  # fmt: skip
     for name, processes in (("one", 1), ("two", 2)):
-        launcher = [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            "--standalone",
-            f"--nproc_per_node={processes}",
-            "-m",
-            "jichu",
-        ]
-        done = subprocess.run(
-            [*launcher, *finetune, "--name", name],
-            cwd=tmp_path,
-            env=environment(),
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
+        torchrun(processes, ["-m", "jichu", *finetune, "--name", name], tmp_path)
     one, two = (load_file(tmp_path / "runs" / n / "model" / "model.safetensors") for n in ("one", "two"))
     for name in one:
         assert torch.allclose(one[name].float(), two[name].float(), rtol=1e-3, atol=1e-5), name
@@ -139,19 +141,7 @@ if ranks.rank() == 0:
 def test_objectives_that_compare_rows_gather_them(tmp_path):
     (tmp_path / "gathers.py").write_text(GATHERS)
     for processes in (1, 2):
-        command = [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            "--standalone",
-            f"--nproc_per_node={processes}",
-            "gathers.py",
-            f"{processes}.safetensors",
-        ]
-        done = subprocess.run(
-            command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
+        torchrun(processes, ["gathers.py", f"{processes}.safetensors"], tmp_path)
     one, two = (load_file(tmp_path / f"{n}.safetensors") for n in (1, 2))
     for name in one:
         assert torch.allclose(one[name], two[name], rtol=1e-3, atol=1e-5), name
@@ -200,34 +190,11 @@ def test_a_whole_recipe_on_two_processes(tmp_path):
     """With batch statistics and a stage that starts from another: what the audit says is what the saved
     model does."""
     (tmp_path / "r.yaml").write_text(STAGES)
-    launcher = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc_per_node=2",
-        "-m",
-        "jichu",
-    ]
-    done = subprocess.run(
-        [*launcher, "run", "r.yaml"],
-        cwd=tmp_path,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    import jichu
-
+    torchrun(2, ["-m", "jichu", "run", "r.yaml"], tmp_path)
     run_ = jichu.open(str(tmp_path / "runs" / "r"))
-    import pyarrow.parquet as pq
-
     table = pq.read_table(run_.path / "predictions.parquet").to_pydict()
     dataset = run_.dataset()
     rows = torch.tensor([r for r, d in zip(table["row"], table["draw"], strict=True) if d == 0])
-    from jichu.train.predict import predict
-
     again = predict(run_.model, dataset.tensors, rows).softmax(1)
     told = torch.tensor(
         [p for p, d in zip(table["probabilities"], table["draw"], strict=True) if d == 0], dtype=torch.float64
