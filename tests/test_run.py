@@ -517,3 +517,13 @@ def test_other_forms_of_input_to_predict(quick, digits, capsys, tmp_path):
     assert found.predict(digits[0][0])[0]["label"] == stack[0]["label"]
     assert run("predict", quick, tmp_path) == 3
     assert run("pretrain", "sklearn:digits", "--budget", "2 steps", "--quiet", "--set", "stage=finetune") == 2
+
+
+def test_what_to_try_where_pretraining_did_not_pay():
+    from jichu.cli.verbs import _advice
+
+    pretrain = {"name": "pretrain", "stage": "pretrain", "metrics": {"epochs": 0.6}}
+    told = _advice({"headline": {"gain": {"value": 0.0, "low": -0.1, "high": 0.1}}, "stages": [pretrain]})
+    assert "0.6 times" in told[0] and "budget=20 epochs" in told[0]
+    assert _advice({"headline": {"gain": {"value": 0.1, "low": 0.05, "high": 0.2}}, "stages": [pretrain]}) == []
+    assert _advice({"headline": {}, "stages": []}) == []

@@ -89,11 +89,25 @@ def _execute(recipe: Any, options: Options) -> None:
         after.append(f"use it:       jichu predict {folder.path} {examples[0] if examples else 'IMAGE'}")
     else:
         after.append(f"adapt it:     jichu finetune {recipe.data.path} --from {folder.path} --adapt head")
+    after += _advice(summary)
     if recipe.name == "quickstart" and recipe.data.path == "sklearn:digits":
         after.append(
             "on your data: jichu run quickstart --set data.path=FOLDER   (a subfolder for each class)"
         )
     print("\nnext\n  " + "\n  ".join(after))
+
+
+def _advice(summary: dict[str, Any]) -> list[str]:
+    """What to try where pretraining was not shown to pay."""
+    gain = summary["headline"].get("gain")
+    pretrained = next((s for s in summary["stages"] if s["stage"] == "pretrain"), None)
+    if not gain or not pretrained or (gain["low"] or 0) > 0:
+        return []
+    seen = pretrained["metrics"]["epochs"]
+    return [
+        f"this run does not show that pretraining pays; it saw each image {seen:.1f} times. A longer one:"
+        f" --set 'stages.{pretrained['name']}.budget={max(20, round(3 * seen))} epochs'"
+    ]
 
 
 def _headline(headline: dict[str, Any]) -> None:

@@ -107,6 +107,7 @@ def pretrain(stage: PretrainStage, work: Work) -> Result:
         model_folder.save(work.folder.stage_model(stage.name), model, config)
     told = ("loss", "effective_rank", "rank_share", "spread")
     found: dict[str, Any] = {key: last[key] for key in told if key in last}
+    found["epochs"] = fitted.rows / len(rows)
     return {**_result(fitted, model, work, stage.name, found), "warning": warning}
 
 
