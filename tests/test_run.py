@@ -525,5 +525,7 @@ def test_what_to_try_where_pretraining_did_not_pay():
     pretrain = {"name": "pretrain", "stage": "pretrain", "metrics": {"epochs": 0.6}}
     told = _advice({"headline": {"gain": {"value": 0.0, "low": -0.1, "high": 0.1}}, "stages": [pretrain]})
     assert "0.6 times" in told[0] and "budget=20 epochs" in told[0]
-    assert _advice({"headline": {"gain": {"value": 0.1, "low": 0.05, "high": 0.2}}, "stages": [pretrain]}) == []
+    assert (
+        _advice({"headline": {"gain": {"value": 0.1, "low": 0.05, "high": 0.2}}, "stages": [pretrain]}) == []
+    )
     assert _advice({"headline": {}, "stages": []}) == []

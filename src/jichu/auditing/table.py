@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 from torch import Tensor
@@ -51,7 +52,7 @@ def read(path: Path) -> pa.Table:
 
 def scores(table: pa.Table, stage: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Rows [N], truth [N] and probabilities [D, N, K] of one stage over its draws."""
-    mine = table.filter(pa.compute.equal(table["stage"].cast(pa.string()), stage))
+    mine = table.filter(pc.equal(table["stage"].cast(pa.string()), stage))
     draws = np.unique(mine["draw"].to_numpy())
     count = len(mine) // len(draws)
     flat = mine["probabilities"].combine_chunks().flatten().to_numpy()
