@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from typing import Any
 
 from jichu.core.config import parse_yaml
@@ -25,12 +26,12 @@ def _print_json(value: Any) -> None:
     print(dumps(value, indent=2))
 
 
-def _table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+def _table(columns: list[str], rows: list[list[str]]) -> None:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="dim")
+    table = Table(box=None, pad_edge=False, header_style="dim")
     for i, column in enumerate(columns):
         table.add_column(column, justify="right" if i else "left")
     for row in rows:
@@ -42,7 +43,7 @@ def _table(title: str, columns: list[str], rows: list[list[str]]) -> None:
 
 def run(options: Options) -> None:
     """Run a recipe."""
-    assignments = options.set + ([f"name={options.name}"] if options.name else [])
+    assignments = options.set + ([f"name={json.dumps(options.name)}"] if options.name else [])
     _execute(read_recipe(options.recipe, assignments), options)
 
 
@@ -116,7 +117,7 @@ def _headline(headline: dict[str, Any]) -> None:
             [name.replace("_", " "), _figure(v["value"]), f"{_figure(v['low'])} to {_figure(v['high'])}"]
             for name, v in headline.items()
         ]
-        _table("", ["on held-out rows", "value", "95% interval"], rows)
+        _table(["on held-out rows", "value", "95% interval"], rows)
 
 
 def _figure(value: float | None) -> str:
@@ -142,7 +143,7 @@ def inspect(options: Options) -> None:
     rows = [["rows", *[str(s["rows"]) for s in splits.values()]]]
     rows += [["without label", *[str(s["unlabelled"]) for s in splits.values()]]] if blind else []
     rows += [[c, *[str(s["classes"][c]) for s in splits.values()]] for c in found["classes"]]
-    _table("", ["", *splits], rows)
+    _table(["", *splits], rows)
     d = found["duplicates"]
     print(f"\nexact duplicates {d['exact']}, of them not used because held out too {d['removed']},"
           f" with different labels {d['conflicting_labels']}")  # fmt: skip
@@ -203,7 +204,7 @@ def doctor(options: Options) -> None:
         print(
             f"{key}: {value if not isinstance(value, dict) else ', '.join(f'{k} {v}' for k, v in value.items())}"
         )
-    _table("", ["matrix product", "GFLOP/s"], [[k, f"{v:,.0f}"] for k, v in found["gflops"].items()])
+    _table(["matrix product", "GFLOP/s"], [[k, f"{v:,.0f}"] for k, v in found["gflops"].items()])
     print()
     for line in found["advice"]:
         print(f"- {line}")
