@@ -1,8 +1,8 @@
 """VICReg (Bardes, Ponce and LeCun, 2021, arXiv 2105.04906): variance, invariance, covariance.
 
-Chosen as the first joint-embedding objective because it was measured to be: on 20 labelled digits its
-features gave 2 to 4 points more than LeJEPA's or SimCLR's of the same network, views and time, and it
-needs neither negatives, teacher nor queue.
+Chosen as the first joint-embedding objective because it measured best: on 20 labelled digits its
+features gave about 2 points more than LeJEPA's and 4 more than SimCLR's, with the same network and
+augmentation and one seed each. It needs neither negatives, teacher nor queue.
 """
 
 from __future__ import annotations
