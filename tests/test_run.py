@@ -446,6 +446,7 @@ def test_data_that_changed_are_not_resumed_with(in_folder, photos, capsys):
         ("stages.finetune.wrap=[{name: mixup, alpha: -1}]", 2, "alpha"),
         ("stages.audit.metrics=['os:getcwd']", 2, "on a trial"),
         ("stages.audit.metrics=['math:pi']", 2, "on a trial"),
+        ("stages.audit.metrics=[{name: accuracy, k: 3}]", 2, "takes no arguments"),
         ("result=audit", 2, "no trained stage is named 'audit'"),
         ("stages.finetune.from=inspect", 2, "neither an earlier stage"),
         ("data.split.test=0.0", 3, "no labelled rows are held out"),

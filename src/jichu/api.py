@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from jichu.core.config import Spec
+from jichu.core.config import check
 from jichu.core.errors import UsageError
 from jichu.core.names import import_path
-from jichu.data.config import DataConfig
+from jichu.data.config import IN_MEMORY, DataConfig
 from jichu.data.dataset import Dataset
 from jichu.data.dataset import load as _load
 from jichu.recipe.config import one_stage, read_recipe
 from jichu.recipe.run import execute
 from jichu.runs import Run
-
-_IN_MEMORY = "(in memory)"
 
 
 def load(data: Any, *, seed: int = 0, **config: Any) -> Dataset:
@@ -25,9 +24,7 @@ def load(data: Any, *, seed: int = 0, **config: Any) -> Dataset:
 
     Keywords are those of `data:` in a recipe (size, channels, resize, split, …).
     """
-    from jichu.core.config import check
-
-    path = str(data) if isinstance(data, (str, Path)) else _IN_MEMORY
+    path = str(data) if isinstance(data, (str, Path)) else IN_MEMORY
     return _load(data, check(DataConfig, {"path": path, **config}, where="load"), seed=seed)
 
 
@@ -38,8 +35,6 @@ def inspect(data: Any, **config: Any) -> dict[str, Any]:
 
 def run(recipe: str | Path, *, set: dict[str, Any] | None = None, resume: bool = False) -> Run:
     """Run a recipe, a file or the name of a shipped one; `set` holds {"a.b": value}."""
-    import json
-
     assignments = [f"{key}={json.dumps(value)}" for key, value in (set or {}).items()]
     return Run(execute(read_recipe(str(recipe), assignments), resume=resume).path)
 
@@ -78,8 +73,7 @@ def _verb(verb: str, data: Any, settings: dict[str, Any], objects: dict[str, Any
         raise UsageError(
             f"{sorted(idle)[0]} was decided when the data were loaded", expected="it in jichu.load"
         )
-    path = str(data) if isinstance(data, (str, Path)) else _IN_MEMORY
-    plain = {k: v.model_dump() if isinstance(v, Spec) else v for k, v in settings.items()}
-    recipe = one_stage(verb, path, plain, data=inner, **outer)
-    folder = execute(recipe, resume=resume, data=None if path != _IN_MEMORY else data, objects=objects)
+    path = str(data) if isinstance(data, (str, Path)) else IN_MEMORY
+    recipe = one_stage(verb, path, settings, data=inner, **outer)
+    folder = execute(recipe, resume=resume, data=None if path != IN_MEMORY else data, objects=objects)
     return Run(folder.path, objects.get("backbone"))

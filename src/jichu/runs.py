@@ -16,6 +16,7 @@ from jichu.core.errors import DataError, UsageError
 from jichu.core.errors import unknown as unknown_name
 from jichu.core.files import read_json, read_jsonl
 from jichu.core.folder import RunFolder
+from jichu.data.config import IN_MEMORY
 from jichu.data.dataset import Dataset, load
 from jichu.data.decode import UNREADABLE, decode_image
 from jichu.models import folder as model_folder
@@ -130,7 +131,7 @@ class Run:
         if data is not None:
             changes["path"] = str(data) if isinstance(data, (str, Path)) else "the data given"
         config = self.recipe.data.model_copy(update=changes)
-        if data is None and config.path == "(in memory)":
+        if data is None and config.path == IN_MEMORY:
             raise UsageError("this run's data were given in memory", expected="data=…")
         return load(config.path if data is None else data, config, seed=self.recipe.seed)
 

@@ -80,9 +80,9 @@ def _wrong(table: pa.Table, stage: str, images: Tensor | None, classes: list[str
     predicted, sure = first.argmax(1), first.max(1)
     order = np.argsort(-sure, kind="stable")
     order = order[predicted[order] != truth[order]][:_MOST_EXAMPLES]
-    records = dict(zip(table["row"].to_pylist(), table["record"].to_pylist(), strict=True))
+    records = tables.of_stage(table, stage)["record"]
     return [
         {"picture": figures.data_uri(images[int(rows[i])]), "truth": classes[truth[i]],
-         "prediction": classes[predicted[i]], "score": float(sure[i]), "record": records[int(rows[i])]}
+         "prediction": classes[predicted[i]], "score": float(sure[i]), "record": records[int(i)].as_py()}
         for i in order
     ]  # fmt: skip

@@ -50,9 +50,14 @@ def read(path: Path) -> pa.Table:
     return pq.read_table(path)
 
 
+def of_stage(table: pa.Table, stage: str) -> pa.Table:
+    """The rows of one stage, draw after draw."""
+    return table.filter(pc.equal(table["stage"].cast(pa.string()), stage))
+
+
 def scores(table: pa.Table, stage: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Rows [N], truth [N] and probabilities [D, N, K] of one stage over its draws."""
-    mine = table.filter(pc.equal(table["stage"].cast(pa.string()), stage))
+    mine = of_stage(table, stage)
     draws = np.unique(mine["draw"].to_numpy())
     count = len(mine) // len(draws)
     flat = mine["probabilities"].combine_chunks().flatten().to_numpy()

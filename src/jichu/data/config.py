@@ -8,6 +8,8 @@ from pydantic import Field, model_validator
 
 from jichu.core.config import Config, Named
 
+IN_MEMORY = "(in memory)"  # the path of data that were given as objects
+
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 

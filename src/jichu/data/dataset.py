@@ -12,11 +12,11 @@ from torch import Tensor
 from jichu.core.errors import DataError
 from jichu.core.progress import say
 
-from .config import DataConfig, SplitConfig
+from .config import IN_MEMORY, DataConfig, SplitConfig
 from .decode import Preprocess
 from .readers import read
 from .source import UNLABELLED, unusable
-from .splits import draw_labels, duplicate_groups, random_shares, stratified
+from .splits import draw_labels, duplicate_groups, stratified
 from .store import Store, build, infer
 
 
@@ -99,14 +99,14 @@ def load(data: Any, config: DataConfig | None = None, *, seed: int = 0) -> Datas
     Exact duplicates stay in one split; where the source comes with splits, a training or validation row
     whose pixels are also in one held out from it is quarantined.
     """
-    config = config or DataConfig(path=data if isinstance(data, str) else "(in memory)")
+    config = config or DataConfig(path=data if isinstance(data, str) else IN_MEMORY)
     source = read(data, config.reader)
     preprocess = infer(source, config.size, config.channels, config.resize)
     store = build(source, preprocess)
     labels = store.tensors.get("label")
     codes = np.zeros(len(store.names), np.int64) if labels is None else labels.numpy()
     groups = duplicate_groups(store.tensors["image"]) if "image" in store.tensors else np.arange(len(codes))
-    splits, leaks = _split(store, codes, labels is not None, groups, config.split, seed)
+    splits, leaks = _split(store, codes, groups, config.split, seed)
     faults = [unusable(store.names[row], "exact duplicate of a held-out record") for row in leaks.tolist()]
     duplicates = {
         "exact": int(len(groups) - len(np.unique(groups))),
@@ -130,7 +130,7 @@ def load(data: Any, config: DataConfig | None = None, *, seed: int = 0) -> Datas
 
 
 def _split(
-    store: Store, codes: np.ndarray, labelled: bool, groups: np.ndarray, config: SplitConfig, seed: int
+    store: Store, codes: np.ndarray, groups: np.ndarray, config: SplitConfig, seed: int
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Rows of each split, and rows that are not used because a split held out from theirs has them too."""
     shares = {"validation": config.validation, "test": config.test}
@@ -138,10 +138,7 @@ def _split(
     found = {name: np.flatnonzero(given == name) for name in shares}
     pool = np.flatnonzero(~np.isin(given, list(shares)))
     shares = {name: share for name, share in shares.items() if share and not len(found[name])}
-    if labelled:
-        made = stratified(codes[pool], shares, seed=seed, groups=groups[pool])
-    else:
-        made = random_shares(len(pool), shares, seed=seed, groups=groups[pool])
+    made = stratified(codes[pool], shares, seed=seed, groups=groups[pool])
     splits = {name: pool[rows] for name, rows in made.items()}
     splits |= {name: rows for name, rows in found.items() if len(rows)}
     leaks = [np.empty(0, np.int64)]

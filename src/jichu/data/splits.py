@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -21,7 +23,7 @@ def stratified(
 ) -> dict[str, np.ndarray]:
     """Rows of each named share and of `train`, which gets the rest, with each class in proportion.
 
-    labels: int [N]; rows with -1 all go to `train`. groups: int [N]; rows of one group stay together
+    labels: int [N]; rows with -1 all go to `train`; where there are no labels, zeros. groups: int [N]; rows of one group stay together
     (a group counts as its first row's class). A class with at least two groups keeps one in `train`.
     """
     groups = np.arange(len(labels)) if groups is None else groups
@@ -41,13 +43,6 @@ def stratified(
     return {name: np.flatnonzero(split_of == name) for name in ["train", *shares]}
 
 
-def random_shares(
-    rows: int, shares: dict[str, float], *, seed: int, groups: np.ndarray | None = None
-) -> dict[str, np.ndarray]:
-    """As `stratified`, for data without labels."""
-    return stratified(np.zeros(rows, np.int64), shares, seed=seed, groups=groups)
-
-
 def draw_labels(labels: np.ndarray, rows: np.ndarray, per_class: int, *, seed: int, draw: int) -> np.ndarray:
     """`per_class` rows of each class out of `rows` (all of a class that has fewer), sorted."""
     chosen = []
@@ -62,8 +57,6 @@ def draw_labels(labels: np.ndarray, rows: np.ndarray, per_class: int, *, seed: i
 
 def duplicate_groups(tensor: Tensor) -> np.ndarray:
     """An integer for each row [N]; rows that are equal to the last byte share it."""
-    import hashlib
-
     array = tensor.numpy()
     digests = [hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in array]
     return np.unique(np.frombuffer(b"".join(digests), np.int64), return_inverse=True)[1]

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -34,10 +35,8 @@ class ModelConfig:
 
     def build(self, backbone: nn.Module | None = None) -> Model:
         """The model with fresh weights; `backbone` is a user's own module, already made."""
-        import torch
-
         channels, size = self.preprocess.channels, self.preprocess.size
-        made = backbone or self._backbone()
+        made = backbone if backbone is not None else self._backbone()
         body = made if isinstance(made, Backbone) else ModuleBackbone(made, channels, size)
         heads = {
             name: construct("head", Spec(**spec), HEADS, where=f"head {name}", of=nn.Module, width=body.width,

@@ -117,6 +117,11 @@ class Recipe(Config):
                     f" ({', '.join(trained) or 'there is none'}) nor a run folder"
                     + (f"; did you mean {near}?" if near else "")
                 )
+            measurable = bool(self.fitted) and set(self.fitted) <= set(trained)
+            if isinstance(stage, AuditStage) and not measurable:
+                raise ValueError(
+                    f"stages.{stage.name} has nothing to measure; expected finetune stages, all before it"
+                )
             seen.append(stage.name)
             if isinstance(stage, (PretrainStage, FinetuneStage)):
                 trained.append(stage.name)

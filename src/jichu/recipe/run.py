@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import shutil
 import time
@@ -14,6 +13,7 @@ import yaml
 
 from jichu.auditing import report
 from jichu.auditing import table as tables
+from jichu.auditing.figures import picture
 from jichu.core import devices, ranks
 from jichu.core.config import read_yaml
 from jichu.core.errors import DataError, Interrupted, UsageError
@@ -91,14 +91,14 @@ def _take(path: Path) -> Path:
     taken = _numbered(path)
     if taken and (taken[-1] / "recipe.yaml").exists() and not (taken[-1] / "report.html").exists():
         say(f"{taken[-1]} is not finished; --resume would go on with it")
-    for number in itertools.count(1):
-        candidate = path if number == 1 else path.with_name(f"{path.name}-{number}")
+    candidate, number = path, 1
+    while True:
         try:
             candidate.mkdir(parents=True)
+            return candidate
         except FileExistsError:
-            continue
-        return candidate
-    raise AssertionError("unreachable")
+            number += 1
+            candidate = path.with_name(f"{path.name}-{number}")
 
 
 def _stages_done(path: Path) -> list[dict[str, Any]]:
@@ -220,8 +220,6 @@ def _link(source: Path, target: Path) -> None:
 
 def _write_examples(work: Work) -> None:
     """A few held-out images as files, to try `predict` on; their names begin with the row."""
-    from jichu.auditing.figures import picture
-
     dataset = work.dataset
     held_out = dataset.splits.get("test")
     if held_out is None or "image" not in dataset.tensors:

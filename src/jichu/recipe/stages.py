@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from jichu.auditing import measure
 from jichu.auditing import table as tables
 from jichu.core.config import Spec
-from jichu.core.errors import DataError, UsageError
+from jichu.core.errors import UsageError
 from jichu.core.files import write_json
 from jichu.core.folder import RunFolder
 from jichu.core.names import construct, resolve
@@ -115,7 +115,7 @@ def finetune(stage: FinetuneStage, work: Work) -> Result:
     """Fit to the labels, once for each draw of them, and predict the held-out rows."""
     dataset, recipe = work.dataset, work.recipe
     held_out = dataset.labelled("test") if "test" in dataset.splits else torch.empty(0)
-    draws = recipe.data.draws if recipe.data.labels_per_class else 1
+    draws = recipe.data.draws
     fitted = Fitted()
     model: Model | None = None
     features: dict[str, Tensor] = {}
@@ -233,7 +233,10 @@ def start_model(
             return model, config
         spec = (backbone or Spec(name="cnn")).model_dump()
         config = ModelConfig(
-            model_folder.own_backbone(own) if own else spec, preprocess, heads, work.dataset.classes
+            model_folder.own_backbone(own) if own is not None else spec,
+            preprocess,
+            heads,
+            work.dataset.classes,
         )
         model = config.build(own)
         model.normalize = Normalize.of(work.dataset.tensors["image"], work.dataset.splits["train"])
@@ -264,14 +267,8 @@ def audit(stage: AuditStage, work: Work) -> Result:
     parts = [
         work.folder.parts / f"{name}.{draw}.parquet"
         for name in work.recipe.fitted
-        for draw in range(work.recipe.data.draws if work.recipe.data.labels_per_class else 1)
+        for draw in range(work.recipe.data.draws)
     ]
-    parts = [p for p in parts if p.exists()]
-    if not parts:
-        raise DataError(
-            "there are no predictions to audit",
-            expected="a finetune stage and labelled held-out rows (a test split; data.split.test)",
-        )
     table = pa.concat_tables([tables.read(p) for p in parts]).unify_dictionaries()
     metrics = metric_functions(stage, work.objects)
     found = measure.measure(table, work.dataset.classes, metrics, stage.gain, seed=work.recipe.seed)
@@ -283,9 +280,13 @@ def audit(stage: AuditStage, work: Work) -> Result:
 
 def metric_functions(stage: AuditStage, objects: dict[str, Any]) -> dict[str, Any]:
     """The metrics by name: those of the recipe, then those given in Python."""
-    named = {
-        s.name.rpartition(":")[2]: resolve("metric", s.name, METRICS, where="metrics") for s in stage.metrics
-    }
+    named = {}
+    for spec in stage.metrics:
+        if spec.arguments:
+            raise UsageError(
+                f"the metric {spec.name} takes no arguments", where="metrics", expected=spec.name
+            )
+        named[spec.name.rpartition(":")[2]] = resolve("metric", spec.name, METRICS, where="metrics")
     return named | objects.get("metrics", {})
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,13 +40,15 @@ def embed(model: nn.Module, tensors: dict[str, Tensor], rows: Tensor) -> Tensor:
     return _over(model, tensors, rows, lambda out: out["features"].pooled)
 
 
-def _over(model: nn.Module, tensors: dict[str, Tensor], rows: Tensor, take: object) -> Tensor:
-    size, world = _BATCH, world_size()
+def _over(
+    model: nn.Module, tensors: dict[str, Tensor], rows: Tensor, take: Callable[[Any], Tensor]
+) -> Tensor:
+    world = world_size()
     parts = []
     with evaluating(model) as device:
-        for batch in in_order(tensors, rows[rank() :: world], size):
+        for batch in in_order(tensors, rows[rank() :: world], _BATCH):
             out = model({name: tensor.to(device) for name, tensor in batch.items()})
-            parts.append(take(out).float().cpu())  # type: ignore[operator]
+            parts.append(take(out).float().cpu())
     mine = torch.cat(parts) if parts else torch.empty(0)
     shares = gather_objects(mine.numpy())
     if world == 1:
