@@ -1,0 +1,33 @@
+"""What is to be predicted, and what the training rows say of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Task = Literal["classification", "multilabel", "regression"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A column to predict.
+
+    Its tensor is, by task: classification int64 codes [N], -1 where unknown; multilabel float32 [N, K]
+    of 0 and 1, NaN where unknown; regression float32 [N], NaN where unknown. `counts` are the labelled
+    training rows of each class, `mean` and `std` those of a number: a network learns it in units of
+    `std` around `mean`.
+    """
+
+    column: str
+    task: Task
+    classes: tuple[str, ...] = ()
+    counts: tuple[int, ...] = ()
+    rows: int = 0  # labelled training rows
+    mean: float = 0.0
+    std: float = 1.0
+    quantiles: tuple[float, ...] = ()  # what the outputs of a regression are; none: the value itself
+
+    @property
+    def outputs(self) -> int:
+        """How many numbers a head gives for it."""
+        return len(self.classes) or len(self.quantiles) or 1
