@@ -8,17 +8,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
+from jichu.auditing.table import answers, point
 from jichu.core.config import check, read_yaml
 from jichu.core.errors import DataError, UsageError
 from jichu.core.errors import unknown as unknown_name
 from jichu.core.files import read_json, read_jsonl
 from jichu.core.folder import RunFolder
 from jichu.data.config import IN_MEMORY
-from jichu.data.dataset import Dataset, load
+from jichu.data.dataset import Dataset, columns_of, load
 from jichu.data.decode import UNREADABLE, decode_image
+from jichu.data.formats import jsonl
+from jichu.data.readers import read
+from jichu.data.schema import LABEL
+from jichu.data.target import Target
 from jichu.models import folder as model_folder
 from jichu.models.folder import ModelConfig
 from jichu.recipe.config import Recipe
@@ -74,30 +80,61 @@ class Run:
         """The names of the classes, in the order of the logits."""
         return self._loaded[1].classes
 
+    @property
+    def targets(self) -> dict[str, Target]:
+        """What the model predicts, by head."""
+        return self._loaded[1].targets
+
     def require_head(self) -> None:
         """UsageError where the model is a backbone alone."""
-        if "label" not in self._loaded[1].heads:
+        if not self._loaded[1].heads:
             raise UsageError(
                 f"the model in {self.path} has no head to predict with", expected="jichu finetune --from it"
             )
 
     def predict(self, items: Any) -> list[dict[str, Any]]:
-        """For each image (path, bytes, array or PIL image; one or a list): its label, the probability of
-        it, and those of all classes. Raises DataError for one that cannot be decoded."""
+        """For each image (path, bytes, array or PIL image; one or a list) or row of a table (a dict, a list
+        of dicts, a data frame or a table file): of a class its label, the probability of it, and those of
+        all classes; of tags those that are likely; of a number its value. With several targets, these by
+        column. Raises DataError for an image that cannot be decoded or a row that lacks a column."""
         self.require_head()
-        names, images = self._decode(items)
-        logits = predict(self.model, {"image": images}, torch.arange(len(images)))
-        found = []
-        for name, p in zip(names, logits.softmax(1), strict=True):
-            scores = dict(zip(self.classes, p.tolist(), strict=True))
-            label = max(scores, key=lambda c: scores[c])
-            found.append({"input": name, "label": label, "score": scores[label], "scores": scores})
+        names, tensors = self._inputs(items)
+        outputs = predict(self.model, tensors, torch.arange(len(names)), list(self.targets))
+        found: list[dict[str, Any]] = [{"input": name} for name in names]
+        for key, target in self.targets.items():
+            answered = _answers(target, outputs[key])
+            for row, answer in zip(found, answered, strict=True):
+                row |= answer if len(self.targets) == 1 else {target.column: answer}
         return found
 
     def embed(self, items: Any) -> np.ndarray:
-        """Pooled features [N, D] of images."""
-        _, images = self._decode(items)
-        return embed(self.model, {"image": images}, torch.arange(len(images))).numpy()
+        """Pooled features [N, D] of images or rows."""
+        names, tensors = self._inputs(items)
+        return embed(self.model, tensors, torch.arange(len(names))).numpy()
+
+    def _inputs(self, items: Any) -> tuple[list[str], dict[str, Tensor]]:
+        if self._loaded[1].table is None:
+            names, images = self._decode(items)
+            return names, {"image": images}
+        if self._loaded[1].image is not None:
+            raise UsageError("this model reads images beside a table", expected="run.dataset(data) and run.model")
+        return self._rows(items)
+
+    def _rows(self, items: Any) -> tuple[list[str], dict[str, Tensor]]:
+        table = self._loaded[1].table
+        assert table is not None
+        rows = [items] if isinstance(items, dict) else items
+        if isinstance(rows, (list, tuple)) and all(isinstance(r, dict) for r in rows):
+            if not rows:
+                raise UsageError("nothing to predict", expected="at least one row")
+            columns = {n: jsonl.column([r.get(n) for r in rows]) for n in dict.fromkeys(n for r in rows for n in r)}
+            rows = pa.table(columns)
+        source = read(rows, self.recipe.data.reader if isinstance(rows, (str, Path)) else None)
+        config = self.recipe.data
+        known = {n: c for n, c in config.columns.items() if n in source.columns}
+        columns = columns_of(source, config.model_copy(update={"columns": known}), table)
+        blocks = table.encode(columns)
+        return list(source.names), {name: torch.from_numpy(block) for name, block in blocks.items()}
 
     def _decode(self, items: Any) -> tuple[list[str], Tensor]:
         if isinstance(items, Tensor):
@@ -110,7 +147,7 @@ class Run:
         for i, item in enumerate(given):
             name = str(item) if isinstance(item, (str, Path)) else f"input {i}"
             try:
-                arrays.append(decode_image(item, self._loaded[1].preprocess))
+                arrays.append(decode_image(item, self._loaded[1].image))
             except UNREADABLE as error:
                 raise DataError(
                     f"not an image: {error}", where=name, expected="a file Pillow opens"
@@ -122,18 +159,36 @@ class Run:
 
     def dataset(self, data: Any = None) -> Dataset:
         """The run's data, or other data decoded as this model wants them."""
-        p = self._loaded[1].preprocess
+        model = self._loaded[1]
+        p, table = model.image, model.table
         if isinstance(data, Dataset):
-            if data.preprocess != p:
-                raise UsageError(f"the data were decoded as {data.preprocess}", expected=f"{p}")
+            if (p and data.preprocess != p) or (table and data.table != table):
+                raise UsageError(f"the data were decoded as {data.preprocess or data.table}", expected=f"{p or table}")
             return data
-        changes: dict[str, Any] = {"size": p.size, "channels": p.channels, "resize": p.resize}
+        changes: dict[str, Any] = {"size": p.size, "channels": p.channels, "resize": p.resize} if p else {}
         if data is not None:
             changes["path"] = str(data) if isinstance(data, (str, Path)) else "the data given"
         config = self.recipe.data.model_copy(update=changes)
         if data is None and config.path == IN_MEMORY:
             raise UsageError("this run's data were given in memory", expected="data=…")
-        return load(config.path if data is None else data, config, seed=self.recipe.seed)
+        return load(config.path if data is None else data, config, seed=self.recipe.seed, table=table)
+
+
+def _answers(target: Target, outputs: Tensor) -> list[dict[str, Any]]:
+    scores = answers(target, outputs)
+    if target.task == "classification":
+        named = [dict(zip(target.classes, row, strict=True)) for row in scores.tolist()]
+        return [
+            {"label": (label := max(s, key=lambda c: s[c])), "score": s[label], "scores": s} for s in named
+        ]
+    if target.task == "multilabel":
+        named = [dict(zip(target.classes, row, strict=True)) for row in scores.tolist()]
+        return [{"tags": [t for t, p in s.items() if p > 0.5], "scores": s} for s in named]
+    values = scores[:, point(target)].tolist()
+    if not target.quantiles:
+        return [{"value": value} for value in values]
+    quantiles = [{f"{q:g}": v for q, v in zip(target.quantiles, row, strict=True)} for row in scores.tolist()]
+    return [{"value": v, "quantiles": q} for v, q in zip(values, quantiles, strict=True)]
 
 
 def audit(
@@ -154,26 +209,49 @@ def audit(
         rows = _labelled(dataset)
     else:
         raise unknown_name("split", split, dataset.splits)
-    unknown = sorted(
-        {dataset.classes[c] for c in dataset.tensors["label"][rows].unique().tolist()} - set(run.classes)
-    )
-    if unknown or not len(rows):
+    rows = _refuse_unknown(run, dataset, rows)
+    outputs = predict(run.model, dataset.tensors, rows, list(run.targets))
+    found: dict[str, Any] = {}
+    for key, target in run.targets.items():
+        if key not in dataset.tensors:
+            raise DataError(f"the data have no column {target.column!r}", expected="the run's targets")
+        known = dataset.known(rows, key)
+        truth = dataset.tensors[key][rows[known]]
+        if target.task == "classification":
+            classes = dataset.targets[key].classes
+            codes = torch.tensor([target.classes.index(c) if c in target.classes else -1 for c in classes])
+            truth = codes[truth]
+        made = table.make(run.recipe.name, 0, rows[known], dataset.names, target, truth, outputs[key][known])
+        functions = metric_functions(AuditStage(), {"metrics": metrics or {}}, target)
+        mine = measure.measure(made, target, functions, seed=run.recipe.seed)
+        if key == LABEL:
+            found = mine
+        else:
+            found.setdefault("others", {})[target.column] = mine
+    return found
+
+
+def _refuse_unknown(run: Run, dataset: Dataset, rows: Tensor) -> Tensor:
+    """DataError where the first target has no value, or one that the model does not know."""
+    if not len(rows):
+        raise DataError("no labelled rows to measure on", expected="rows whose target is known")
+    target = run.targets[LABEL]
+    if dataset.targets[LABEL].task != target.task:
         raise DataError(
-            f"the model knows no class {', '.join(unknown[:10])}"
-            if unknown
-            else "no labelled rows to measure on",
-            expected=f"labels among {', '.join(run.classes)}",
+            f"the target of these data asks for {dataset.targets[LABEL].task}", expected=target.task
         )
-    codes = torch.tensor([run.classes.index(c) if c in run.classes else -1 for c in dataset.classes])
-    truth = codes[dataset.tensors["label"][rows]]
-    logits = predict(run.model, dataset.tensors, rows)
-    made = table.make(run.recipe.name, 0, rows, dataset.names, truth, logits)
-    return measure.measure(
-        made, run.classes, metric_functions(AuditStage(), {"metrics": metrics or {}}), seed=run.recipe.seed
-    )
+    if target.task == "classification":
+        seen = {dataset.classes[c] for c in dataset.tensors[LABEL][rows].unique().tolist() if c >= 0}
+        if unknown := sorted(seen - set(target.classes)):
+            raise DataError(
+                f"the model knows no class {', '.join(unknown[:10])}",
+                expected=f"labels among {', '.join(target.classes)}",
+            )
+    return rows
 
 
 def _labelled(dataset: Dataset) -> Tensor:
-    if "label" not in dataset.tensors:
+    rows = torch.cat(list(dataset.splits.values()))
+    if not dataset.targets:
         raise DataError(f"no labels in {dataset.source}", expected="class folders, or a label column")
-    return (dataset.tensors["label"] >= 0).nonzero()[:, 0]
+    return rows[dataset.known(rows)].sort().values

@@ -127,6 +127,18 @@ def confusion(counts: list[list[float]], classes: list[str]) -> str:
     return _svg(figure, "confusion matrix")
 
 
+def scatter(truth: np.ndarray, predicted: np.ndarray, label: str, most: int = 1500) -> str:
+    """Predicted against true numbers, an even sample where there are many, beside the line of no error."""
+    step = max(1, len(truth) // most)
+    figure, axes = _figure(4.6, 4.2)
+    ends = [min(truth.min(), predicted.min()), max(truth.max(), predicted.max())]
+    axes.plot(ends, ends, color=_INK, lw=0.8)
+    axes.plot(truth[::step], predicted[::step], ".", color=PALETTE[0], ms=3, alpha=0.5)
+    axes.set_xlabel(f"true {_written(label, 40)}")
+    axes.set_ylabel("predicted")
+    return _svg(figure, f"predicted against true {label}")
+
+
 def picture(image: Tensor, height: int = 72) -> Image.Image:
     """uint8 [C, H, W] as an image at least `height` pixels high, its pixels kept sharp."""
     array = image.numpy().transpose(1, 2, 0)

@@ -9,17 +9,23 @@ import numpy as np
 import pyarrow as pa
 
 from jichu.core.errors import UsageError
+from jichu.data.target import Target
 from jichu.metrics.classification import by_class, confusion
 from jichu.metrics.intervals import Interval, bootstrap, mean_interval, metric_interval
 
 from . import table as tables
 
+USUAL: dict[str, tuple[str, ...]] = {
+    "classification": ("accuracy", "log_loss", "balanced_accuracy", "macro_f1", "auroc"),
+    "multilabel": ("macro_f1", "micro_f1", "average_precision", "log_loss"),
+    "regression": ("rmse", "mae", "r2"),
+}
 Metric = Callable[[np.ndarray, np.ndarray], float]
 
 
 def measure(
     table: pa.Table,
-    classes: list[str],
+    target: Target,
     metrics: dict[str, Metric],
     gain: list[str] | None = None,
     *,
@@ -27,24 +33,35 @@ def measure(
 ) -> dict[str, Any]:
     """All metrics of all models; `gain` names two of them, whose paired difference is given."""
     models = {}
+    classes = list(target.classes)
     for stage in dict.fromkeys(table["stage"].to_pylist()):
-        _, truth, scores = tables.scores(table, stage)
+        _, truth, scores = _scores(table, stage, target)
         found = {name: _interval(name, m, truth, scores, seed)._asdict() for name, m in metrics.items()}
         models[stage] = {
             "metrics": found,
             "draws": len(scores),
             "rows": len(truth),
-            "confusion": np.mean([confusion(truth, s) for s in scores], axis=0).tolist(),
-            "by_class": _by_class(classes, truth, scores),
         }
+        if target.task == "classification":
+            models[stage] |= {
+                "confusion": np.mean([confusion(truth, s) for s in scores], axis=0).tolist(),
+                "by_class": _by_class(classes, truth, scores),
+            }
     primary = next(iter(metrics))
-    result = {"primary": primary, "models": models, "classes": classes}
+    result = {"primary": primary, "column": target.column, "task": target.task, "models": models, "classes": classes}
     if gain:
-        result["gain"] = {
-            "of": gain,
-            **paired_gain(table, gain[0], gain[1], metrics[primary], seed=seed)._asdict(),
-        }
+        difference = paired_gain(table, gain[0], gain[1], metrics[primary], target, seed=seed)
+        result["gain"] = {"of": gain, **difference._asdict()}
     return result
+
+
+def _scores(table: pa.Table, stage: str, target: Target) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows, truth and scores; of a number without quantiles [D, N] instead of [D, N, 1]."""
+    rows, truth, found = tables.scores(table, stage)
+    if target.task == "multilabel":  # a row that is known in part cannot be measured as one
+        whole = ~np.isnan(truth).any(1)
+        return rows[whole], truth[whole].astype(np.int64), found[:, whole]
+    return rows, truth, found[..., 0] if target.task == "regression" and not target.quantiles else found
 
 
 def _interval(name: str, metric: Metric, truth: np.ndarray, scores: np.ndarray, seed: int) -> Interval:
@@ -52,7 +69,7 @@ def _interval(name: str, metric: Metric, truth: np.ndarray, scores: np.ndarray, 
     if not isinstance(value, (int, float, np.floating, np.integer)):
         raise UsageError(
             f"the metric {name!r} gave {type(value).__name__}",
-            expected="a number from truth [N] and probabilities [N, K]",
+            expected="a number from truth and scores",
         )
     return metric_interval(metric, truth, scores, seed=seed)
 
@@ -63,10 +80,12 @@ def _by_class(classes: list[str], truth: np.ndarray, scores: np.ndarray) -> dict
     return {c: {key: float(values[i]) for key, values in mean.items()} for i, c in enumerate(classes)}
 
 
-def paired_gain(table: pa.Table, one: str, two: str, metric: Any, *, seed: int = 0) -> Interval:
+def paired_gain(
+    table: pa.Table, one: str, two: str, metric: Any, target: Target, *, seed: int = 0
+) -> Interval:
     """How much better model `one` is than `two` on the same rows and draws (of a loss: how much lower);
     a model with one draw is compared with every draw of the other."""
-    (rows, truth, a), (rows_b, _, b) = tables.scores(table, one), tables.scores(table, two)
+    (rows, truth, a), (rows_b, _, b) = _scores(table, one, target), _scores(table, two, target)
     if not np.array_equal(rows, rows_b):
         raise UsageError(
             f"{one} and {two} were measured on different rows", expected="the same held-out rows"
@@ -94,4 +113,6 @@ def headline(found: dict[str, Any]) -> dict[str, Any]:
         result = {name: model["metrics"][primary] for name, model in models.items()}
     if "gain" in found:
         result["gain"] = {k: found["gain"][k] for k in ("value", "low", "high")}
+    for column, other in found.get("others", {}).items():
+        result |= {f"{column}: {name}": interval for name, interval in headline(other).items()}
     return result

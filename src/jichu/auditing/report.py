@@ -8,21 +8,23 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from torch import Tensor
 
 from jichu.core.files import write_text
 from jichu.core.progress import clock
+from jichu.data.target import Target
 
 from . import figures
 from . import table as tables
 
-_MOST_EXAMPLES = 24
+_MOST_EXAMPLES, _MOST_WORST = 24, 12
 
 
 def write(
     path: Path, *, title: str, summary: dict[str, Any], audit: dict[str, Any] | None, table: pa.Table | None,
     history: list[dict[str, Any]], images: Tensor | None, data: dict[str, Any], environment: dict[str, Any],
-    chosen: str | None,
+    chosen: str | None, target: Target | None = None,
 ) -> None:  # fmt: skip
     """Render the report of a run. `images` are uint8 [N, C, H, W] by row."""
     import jinja2
@@ -34,17 +36,12 @@ def write(
         if audit
         else None
     )
-    plots = {
-        "training loss": figures.curves(history, "loss", "training loss"),
-        "accuracy on the training rows": figures.curves(
-            history, "train_accuracy", "accuracy on training rows"
-        ),
-        "loss on the validation rows": figures.curves(history, "validation_loss", "validation loss"),
-        "accuracy on the validation rows": figures.curves(
-            history, "validation_accuracy", "validation accuracy"
-        ),
-        "effective rank of the features": figures.curves(history, "effective_rank", "effective rank"),
-    }
+    kinds = [(f"{of}_{value}", f"{words} on the {of.replace('train', 'training')} rows")
+             for value, words in (("loss", "loss"), ("accuracy", "accuracy"), ("rmse", "root mean squared error"))
+             for of in ("train", "validation")]  # fmt: skip
+    plots = {"training loss": figures.curves(history, "loss", "training loss")}
+    plots |= {words: figures.curves(history, key, words) for key, words in kinds}
+    plots["effective rank of the features"] = figures.curves(history, "effective_rank", "effective rank")
     environment_ = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment_.filters |= {"clock": clock, "number": _number, "share": _share}
     template = environment_.from_string(
@@ -55,8 +52,13 @@ def write(
         curves={k: v for k, v in plots.items() if v},
         comparison=audit and figures.comparison(
             {n: m["metrics"][audit["primary"]] for n, m in audit["models"].items()}, audit["primary"].replace("_", " ")),
-        confusion=audit and shown and figures.confusion(audit["models"][shown]["confusion"], audit["classes"]),
-        wrong=_wrong(table, shown, images, audit["classes"]) if audit and table is not None and shown else [],
+        confusion=audit and shown and "confusion" in audit["models"][shown]
+        and figures.confusion(audit["models"][shown]["confusion"], audit["classes"]),
+        scatter=figures.scatter(*_points(table, shown), audit["column"])
+        if audit and shown and table is not None and audit["task"] == "regression" else None,
+        wrong=_wrong(table, shown, images, audit["classes"]) if audit and table is not None and shown and target
+        and target.task == "classification" else [],
+        worst=_worst(table, shown, target) if table is not None and shown and target and images is None else [],
     )  # fmt: skip
     write_text(path, page)
 
@@ -69,6 +71,30 @@ def _number(value: Any) -> str:
 
 def _share(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
+
+
+def _points(table: pa.Table, stage: str) -> tuple[np.ndarray, np.ndarray]:
+    mine = tables.of_stage(table, stage)
+    return mine["truth"].to_numpy(), mine["prediction"].to_numpy()
+
+
+def _worst(table: pa.Table, stage: str, target: Target) -> list[dict[str, Any]]:
+    """The rows of a table with the largest loss in a model's first draw."""
+    mine = tables.of_stage(table, stage)
+    mine = mine.filter(pc.equal(mine["draw"], 0)).sort_by([("loss", "descending")]).slice(0, _MOST_WORST)
+    return [
+        {"record": row["record"], "truth": _named(target, row["truth"]), "loss": row["loss"],
+         "prediction": _named(target, row["prediction"])}
+        for row in mine.to_pylist()
+    ]  # fmt: skip
+
+
+def _named(target: Target, value: Any) -> str:
+    if target.task == "classification":
+        return target.classes[value]
+    if target.task == "multilabel":
+        return ", ".join(c for c, v in zip(target.classes, value, strict=True) if v == 1) or "–"
+    return f"{value:.4g}"
 
 
 def _wrong(table: pa.Table, stage: str, images: Tensor | None, classes: list[str]) -> list[dict[str, Any]]:

@@ -136,8 +136,9 @@ def inspect(options: Options) -> None:
         _print_json(found)
         return
     print(f"{found['source']}: {found['rows']} records")
-    for name, column in found["columns"].items():
-        print(f"  {name}: {column['type']} {column['shape'] or ''} {column['dtype']}".rstrip())
+    _table(["column", "type", "part", "missing", "different", "range or most frequent", "remark"],
+           [[c["name"], c["type"], c["role"], _cell(c.get("missing")), _cell(c.get("distinct")), _range(c), c["note"]]
+            for c in found["columns"]])  # fmt: skip
     splits = found["splits"]
     blind = any(s["unlabelled"] for s in splits.values())
     rows = [["rows", *[str(s["rows"]) for s in splits.values()]]]
@@ -150,6 +151,18 @@ def inspect(options: Options) -> None:
     print(f"not used {found['quarantined']}")
     for record in found["quarantine"]:
         print(f"  {record['record']}: {record['reason']}")
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else f"{value:,}"
+
+
+def _range(column: dict[str, Any]) -> str:
+    if "low" in column:
+        low, high = column["low"], column["high"]
+        return f"{low} to {high}" if isinstance(low, str) else f"{low:.4g} to {high:.4g}"
+    top = ", ".join(f"{name} {count:,}" for name, count in column.get("top", [])[:3])
+    return top + (", …" if len(column.get("top", [])) > 3 else "")
 
 
 def audit(options: Options) -> None:
@@ -184,12 +197,24 @@ def predict(options: Options) -> int:
         _print_json(found)
     else:
         for p in found:
+            if "scores" not in p or "label" not in p:
+                rest = {k: v for k, v in p.items() if k not in ("input", "scores")}
+                print(f"{p['input']}: " + ", ".join(f"{k} {_said(v)}" for k, v in rest.items()))
+                continue
             others = sorted(p["scores"].items(), key=lambda item: -item[1])[1:3]
             rest = ", ".join(f"{name} {100 * s:.0f}%" for name, s in others)
             print(f"{p['input']}: {p['label']} {100 * p['score']:.0f}%" + (f"  ({rest})" if rest else ""))
     for fault in faults:
         print(f"jichu: {fault}", file=sys.stderr)
     return DataError.code if faults else 0
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.5g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {_said(v)}" for k, v in value.items() if k != "scores")
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def doctor(options: Options) -> None:

@@ -48,6 +48,10 @@ class RunFolder:
     summary = property(lambda self: self.path / "summary.json")
     parts = property(lambda self: self.path / "parts")
 
+    def predictions_of(self, key: str) -> Path:
+        """The table of one target; the first one's is `predictions`."""
+        return self.predictions if key == "label" else self.path / f"predictions.{key}.parquet"
+
     def stage_model(self, stage: str) -> Path:
         """The model a stage ended with; `model/` is the one of the recipe's result."""
         return self.path / "models" / stage

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -13,26 +13,54 @@ IN_MEMORY = "(in memory)"  # the path of data that were given as objects
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
+Kind = Literal["number", "category", "timestamp", "text", "tags", "image", "ignore"]
+
+
+class ColumnConfig(Config):
+    """What a column is, where that was not found rightly. `age: number` is short for `age: {type: number}`."""
+
+    type: Kind | None = None
+    missing: list[str] = Field([], description="further cells that mean: not known")
+    rename: dict[str, str] = Field({}, description="cells to be read as others, {found: meant}")
+    separator: str = Field("|", description="between the tags of a cell, for the type tags")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        return {"type": value} if isinstance(value, str) else value
+
+
 class SplitConfig(Config):
     """Shares of the rows held out, where the source does not already hold some out."""
 
     test: Fraction = 0.2
     validation: Fraction = 0.0
+    group: str | None = Field(None, description="a column whose equal values stay in one split (a patient)")
+    time: str | None = Field(None, description="a column by which the latest rows are held out")
 
     @model_validator(mode="after")
     def _leaves_something(self) -> SplitConfig:
         if self.test + self.validation >= 1:
             raise ValueError("test + validation leave nothing to train on; expected a sum below 1")
+        if self.group and self.time:
+            raise ValueError("group and time are both given; expected one of them")
         return self
 
 
 class DataConfig(Config):
     """Where the data are and how they are decoded, cleaned and split."""
 
-    path: str = Field(min_length=1, description="a folder, file or sklearn:digits")
+    path: str = Field(min_length=1, description="a folder, a file or a data set of scikit-learn's")
     reader: Named | None = Field(
         None, description="a reader's name or import path; found by itself if not given"
     )
+    target: str | list[str] | None = Field(
+        None, description="the column to predict, or several; label, target, class or y if not given"
+    )
+    columns: dict[str, ColumnConfig] = Field(
+        {}, description="types to correct, such as {zip: category, notes: ignore}"
+    )
+    weight: str | None = Field(None, description="a column of row weights")
     size: Annotated[int, Field(ge=4, le=4096)] | Literal["auto"] = Field(
         "auto", description="images are stored size × size pixels"
     )

@@ -1,35 +1,46 @@
-"""A data set: typed columns decoded to tensors, named splits, and all that was not used."""
+"""A data set: typed columns as tensors, named splits, what is to be predicted, and all that was not used."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from jichu.core.errors import DataError
+from jichu.core.errors import DataError, UsageError, nearest, unknown
 from jichu.core.progress import say
 
-from .config import IN_MEMORY, DataConfig, SplitConfig
-from .decode import Preprocess
+from .config import IN_MEMORY, ColumnConfig, DataConfig, SplitConfig
+from .decode import Header, Preprocess
+from .duplicates import exact_groups
+from .profile import describe
 from .readers import read
-from .source import UNLABELLED, unusable
-from .splits import draw_labels, duplicate_groups, stratified
-from .store import Store, build, infer
+from .schema import LABEL, Schema, TableSchema, target_key, target_values, understand
+from .source import SPLITS, UNLABELLED, Column, Source, unusable
+from .splits import draw_labels, joined, latest, stratified
+from .store import Store, build, headers, infer
+from .target import Target
+from .types import typed
+
+_GROUP, _TIME = "(group)", "(time)"  # stored beside the tensors, for splitting only
+_BINS = 10  # of a number to predict, for splits in which its values are spread alike
 
 
 @dataclass
 class Dataset:
     """`tensors[name]` is [N, ...]; `splits[name]` holds row numbers; `names[row]` says where a row
-    came from; `classes` are the names of the labels' codes."""
+    came from; `targets` are what is to be predicted, by tensor."""
 
     tensors: dict[str, Tensor]
     names: list[str]
     splits: dict[str, Tensor]
-    classes: list[str] = field(default_factory=list)
+    targets: dict[str, Target] = field(default_factory=dict)
+    table: TableSchema = TableSchema()  # noqa: RUF009 (frozen)
     preprocess: Preprocess | None = None
+    columns: list[dict[str, Any]] = field(default_factory=list)  # what each column holds
+    headers: dict[int, Header] = field(default_factory=dict)  # of some images, by row of the source
     quarantine: list[dict[str, Any]] = field(default_factory=list)
     duplicates: dict[str, int] = field(default_factory=dict)
     fingerprint: str = ""
@@ -39,50 +50,98 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.names)
 
+    @property
+    def classes(self) -> list[str]:
+        """The names of the first target's classes."""
+        return list(self.targets[LABEL].classes) if LABEL in self.targets else []
+
+    @property
+    def kind(self) -> str:
+        """What a network is to look at: `image` or `table`."""
+        return "image" if "image" in self.tensors else "table"
+
+    def known(self, rows: Tensor, key: str = LABEL) -> Tensor:
+        """Whether each row [n] has a value of the target, bool."""
+        if key not in self.tensors:
+            return torch.zeros(len(rows), dtype=torch.bool)
+        values = self.tensors[key][rows]
+        if values.dtype.is_floating_point:
+            return ~(values.isnan().flatten(1).all(1) if values.ndim > 1 else values.isnan())
+        return values != UNLABELLED
+
     def labels(self, split: str) -> np.ndarray:
-        """Codes [n] of a split's rows; -1 where there is no label."""
+        """The first target's codes [n] of a split's rows; -1 where there is no label."""
         rows = self.splits[split]
-        if "label" not in self.tensors:
+        if LABEL not in self.tensors or self.targets[LABEL].task != "classification":
             return np.full(len(rows), UNLABELLED)
-        return self.tensors["label"][rows].numpy()
+        return self.tensors[LABEL][rows].numpy()
 
     def labelled(self, split: str) -> Tensor:
-        """The rows of a split that have a label."""
-        return self.splits[split][torch.from_numpy(self.labels(split) != UNLABELLED)]
+        """The rows of a split that have a value of one target at least."""
+        rows = self.splits[split]
+        known = [self.known(rows, key) for key in self.targets]
+        return rows[torch.stack(known).any(0)] if known else rows[:0]
 
     def draw(self, per_class: int | None, *, seed: int, draw: int) -> Tensor:
         """Labelled training rows: all, or `per_class` of each class."""
+        if not self.targets:
+            names = [c["name"] for c in self.columns if c["type"] in ("number", "category", "tags")]
+            raise UsageError(
+                f"no labelled records to learn from in {self.source}",
+                where="data.target",
+                expected=f"the column to predict, one of {', '.join(names)}" if names
+                else "class folders, or a label column",
+            )  # fmt: skip
         rows = self.labelled("train")
         if not len(rows):
             raise DataError(
-                f"no labelled images to learn from in {self.source}",
+                f"no labelled records to learn from in {self.source}",
                 expected="class folders, or a label column",
             )
         if per_class is None:
             return rows
-        chosen = draw_labels(self.tensors["label"].numpy(), rows.numpy(), per_class, seed=seed, draw=draw)
+        if self.targets[LABEL].task != "classification":
+            raise UsageError(
+                f"{self.targets[LABEL].column} has no classes to draw labels of",
+                where="data.labels_per_class", expected="no such key",
+            )  # fmt: skip
+        chosen = draw_labels(self.tensors[LABEL].numpy(), rows.numpy(), per_class, seed=seed, draw=draw)
         return torch.from_numpy(chosen)
+
+    def about_targets(self, rows: Tensor) -> dict[str, Target]:
+        """The targets with what these (training) rows say of them: counts, or mean and deviation."""
+        found = {}
+        for key, target in self.targets.items():
+            mine = rows[self.known(rows, key)]
+            values = self.tensors[key][mine]
+            if target.task == "regression":
+                std = float(values.double().std(correction=0)) if len(mine) else 0.0
+                mean = float(values.double().mean()) if len(mine) else 0.0
+                found[key] = replace(target, rows=len(mine), mean=mean, std=std or 1.0)
+            elif target.task == "multilabel":
+                counts = values.nan_to_num().sum(0).long().tolist()
+                found[key] = replace(target, rows=len(mine), counts=tuple(counts))
+            else:
+                counts = torch.bincount(values, minlength=len(target.classes)).tolist()
+                found[key] = replace(target, rows=len(mine), counts=tuple(counts))
+        return found
 
     def summary(self) -> dict[str, Any]:
         """Counts, sizes, classes and faults, ready for JSON."""
         splits = {}
         for name, rows in self.splits.items():
-            codes = self.labels(name)
-            counts = {c: int((codes == i).sum()) for i, c in enumerate(self.classes)}
-            splits[name] = {
-                "rows": len(rows),
-                "unlabelled": int((codes == UNLABELLED).sum()),
-                "classes": counts,
-            }
-        columns = {
-            name: {"type": "image" if name == "image" else "label" if name == "label" else "number",
-                   "shape": list(tensor.shape[1:]), "dtype": str(tensor.dtype).removeprefix("torch.")}
-            for name, tensor in self.tensors.items()
-        }  # fmt: skip
+            about = self.about_targets(rows).get(LABEL)
+            known = int(self.known(rows).sum())
+            counts = dict(zip(about.classes, about.counts, strict=True)) if about and about.counts else {}
+            splits[name] = {"rows": len(rows), "unlabelled": len(rows) - known, "classes": counts}
+            if about and about.task == "regression" and known:
+                splits[name] |= {"mean": about.mean, "std": about.std}
         return {
             "source": self.source,
             "rows": len(self),
-            "columns": columns,
+            "columns": self.columns,
+            "tensors": {name: [list(t.shape[1:]), str(t.dtype).removeprefix("torch.")] for name, t in self.tensors.items()},
+            "targets": {key: {"column": t.column, "task": t.task} for key, t in self.targets.items()},
             "preprocess": self.preprocess and self.preprocess._asdict(),
             "classes": self.classes,
             "splits": splits,
@@ -90,55 +149,165 @@ class Dataset:
             "quarantined": len(self.quarantine),
             "quarantine": self.quarantine[:20],
             "fingerprint": self.fingerprint,
-        }
+        }  # fmt: skip
 
 
-def load(data: Any, config: DataConfig | None = None, *, seed: int = 0) -> Dataset:
-    """Read, decode (once), clean and split.
+def load(
+    data: Any, config: DataConfig | None = None, *, seed: int = 0, table: TableSchema | None = None
+) -> Dataset:
+    """Read, find the types, decode (once), clean and split. With `table` its inputs are those, in that
+    order and with those codes.
 
-    Exact duplicates stay in one split; where the source comes with splits, a training or validation row
-    whose pixels are also in one held out from it is quarantined.
+    Exact duplicates stay in one split; where the source comes with splits, a training or validation image
+    whose pixels are also in one held out from it is quarantined (equal rows of a table are only counted:
+    two people may be alike).
     """
     config = config or DataConfig(path=data if isinstance(data, str) else IN_MEMORY)
     source = read(data, config.reader)
-    preprocess = infer(source, config.size, config.channels, config.resize)
-    store = build(source, preprocess)
-    labels = store.tensors.get("label")
-    codes = np.zeros(len(store.names), np.int64) if labels is None else labels.numpy()
-    groups = duplicate_groups(store.tensors["image"]) if "image" in store.tensors else np.arange(len(codes))
-    splits, leaks = _split(store, codes, groups, config.split, seed)
+    columns = columns_of(source, config, table)
+    schema = understand(columns, config)
+    if table is not None:
+        schema = replace(schema, table=table)
+    _take_splits(source, columns, schema)
+    store = _stored(source, columns, schema, config)
+    targets = {target_key(i): t for i, t in enumerate(schema.targets)}
+    extra = {name: store.tensors.pop(name).numpy() for name in (_GROUP, _TIME) if name in store.tensors}
+    image = store.tensors.get("image")
+    groups = exact_groups(image) if image is not None else np.arange(len(store.names))
+    strata = _strata(store.tensors.get(LABEL), targets.get(LABEL), len(store.names))
+    splits, leaks = _split(store, strata, groups, extra, config.split, seed)
     faults = [unusable(store.names[row], "exact duplicate of a held-out record") for row in leaks.tolist()]
+    equal = groups if image is not None else _equal_rows(store.tensors)
+    classified = LABEL in targets and targets[LABEL].task == "classification"
     duplicates = {
-        "exact": int(len(groups) - len(np.unique(groups))),
+        "exact": int(len(equal) - len(np.unique(equal))),
         "removed": len(leaks),
-        "conflicting_labels": _conflicts(codes, groups) if labels is not None else 0,
+        "conflicting_labels": _conflicts(store.tensors[LABEL].numpy(), equal) if classified else 0,
     }
     dataset = Dataset(
         store.tensors,
         store.names,
         {name: torch.from_numpy(rows) for name, rows in splits.items()},
-        store.classes.get("label", []),
-        preprocess,
+        targets,
+        schema.table,
+        store.preprocess,
+        store.about["columns"],
+        {int(row): Header(*h) for row, h in store.about["headers"].items()},
         store.quarantine + faults,
         duplicates,
         store.fingerprint,
         config.path,
         store.splits is not None,
     )
-    _warn(dataset)
+    _warn(dataset, config)
     return dataset
 
 
+def columns_of(source: Source, config: DataConfig, table: TableSchema | None = None) -> dict[str, Column]:
+    """The columns with their types found, or as the recipe or a model's inputs say. UsageError where the
+    recipe names one that is not there."""
+    for name in config.columns:
+        if name not in source.columns:
+            raise unknown("column", name, source.columns, where="data.columns")
+    wanted = dict(config.columns)
+    for name, kind in (table.kinds if table else {}).items():
+        wanted[name] = wanted.get(name, ColumnConfig()).model_copy(update={"type": kind})
+    return {n: typed(n, c, wanted.get(n, ColumnConfig())) for n, c in source.columns.items()}
+
+
+def _take_splits(source: Source, columns: dict[str, Column], schema: Schema) -> None:
+    """A column that tells the split of each row does so where the files do not."""
+    if schema.split is not None and source.splits is None:
+        column = columns[schema.split]
+        names = [SPLITS[c.lower()] for c in column.classes] + [""]
+        source.splits = [names[code] for code in column.values]
+
+
+def _stored(source: Source, columns: dict[str, Column], schema: Schema, config: DataConfig) -> Store:
+    arrays = schema.table.encode(columns)
+    for i, target in enumerate(schema.targets):
+        arrays[target_key(i)] = target_values(target, columns[target.column])
+    if schema.weight:
+        arrays["weight"] = _weights(columns[schema.weight].values, source)
+    if schema.group:
+        arrays[_GROUP] = _group_codes(columns[schema.group])
+    if schema.time:
+        column = columns[schema.time]
+        times = column.values.astype(np.float64)
+        arrays[_TIME] = (
+            np.where(np.isnat(column.values), np.nan, times) if column.kind == "timestamp" else times
+        )
+    images = columns[schema.image].values if schema.image else None
+    found = headers(images) if images is not None else {}
+    preprocess = (
+        None if images is None else infer(found.values(), config.size, config.channels, config.resize)
+    )
+    if not arrays and images is None:
+        raise DataError(
+            "no column can be used",
+            where=source.names[0], expected="an image, a number, a category or a date; found "
+            + ", ".join(f"{name}: {why}" for name, why in schema.unused.items()),
+        )  # fmt: skip
+    about = {"columns": describe(columns, schema), "headers": found, "schema": schema.plain()}
+    return build(source, images, preprocess, arrays, about)
+
+
+def _weights(values: np.ndarray, source: Source) -> np.ndarray:
+    bad = ~(values >= 0)
+    if bad.any():
+        row = int(bad.argmax())
+        raise DataError(
+            f"the weight {values[row]}",
+            where=source.names[row],
+            expected="a number not below zero in every row",
+        )
+    return values.astype(np.float32)
+
+
+def _group_codes(column: Column) -> np.ndarray:
+    """Codes [N] of equal values; a row without one is a group of its own."""
+    values = np.asarray(column.values if column.kind != "text" else [str(v) for v in column.values])
+    missing = values == -1 if column.kind == "category" else values != values
+    codes = np.unique(values, return_inverse=True)[1].astype(np.int64)
+    codes[missing] = len(codes) + np.arange(int(missing.sum()))
+    return codes
+
+
+def _equal_rows(tensors: dict[str, Tensor]) -> np.ndarray:
+    """Groups of rows whose inputs are the same."""
+    parts = [tensors[n].numpy().view(np.uint8) for n in ("numbers", "categories") if n in tensors]
+    if not parts:
+        return np.arange(len(next(iter(tensors.values()))))
+    return exact_groups(torch.from_numpy(np.concatenate(parts, axis=1)))
+
+
+def _strata(labels: Tensor | None, target: Target | None, rows: int) -> np.ndarray:
+    """Classes [N] to be spread alike over the splits, -1 where a row can only be trained on."""
+    if labels is None or target is None:
+        return np.zeros(rows, np.int64)
+    if target.task == "classification":
+        return labels.numpy()
+    values = labels.numpy() if labels.ndim == 1 else labels.numpy().sum(1)
+    known = ~np.isnan(values)
+    edges = np.unique(np.quantile(values[known], np.linspace(0, 1, _BINS + 1)[1:-1])) if known.any() else []
+    return np.where(known, np.searchsorted(edges, values), UNLABELLED)
+
+
 def _split(
-    store: Store, codes: np.ndarray, groups: np.ndarray, config: SplitConfig, seed: int
-) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    store: Store, strata: np.ndarray, groups: np.ndarray, extra: dict[str, np.ndarray], config: SplitConfig,
+    seed: int,
+) -> tuple[dict[str, np.ndarray], np.ndarray]:  # fmt: skip
     """Rows of each split, and rows that are not used because a split held out from theirs has them too."""
     shares = {"validation": config.validation, "test": config.test}
-    given = np.array(store.splits or [""] * len(codes))
+    given = np.array(store.splits or [""] * len(strata))
     found = {name: np.flatnonzero(given == name) for name in shares}
     pool = np.flatnonzero(~np.isin(given, list(shares)))
     shares = {name: share for name, share in shares.items() if share and not len(found[name])}
-    made = stratified(codes[pool], shares, seed=seed, groups=groups[pool])
+    if _TIME in extra and shares:
+        made = latest(extra[_TIME][pool], shares)
+    else:
+        together = joined(groups, extra[_GROUP]) if _GROUP in extra else groups
+        made = stratified(strata[pool], shares, seed=seed, groups=together[pool])
     splits = {name: pool[rows] for name, rows in made.items()}
     splits |= {name: rows for name, rows in found.items() if len(rows)}
     leaks = [np.empty(0, np.int64)]
@@ -159,15 +328,31 @@ def _conflicts(codes: np.ndarray, groups: np.ndarray) -> int:
     return int((np.unique(pairs[0], return_counts=True)[1] > 1).sum())
 
 
-def _warn(dataset: Dataset) -> None:
+def _warn(dataset: Dataset, config: DataConfig) -> None:
     if dataset.quarantine:
         first = dataset.quarantine[0]
         say(
             f"{len(dataset.quarantine)} records are not used, listed in quarantine.jsonl;"
             f" the first: {first['record']}: {first['reason']}"
         )
-    if dataset.classes and "train" in dataset.splits:
-        codes = dataset.labels("train")
-        absent = [c for i, c in enumerate(dataset.classes) if not (codes == i).any()]
-        if absent and (codes != UNLABELLED).any():
-            say(f"no labelled training rows for {', '.join(absent[:10])}")
+    trained = dataset.labels("train")
+    if not dataset.classes or not (trained != UNLABELLED).any():
+        return
+    absent = [c for i, c in enumerate(dataset.classes) if not (trained == i).any()]
+    if not absent:
+        return
+    say(f"no labelled training rows for {', '.join(absent[:10])}")
+    test = dataset.labels("test") if "test" in dataset.splits else trained
+    if not np.isin(test[test != UNLABELLED], trained).any():
+        column, known = dataset.targets[LABEL].column, [c for c in dataset.classes if c not in absent]
+        near = nearest(absent[0], known)
+        raise DataError(
+            f"no label of the test rows ({', '.join(absent[:5])}) is one of the training rows'",
+            where=config.path, expected=f"one of {', '.join(known[:10])}; columns: {{{column}: {{rename: {{…}}}}}} can rename",
+            nearest=near,
+        )  # fmt: skip
+
+
+def plain_targets(targets: dict[str, Target]) -> dict[str, Any]:
+    """Targets ready for JSON."""
+    return {key: asdict(target) for key, target in targets.items()}

@@ -10,7 +10,9 @@ import numpy as np
 from PIL import Image, ImageOps
 
 # what decoding raises for what is no image
-UNREADABLE = (OSError, ValueError, SyntaxError, TypeError, Image.DecompressionBombError)
+UNREADABLE = (
+    OSError, ValueError, SyntaxError, TypeError, Image.DecompressionBombError, Image.DecompressionBombWarning,
+)  # fmt: skip
 _RESAMPLE = Image.Resampling.BILINEAR
 
 
@@ -35,18 +37,28 @@ def open_image(item: Any) -> Image.Image:
     return Image.open(io.BytesIO(encoded))
 
 
-def peek_image(item: Any) -> tuple[int, bool]:
-    """The shorter side in pixels, and whether the format can hold colour (a grey picture saved as RGB
-    counts as colour). Of a file only the header is read."""
+class Header(NamedTuple):
+    """What an image says of itself before it is decoded; `nbytes` is None for one in memory."""
+
+    width: int
+    height: int
+    mode: str
+    format: str | None
+    nbytes: int | None
+
+    @property
+    def colour(self) -> bool:
+        """Whether the format can hold colour (a grey picture saved as RGB counts as colour)."""
+        return self.mode not in ("1", "L", "LA", "I", "I;16", "I;16B", "F")
+
+
+def peek_image(item: Any) -> Header:
+    """The header; of a file nothing more is read. Raises OSError or ValueError where it is no image."""
     if isinstance(item, (str, Path)):
         with Image.open(item) as file:
-            return min(file.size), _holds_colour(file)
+            return Header(*file.size, file.mode, file.format, Path(item).stat().st_size)
     image = open_image(item)
-    return min(image.size), _holds_colour(image)
-
-
-def _holds_colour(image: Image.Image) -> bool:
-    return image.mode not in ("1", "L", "LA", "I", "I;16", "I;16B", "F")
+    return Header(*image.size, image.mode, image.format, len(item) if isinstance(item, bytes) else None)
 
 
 def decode_image(item: Any, to: Preprocess) -> np.ndarray:

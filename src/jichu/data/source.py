@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,22 +23,27 @@ UNLABELLED = -1
 
 @dataclass(frozen=True)
 class Column:
-    """One typed column.
+    """One column. By kind its values are
 
-    kind: `image` (values are paths, encoded bytes, or arrays [H, W] or [H, W, C]), `label`
-    (int64 codes into `classes`, -1 where there is no label) or `number` (float32).
+    image: paths, encoded bytes, or arrays [H, W] or [H, W, C];
+    number: float64 [N], NaN where missing; timestamp: datetime64[s] [N], NaT where missing;
+    category: int64 codes into `classes`, -1 where missing; tags: float32 [N, K], 1 where the row has
+    the tag of `classes`, a row of NaN where missing; text: strings or None;
+    cells: an Arrow array as it was read, whose kind is still to be found (`types.typed`).
+    `note` says what was odd about it.
     """
 
     kind: str
-    values: Sequence[Any] | np.ndarray
+    values: Any
     classes: tuple[str, ...] = ()
+    note: str = ""
 
 
 @dataclass
 class Source:
     """Columns of equal length; `names[i]` says where row i came from, `splits[i]` which split it
     was found in ("" where the source has none). `fingerprint` changes with the files or values that
-    the images came from; without one the images themselves are hashed."""
+    the columns came from; without one the images themselves are hashed."""
 
     columns: dict[str, Column]
     names: Sequence[str]
@@ -66,6 +72,12 @@ class Source:
                     yield value if isinstance(value, bytes) else np.ascontiguousarray(value).tobytes()
 
 
+def split_named(name: str) -> str:
+    """The split that a file's name tells of (`adult-test.csv.gz`), or ""."""
+    words = re.split(r"[-_. ]", name.lower())
+    return next((SPLITS[word] for word in words if word in SPLITS), "")
+
+
 def unusable(name: str, reason: str) -> dict[str, Any]:
     """A quarantine record."""
     return {"record": name, "reason": reason}
@@ -86,7 +98,7 @@ def label_column(labels: Iterable[Any], classes: Sequence[str] | None = None) ->
             f"the label {values[row]!r} is not one of the {len(classes)} classes",
             where=f"row {row}", expected=f"one of {', '.join(classes[:20])}",
         )  # fmt: skip
-    return Column("label", coded.astype(np.int64), tuple(classes))
+    return Column("category", coded.astype(np.int64), tuple(classes))
 
 
 def in_order(names: Iterable[str]) -> list[str]:

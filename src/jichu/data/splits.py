@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
 import torch
-from torch import Tensor
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from jichu.core.errors import DataError
 from jichu.core.randomness import generator
@@ -55,8 +54,26 @@ def draw_labels(labels: np.ndarray, rows: np.ndarray, per_class: int, *, seed: i
     return np.sort(np.concatenate(chosen))
 
 
-def duplicate_groups(tensor: Tensor) -> np.ndarray:
-    """An integer for each row [N]; rows that are equal to the last byte share it."""
-    array = tensor.numpy()
-    digests = [hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in array]
-    return np.unique(np.frombuffer(b"".join(digests), np.int64), return_inverse=True)[1]
+def latest(times: np.ndarray, shares: dict[str, float]) -> dict[str, np.ndarray]:
+    """Rows of each share and of `train`: the latest are the last share's, what is before them the one's
+    before it. times: [N]; rows without a time go to `train`, rows of one instant stay together."""
+    known = np.flatnonzero(~np.isnan(times))
+    if not len(known):
+        raise DataError("no row has a time to split by", expected="dates or numbers")
+    found, before = {}, np.inf
+    taken = 0.0
+    for name, share in reversed(shares.items()):
+        taken += share
+        after = np.quantile(times[known], 1 - taken, method="lower")
+        found[name] = np.flatnonzero((times > after) & (times <= before))
+        before = after
+    held_out = np.concatenate([*found.values(), np.empty(0, np.int64)])
+    return {"train": np.setdiff1d(np.arange(len(times)), held_out), **dict(reversed(found.items()))}
+
+
+def joined(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Groups [N] in which rows are together that are so in `one` or in `other`, or by a chain of both."""
+    edges = coo_array((np.ones(len(one)), (one, other + one.max() + 1)))
+    size = max(edges.shape)
+    square = coo_array((edges.data, edges.coords), shape=(size, size))
+    return connected_components(square, directed=False)[1][one]

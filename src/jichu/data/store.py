@@ -12,7 +12,7 @@ import os
 import shutil
 import statistics
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,15 +23,16 @@ import torch
 from torch import Tensor
 
 from jichu.core.errors import DataError
-from jichu.core.files import cache_folder, fingerprint, read_json, write_json
+from jichu.core.files import cache_folder, dumps, fingerprint, read_json, write_json
 from jichu.core.progress import task
 
-from .decode import UNREADABLE, Preprocess, decode_image, peek_image
+from .decode import UNREADABLE, Header, Preprocess, decode_image, peek_image
 from .source import Source, unusable
 
-_VERSION = 1
+_VERSION = 2
 _CHUNK = 512  # images decoded between two writes
 _SMALLEST, _LARGEST = 8, 64  # the range within which a size is inferred
+_PEEKED = 2000  # images whose headers are read
 
 
 @dataclass
@@ -41,55 +42,54 @@ class Store:
     tensors: dict[str, Tensor]
     names: list[str]
     splits: list[str] | None
-    classes: dict[str, list[str]]
+    about: dict[str, Any]
     quarantine: list[dict[str, Any]]
     preprocess: Preprocess | None
     fingerprint: str
 
 
-def infer(source: Source, size: int | str, channels: int | str, resize: str) -> Preprocess | None:
-    """Fill in `auto` from the images' headers: the median shorter side, kept between 8 and 64, and
-    three channels if any image can hold colour. None where the source has no images."""
-    column = source.columns.get("image")
-    if column is None:
-        return None
-    if isinstance(size, int) and isinstance(channels, int):
-        return Preprocess(size, channels, resize)
-    sides, colour = [], False
-    step = max(1, len(column.values) // 2000)
-    for i in range(0, len(column.values), step):
+def headers(images: Sequence[Any]) -> dict[int, Header]:
+    """The headers of at most 2,000 images, evenly spaced, by row; what cannot be read is left out."""
+    found = {}
+    for i in range(0, len(images), max(1, len(images) // _PEEKED)):
         with contextlib.suppress(*UNREADABLE):
-            side, coloured = peek_image(column.values[i])
-            sides.append(side)
-            colour = colour or coloured
-    if not sides:
+            found[i] = peek_image(images[i])
+    return found
+
+
+def infer(found: Iterable[Header], size: int | str, channels: int | str, resize: str) -> Preprocess:
+    """Fill in `auto` from the images' headers: the median shorter side, kept between 8 and 64, and
+    three channels if any image can hold colour."""
+    found = list(found)
+    if not found and not (isinstance(size, int) and isinstance(channels, int)):
         raise DataError(
-            f"none of the {len(column.values)} images can be read",
-            where=source.names[0], expected="at least one image in a format Pillow opens",
-        )  # fmt: skip
-    median = int(statistics.median(sides))
+            "none of the images can be read", expected="at least one image in a format Pillow opens"
+        )
+    median = int(statistics.median([min(h.width, h.height) for h in found] or [_SMALLEST]))
     return Preprocess(
         size if isinstance(size, int) else max(_SMALLEST, min(_LARGEST, median)),
-        channels if isinstance(channels, int) else 3 if colour else 1,
+        channels if isinstance(channels, int) else 3 if any(h.colour for h in found) else 1,
         resize,
     )
 
 
-def build(source: Source, preprocess: Preprocess | None) -> Store:
-    """Decode a source, or find it decoded."""
-    columns = [
-        (name, c.kind, c.classes, np.asarray(c.values).tobytes())
-        for name, c in source.columns.items()
-        if c.kind != "image"
-    ]
-    key = fingerprint(_VERSION, source.fingerprint, preprocess, columns, source.splits)
+def build(
+    source: Source, images: Sequence[Any] | None, preprocess: Preprocess | None, arrays: dict[str, np.ndarray],
+    about: dict[str, Any],
+) -> Store:  # fmt: skip
+    """Decode the images of a source and keep them beside the arrays [N, …], or find all that kept already.
+    `about` is what else should be known at the next start."""
+    key = fingerprint(
+        _VERSION, source.fingerprint, preprocess, list(source.names), source.splits, dumps(about),
+        [(name, a.dtype.str, a.shape, np.ascontiguousarray(a).tobytes()) for name, a in arrays.items()],
+    )  # fmt: skip
     folder = cache_folder() / "store" / key
     if not _is_whole(folder):
         shutil.rmtree(folder, ignore_errors=True)
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{key}.", dir=folder.parent))
         try:
-            _decode(source, preprocess, temporary)
+            _decode(source, images, preprocess, arrays, about, temporary)
             with contextlib.suppress(OSError):  # another process may have been quicker
                 os.replace(temporary, folder)
         finally:
@@ -112,17 +112,19 @@ def _is_whole(folder: Path) -> bool:
         return False
 
 
-def _decode(source: Source, preprocess: Preprocess | None, folder: Path) -> None:
+def _decode(
+    source: Source, images: Sequence[Any] | None, preprocess: Preprocess | None, arrays: dict[str, np.ndarray],
+    about: dict[str, Any], folder: Path,
+) -> None:  # fmt: skip
     total = len(source.names)
     kept = np.ones(total, bool)
     quarantine = list(source.quarantine)
     shapes: dict[str, Any] = {}
-    image = source.columns.get("image")
-    if image is not None and preprocess is not None:
+    if images is not None and preprocess is not None:
         shape = [preprocess.channels, preprocess.size, preprocess.size]
         shapes["image"] = ["uint8", shape]
         with open(folder / "image", "wb") as file:
-            for i, result in enumerate(_images(source, preprocess)):
+            for i, result in enumerate(_images(images, preprocess)):
                 if isinstance(result, str):
                     kept[i] = False
                     quarantine.append(unusable(source.names[i], result))
@@ -133,18 +135,16 @@ def _decode(source: Source, preprocess: Preprocess | None, folder: Path) -> None
             f"none of the {total} records can be used",
             where=quarantine[0]["record"], expected=quarantine[0]["reason"],
         )  # fmt: skip
-    for name, column in source.columns.items():
-        if column.kind != "image":
-            values = np.asarray(column.values)[kept]
-            values = values.astype(np.int64 if column.kind == "label" else np.float32)
-            values.tofile(folder / name)
-            shapes[name] = [values.dtype.name, list(values.shape[1:])]
+    for name, array in arrays.items():
+        values = np.ascontiguousarray(array[kept])
+        values.tofile(folder / name)
+        shapes[name] = [values.dtype.name, list(values.shape[1:])]
     write_json(
         folder / "store.json",
         {
             "rows": int(kept.sum()),
             "columns": shapes,
-            "classes": {n: list(c.classes) for n, c in source.columns.items() if c.classes},
+            "about": about,
             "names": [n for n, k in zip(source.names, kept, strict=True) if k],
             "splits": source.splits and [s for s, k in zip(source.splits, kept, strict=True) if k],
             "quarantine": quarantine,
@@ -153,9 +153,8 @@ def _decode(source: Source, preprocess: Preprocess | None, folder: Path) -> None
     )
 
 
-def _images(source: Source, preprocess: Preprocess) -> Iterator[np.ndarray | str]:
+def _images(values: Sequence[Any], preprocess: Preprocess) -> Iterator[np.ndarray | str]:
     """Decoded images in order; in the place of one that cannot be decoded, the reason."""
-    values = source.columns["image"].values
 
     def one(i: int) -> np.ndarray | str:
         try:
@@ -179,5 +178,5 @@ def _open(folder: Path, key: str) -> Store:
         tensors[name] = torch.from_numpy(array)
     preprocess = about["preprocess"] and Preprocess(*about["preprocess"])
     return Store(
-        tensors, about["names"], about["splits"], about["classes"], about["quarantine"], preprocess, key
+        tensors, about["names"], about["splits"], about["about"], about["quarantine"], preprocess, key
     )  # fmt: skip

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -14,12 +14,16 @@ from torch import nn
 from jichu.core.config import Spec
 from jichu.core.errors import DataError, UsageError
 from jichu.core.files import read_json, replacing, write_json
-from jichu.core.names import construct, import_path
+from jichu.core.names import construct, import_path, resolve
 from jichu.data.decode import Preprocess
+from jichu.data.schema import LABEL, TableSchema
+from jichu.data.target import Target
 
 from . import BACKBONES, HEADS
 from .backbone import Backbone, ModuleBackbone
-from .model import Model, Normalize
+from .classical import Estimated
+from .inputs import Inputs
+from .model import Model
 
 _OWN = "(given in Python)"
 
@@ -29,33 +33,91 @@ class ModelConfig:
     """Everything needed to build a model but its weights; what `config.json` holds."""
 
     backbone: dict[str, Any]
-    preprocess: Preprocess
+    image: Preprocess | None = None
+    table: TableSchema | None = None
     heads: dict[str, dict[str, Any]] = field(default_factory=dict)
-    classes: list[str] = field(default_factory=list)
+    targets: dict[str, Target] = field(default_factory=dict)
+
+    @property
+    def classes(self) -> list[str]:
+        """The names of the first target's classes."""
+        return list(self.targets[LABEL].classes) if LABEL in self.targets else []
+
+    def shape(self) -> dict[str, Any]:
+        """What a backbone is told of the inputs."""
+        known: dict[str, Any] = {}
+        if self.image is not None:
+            known |= {"channels": self.image.channels, "size": self.image.size}
+        if self.table is not None:
+            known |= {"numbers": len(self.table.number_names), "categories": self.table.sizes}
+        return known
 
     def build(self, backbone: nn.Module | None = None) -> Model:
         """The model with fresh weights; `backbone` is a user's own module, already made."""
-        channels, size = self.preprocess.channels, self.preprocess.size
-        made = backbone if backbone is not None else self._backbone()
-        body = made if isinstance(made, Backbone) else ModuleBackbone(made, channels, size)
-        heads = {
-            name: construct("head", Spec(**spec), HEADS, where=f"head {name}", of=nn.Module, width=body.width,
-                            outputs=len(self.classes))()
-            for name, spec in self.heads.items()
-        }  # fmt: skip
-        return Model(body, heads, Normalize(torch.zeros(channels), torch.ones(channels)))
+        shape = self.shape()
+        made = backbone if backbone is not None else self._backbone(shape)
+        if not isinstance(made, Backbone):
+            if self.image is None:
+                raise UsageError(
+                    f"{type(made).__name__} is taken to read images, and these data have none",
+                    expected="a jichu.Backbone, which reads the whole batch",
+                )
+            made = ModuleBackbone(made, self.image.channels, self.image.size)
+        heads = {}
+        for name, spec in self.heads.items():
+            target = self.targets[name]
+            given = {"width": made.width, "outputs": target.outputs, "task": target.task,
+                     "categorical": getattr(made, "categorical", None)}  # fmt: skip
+            heads[name] = construct("head", Spec(**spec), HEADS, where=f"head {name}", of=nn.Module, **given)()
+        reads = {name: shape.get(name) for name in ("channels", "numbers", "categories") if shape.get(name)}
+        return Model(made, heads, Inputs(**reads))
 
-    def _backbone(self) -> nn.Module:
+    def _backbone(self, shape: dict[str, Any]) -> nn.Module:
         spec = Spec(**self.backbone)
         if spec.arguments.get("from") == _OWN:
             raise UsageError(
                 f"this model's backbone is {spec.name}, which was given as an object",
                 expected="the same module as backbone=…",
             )
-        p = self.preprocess
-        return construct(
-            "backbone", spec, BACKBONES, where="backbone", of=nn.Module, channels=p.channels, size=p.size
-        )()
+        return construct("backbone", spec, BACKBONES, where="backbone", of=nn.Module, **shape)()
+
+
+_READ_BY = {"image": {"channels", "size"}, "table": {"numbers", "categories"}}
+
+
+def reads(spec: Spec) -> tuple[set[str], set[str]]:
+    """Which of `image` and `table` a backbone needs, and which it can take."""
+    parameters = inspect.signature(resolve("backbone", spec.name, BACKBONES, where="backbone")).parameters
+    takes = {kind for kind, names in _READ_BY.items() if names & set(parameters)}
+    needs = {
+        kind for kind in takes
+        if any(p.default is p.empty for n, p in parameters.items() if n in _READ_BY[kind])
+    }  # fmt: skip
+    return needs, takes
+
+
+def inputs_for(spec: Spec, available: set[str], where: str = "") -> set[str]:
+    """Which of the `available` kinds of input a backbone is to read. UsageError, with the backbones that
+    fit, where it needs another."""
+    needs, takes = reads(spec)
+    if not takes:  # a class of the user's that reads what it likes
+        return available
+    if not needs <= available or not takes & available:
+        wanted = " and ".join(sorted(needs or takes))
+        fit = [name for name in BACKBONES if ":" not in name and _fits(name, available)]
+        raise UsageError(
+            f"the backbone {spec.name} reads {wanted} data, and these are {' and '.join(sorted(available))} data",
+            where=where or None, expected=f"one of {', '.join(fit)}",
+        )  # fmt: skip
+    return needs or {"image" if "image" in takes & available else "table"}
+
+
+def _fits(name: str, available: set[str]) -> bool:
+    try:
+        needs, takes = reads(Spec(name=name))
+    except (UsageError, ImportError):  # an optional library is missing
+        return False
+    return needs <= available and bool(takes & available)
 
 
 def own_backbone(module: nn.Module) -> dict[str, Any]:
@@ -71,7 +133,8 @@ def save(folder: Path, model: Model, config: ModelConfig) -> None:
     }
     with replacing(folder / "model.safetensors") as temporary:
         save_file(tensors, temporary, {"format": "pt"})
-    write_json(folder / "config.json", {**asdict(config), "preprocess": config.preprocess._asdict()})
+    image = config.image and config.image._asdict()
+    write_json(folder / "config.json", {**asdict(config), "image": image})
 
 
 def read_config(folder: Path) -> ModelConfig:
@@ -80,8 +143,19 @@ def read_config(folder: Path) -> ModelConfig:
         raise UsageError(f"no model in {folder}", expected="config.json and model.safetensors")
     about = read_json(folder / "config.json")
     try:
-        return ModelConfig(**{**about, "preprocess": Preprocess(**about["preprocess"])})
-    except (TypeError, KeyError) as error:
+        image, table = about["image"], about["table"]
+        return ModelConfig(
+            about["backbone"],
+            image and Preprocess(**image),
+            table and TableSchema(
+                tuple(table["numbers"]), tuple(table["timestamps"]),
+                {name: tuple(known) for name, known in table["categories"].items()},
+            ),
+            about["heads"],
+            {key: Target(**{k: tuple(v) if isinstance(v, list) else v for k, v in target.items()})
+             for key, target in about["targets"].items()},
+        )  # fmt: skip
+    except (TypeError, KeyError, AttributeError) as error:
         raise DataError(f"not a model's configuration: {error}", where=folder / "config.json") from None
 
 
@@ -100,6 +174,10 @@ def load_weights(model: nn.Module, folder: Path, prefix: str = "") -> None:
         tensors = load_file(file)
     except (OSError, SafetensorError) as error:
         raise DataError(f"cannot read the weights: {error}", where=file) from None
+    for module_name, module in model.named_modules():
+        if isinstance(module, Estimated) and module_name.startswith(prefix):
+            start = f"{module_name}."
+            module.adopt({n.removeprefix(start): t for n, t in tensors.items() if n.startswith(start)})
     own = {name: tensor for name, tensor in model.state_dict().items() if name.startswith(prefix)}
     for name, tensor in own.items():
         if name not in tensors or tensors[name].shape != tensor.shape:

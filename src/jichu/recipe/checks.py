@@ -3,6 +3,7 @@ once they are."""
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,15 @@ from jichu.core import devices
 from jichu.core.durations import Duration
 from jichu.core.errors import DataError, JichuError, UsageError, missing_extra
 from jichu.core.names import construct, resolve
+from jichu.data.batches import gather
+from jichu.metrics import metric
 from jichu.models import BACKBONES, HEADS
 from jichu.models.classical import Estimated
 from jichu.objectives import OBJECTIVES
 from jichu.train.config import TrainConfig
 
 from .config import AuditStage, FinetuneStage, PretrainStage, Recipe
-from .stages import Work, adaptation, metric_functions, start_model, supervised_objective
+from .stages import Work, adaptation, default_backbone, metric_functions, start_model, start_supervised
 
 
 def check_names(recipe: Recipe, objects: dict[str, Any]) -> None:
@@ -28,15 +31,15 @@ def check_names(recipe: Recipe, objects: dict[str, Any]) -> None:
         where = f"stages.{i}"
         if isinstance(stage, (PretrainStage, FinetuneStage)):
             if stage.backbone and "backbone" not in objects:
-                construct(
-                    "backbone", stage.backbone, BACKBONES, where=f"{where}.backbone", channels=1, size=8
-                )
+                construct("backbone", stage.backbone, BACKBONES, where=f"{where}.backbone", channels=1, size=8,
+                          numbers=1, categories=[])  # fmt: skip
             _check_training(stage, where)
         if isinstance(stage, PretrainStage):
             construct("objective", stage.objective, OBJECTIVES, where=f"{where}.objective", augment=None)
         if isinstance(stage, FinetuneStage):
-            construct("head", stage.head, HEADS, where=f"{where}.head", width=1, outputs=1)
-            construct("objective", stage.objective, OBJECTIVES, where=f"{where}.objective")
+            construct("head", stage.head, HEADS, where=f"{where}.head", width=1, outputs=1, task="", categorical=None)
+            if stage.objective.name != "auto":
+                construct("objective", stage.objective, OBJECTIVES, where=f"{where}.objective", targets=None)
             for spec in stage.wrap:
                 construct("objective", spec, OBJECTIVES, where=f"{where}.wrap", inner=None)
             rules.resolve(adaptation(stage))
@@ -74,19 +77,31 @@ def _refuse_idle_settings(stage: FinetuneStage, where: str) -> None:
             )
 
 
+_TRIALS: dict[str, tuple[np.ndarray, np.ndarray]] = {
+    "classification": (np.array([0, 1, 1, 0]), np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.5, 0.5]])),
+    "multilabel": (np.array([[0, 1], [1, 1], [1, 0]]), np.array([[0.1, 0.7], [0.6, 0.8], [0.3, 0.4]])),
+    "regression": (np.array([0.5, 2.0, -1.0]), np.array([0.4, 2.5, -1.0])),
+}
+
+
 def _try_metrics(stage: AuditStage, objects: dict[str, Any], where: str) -> None:
-    truth, scores = np.array([0, 1, 1, 0]), np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.5, 0.5]])
-    for name, metric in metric_functions(stage, objects).items():
-        try:
-            value = metric(truth, scores)
-        except Exception as error:  # it is the user's function: whatever it raises is the finding
-            value = error
-        if isinstance(value, bool) or not isinstance(value, (int, float, np.floating, np.integer)):
+    """Every metric gives a number for one of the tasks at least."""
+    named = {spec.name: metric(spec.name, where=f"{where}.metrics", **spec.arguments) for spec in stage.metrics or []}
+    for name, function in {**named, **objects.get("metrics", {})}.items():
+        tasks = getattr(function, "tasks", _TRIALS)
+        found = [_tried(function, *_TRIALS[task]) for task in tasks]
+        if not any(isinstance(v, (int, float, np.number)) and not isinstance(v, bool) for v in found):
             raise UsageError(
-                f"the metric {name!r} gives {value!r} on a trial",
-                where=f"{where}.metrics",
-                expected="a number from truth [N] and probabilities [N, K]",
-            )
+                f"the metric {name!r} gives {found[0]!r} on a trial",
+                where=f"{where}.metrics", expected="a number from truth [N] and probabilities [N, K]",
+            )  # fmt: skip
+
+
+def _tried(function: Any, truth: np.ndarray, scores: np.ndarray) -> Any:
+    try:
+        return function(truth, scores)
+    except Exception as error:  # it is the user's function: whatever it raises is the finding
+        return error
 
 
 def check_before(work: Work) -> None:
@@ -107,6 +122,9 @@ def check_before(work: Work) -> None:
             _check_validation(stage, work, where)
         if isinstance(stage, (PretrainStage, FinetuneStage)):
             _check_model(stage, work, where)
+        if isinstance(stage, AuditStage):
+            for target in dataset.targets.values():
+                metric_functions(stage, work.objects, target, len(dataset.targets) > 1)
     held_out = len(dataset.labelled("test")) if "test" in dataset.splits else 0
     if any(isinstance(s, AuditStage) for s in recipe.stages) and not held_out:
         raise DataError(
@@ -128,27 +146,41 @@ def _check_model(stage: PretrainStage | FinetuneStage, work: Work, where: str) -
     """Build the model, with fresh weights where an earlier stage will give them, and see that the rules
     leave something to train."""
     trained = {s.name: s for s in work.recipe.stages if isinstance(s, (PretrainStage, FinetuneStage))}
-    root = stage
+    root: Any = stage
     while root.from_ in trained:
         root = trained[root.from_]
-    heads = {"label": stage.head.model_dump()} if isinstance(stage, FinetuneStage) else {}
+    dataset, objective = work.dataset, None
+    rows = dataset.splits["train"]
     try:
-        model, config = start_model(root.from_, root.backbone, work, heads)
+        if isinstance(stage, FinetuneStage):
+            backbone = root.backbone or (default_backbone(dataset) if root is not stage else None)
+            start = stage.model_copy(update={"from_": root.from_, "backbone": backbone})
+            drawn = dataset.draw(work.recipe.data.labels_per_class, seed=work.recipe.seed, draw=0)
+            model, _, objective = start_supervised(start, drawn, work)
+        else:
+            _check_views(stage, work, where)
+            model, _ = start_model(root.from_, root.backbone, work, {}, {})
         with torch.no_grad():
-            image = torch.zeros(2, config.preprocess.channels, config.preprocess.size, config.preprocess.size)
-            model.eval()({"image": image})
+            model.eval().features(gather(work.inputs, rows[:2]))
     except JichuError:
         raise
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         raise UsageError(
-            f"the model cannot be built for these images: {str(error).splitlines()[0]}",
-            where=f"{where}.backbone", expected=f"one that takes {work.dataset.preprocess}",
+            f"the model cannot be built for these data: {str(error).splitlines()[0]}",
+            where=f"{where}.backbone", expected=f"one that takes {dataset.preprocess or dataset.table}",
         ) from None  # fmt: skip
-    if isinstance(stage, FinetuneStage):
-        supervised_objective(stage, work)
-        estimated = any(isinstance(head, Estimated) for head in model.heads.values())
-        assigned = rules.assign(model, rules.resolve(adaptation(stage))) if not estimated else {}
+    if objective is not None:
+        assigned = rules.assign(model, rules.resolve(adaptation(stage)))
         if assigned and all(rule == "frozen" for rule in assigned.values()):
             raise UsageError(
                 "every parameter is frozen", where=f"{where}.adapt", expected="something to train"
             )
+
+
+def _check_views(stage: PretrainStage, work: Work, where: str) -> None:
+    takes = inspect.signature(resolve("objective", stage.objective.name, OBJECTIVES)).parameters
+    if "augment" in takes and "image" not in work.dataset.tensors:
+        raise UsageError(
+            f"{stage.objective.name} compares views of images, and these data have none",
+            where=f"{where}.objective", expected="data with images; a table can be fine-tuned at once",
+        )  # fmt: skip

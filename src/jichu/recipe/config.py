@@ -27,7 +27,9 @@ class PretrainStage(TrainConfig):
 
     stage: Literal["pretrain"] = "pretrain"
     name: Name = "pretrain"
-    backbone: Named = Field(Spec(name="cnn"), description="a backbone's name or import path")
+    backbone: Named | None = Field(
+        None, description="a backbone's name or import path; cnn for images if not given"
+    )
     from_: str | None = Field(None, alias="from", description="go on from a run or an earlier stage")
     objective: Named = Spec(name="vicreg")
     augment: AugmentConfig | Literal["auto"] = Field(
@@ -45,15 +47,17 @@ class FinetuneStage(TrainConfig):
     name: Name = "finetune"
     from_: str | None = Field(None, alias="from", description="a run or an earlier stage to start from")
     backbone: Named | None = Field(
-        None, description="start from scratch with this backbone; cnn if nothing is given"
+        None, description="start from scratch with this backbone; cnn for images and mlp for tables if nothing is given"
     )
     head: Named = Field(
-        Spec(name="linear"), description="linear, logistic-regression, naive-bayes, or an import path"
+        Spec(name="linear"), description="linear, logistic-regression, gradient-boosting, …, or an import path"
     )
     adapt: str | list[Any] = Field(
         "full", description="full, head, discriminative, or a list of [pattern, frozen or rate factor]"
     )
-    objective: Named = Spec(name="classification")
+    objective: Named = Field(
+        Spec(name="auto"), description="classification, multilabel or regression as the target is, if not given"
+    )
     wrap: list[Named] = Field([], description="objectives around the objective, such as mixup")
     augment: AugmentConfig | Literal["auto"] = Field(AugmentConfig(), description="off if not given")
 
@@ -74,8 +78,8 @@ class AuditStage(Config):
 
     stage: Literal["audit"] = "audit"
     name: Name = "audit"
-    metrics: list[Named] = Field(
-        [Spec(name=n) for n in ("accuracy", "log_loss", "balanced_accuracy", "macro_f1")], min_length=1
+    metrics: list[Named] | None = Field(
+        None, min_length=1, description="the usual ones of the target's task if not given; the first is primary"
     )
     gain: Annotated[list[str], Field(min_length=2, max_length=2)] | None = Field(
         None, description="two stages, the second's first metric subtracted from the first's"

@@ -143,13 +143,16 @@ def _dataset(recipe: Recipe, data: Any) -> Dataset:
     config = recipe.data
     starts = [s.from_ for s in recipe.stages if isinstance(s, (PretrainStage, FinetuneStage)) and s.from_]
     outside = [s for s in starts if s not in [stage.name for stage in recipe.stages]]
-    if outside:  # images must be as the model they go into was trained
-        p = read_config(locate(outside[0])).preprocess
-        filled = {"size": p.size, "channels": p.channels}
-        config = config.model_copy(update={k: v for k, v in filled.items() if getattr(config, k) == "auto"})
+    table = None
+    if outside:  # inputs must be as the model they go into was trained
+        model = read_config(locate(outside[0]))
+        table = model.table
+        if model.image:
+            filled = {"size": model.image.size, "channels": model.image.channels}
+            config = config.model_copy(update={k: v for k, v in filled.items() if getattr(config, k) == "auto"})
     if ranks.rank() > 0:
         ranks.barrier()  # the first process decodes, the others find it decoded
-    dataset = load(config.path if data is None else data, config, seed=recipe.seed)
+    dataset = load(config.path if data is None else data, config, seed=recipe.seed, table=table)
     if ranks.rank() == 0:
         ranks.barrier()
     return dataset
@@ -201,7 +204,7 @@ def _finish(work: Work) -> None:
     report.write(
         folder.report, title=recipe.name, summary=read_json(folder.summary),
         audit=read_json(folder.audit) if has_audit else None,
-        table=tables.read(folder.predictions) if has_audit else None,
+        table=tables.read(folder.predictions) if has_audit else None, target=work.dataset.targets.get("label"),
         history=read_jsonl(folder.metrics), images=work.dataset.tensors.get("image"),
         data=work.dataset.summary(), environment=folder.notes(), chosen=recipe.chosen,
     )  # fmt: skip
@@ -226,7 +229,7 @@ def _write_examples(work: Work) -> None:
         return
     work.folder.examples.mkdir(exist_ok=True)
     for row in held_out[:: max(1, len(held_out) // _EXAMPLES)][:_EXAMPLES].tolist():
-        code = int(dataset.tensors["label"][row]) if "label" in dataset.tensors else -1
+        code = int(dataset.tensors["label"][row]) if dataset.classes and dataset.tensors["label"].ndim == 1 else -1
         label = dataset.classes[code] if code >= 0 else "unlabelled"
         safe = "".join(c if c.isalnum() or c in "-_" else "_" for c in label)
         with contextlib.suppress(OSError):

@@ -12,10 +12,11 @@ import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
+from jichu.adapt import rules
 from jichu.auditing import measure
 from jichu.auditing import table as tables
 from jichu.core.config import Spec
-from jichu.core.errors import UsageError
+from jichu.core.errors import DataError, UsageError
 from jichu.core.files import write_json
 from jichu.core.folder import RunFolder
 from jichu.core.names import construct, resolve
@@ -23,17 +24,22 @@ from jichu.core.progress import say
 from jichu.core.randomness import guarded, seed_step
 from jichu.core.ranks import gather_objects
 from jichu.data.augment import Augment
-from jichu.data.batches import Batches
+from jichu.data.batches import Batches, gather
 from jichu.data.config import AugmentConfig, augmentation
 from jichu.data.dataset import Dataset
-from jichu.metrics import METRICS
+from jichu.data.schema import LABEL
+from jichu.data.target import Target
+from jichu.metrics import fits, metric
+from jichu.models import HEADS
 from jichu.models import folder as model_folder
-from jichu.models.backbone import Features
+from jichu.models.backbone import Backbone, Features
 from jichu.models.classical import Estimated
 from jichu.models.folder import ModelConfig
-from jichu.models.model import Model, Normalize
+from jichu.models.heads import HeadsAlone
+from jichu.models.model import Model
 from jichu.objectives import OBJECTIVES
-from jichu.objectives.base import Objective
+from jichu.objectives.base import Objective, as_terms
+from jichu.objectives.several import Several
 from jichu.objectives.views import collapse
 from jichu.objectives.wrapper import Augmented
 from jichu.train.fit import Fitted, fit
@@ -41,7 +47,6 @@ from jichu.train.predict import embed, evaluating, predict
 
 from .config import AuditStage, FinetuneStage, InspectStage, PretrainStage, Recipe
 
-_TARGET = "label"
 _POPULATION = 10_000  # training rows that the features' mean and deviation are taken from
 
 
@@ -63,7 +68,7 @@ class Work:
     @property
     def inputs(self) -> dict[str, Tensor]:
         """The columns without the labels: what self-supervision may see."""
-        return {name: t for name, t in self.dataset.tensors.items() if name != _TARGET}
+        return {name: t for name, t in self.dataset.tensors.items() if name not in self.dataset.targets}
 
 
 Result = dict[str, Any]  # {"metrics": {…}, "samples_per_second": …, "warning": …}
@@ -77,11 +82,12 @@ def inspect(stage: InspectStage, work: Work) -> Result:
         more = " …" if len(split["classes"]) > 12 else ""
         blind = f", {split['unlabelled']} without label" if split["unlabelled"] else ""
         say(f"  {name}: {split['rows']} rows{blind}" + (f" ({counts}{more})" if counts else ""))
-    if found["preprocess"]:
-        p = found["preprocess"]
-        say(
-            f"  images {p['size']}×{p['size']}, {p['channels']} channels; {found['duplicates']['exact']} exact duplicates"
-        )
+    p, equal = found["preprocess"], f"{found['duplicates']['exact']} exact duplicates"
+    if p:
+        say(f"  images {p['size']}×{p['size']}, {p['channels']} channels; {equal}")
+    else:
+        numbers, categories = len(work.dataset.table.number_names), len(work.dataset.table.categories)
+        say(f"  inputs: {numbers} numbers, {categories} categories; {equal}")
     kept = ("rows", "splits", "duplicates", "quarantined")
     return {"metrics": {key: found[key] for key in kept}}
 
@@ -89,7 +95,7 @@ def inspect(stage: InspectStage, work: Work) -> Result:
 def pretrain(stage: PretrainStage, work: Work) -> Result:
     """Train a backbone without labels, and say so where it collapsed."""
     dataset = work.dataset
-    model, config = start_model(stage.from_, stage.backbone, work, heads={})
+    model, config = start_model(stage.from_, stage.backbone, work, heads={}, targets={})
     augment = Augment(augmentation(stage.augment, dataset.tensors["image"].shape[1]))
     objective = construct(
         "objective", stage.objective, OBJECTIVES, where=f"{stage.name}.objective", augment=augment
@@ -112,55 +118,124 @@ def pretrain(stage: PretrainStage, work: Work) -> Result:
 
 
 def finetune(stage: FinetuneStage, work: Work) -> Result:
-    """Fit to the labels, once for each draw of them, and predict the held-out rows."""
+    """Fit to the targets, once for each draw of labels, and predict the held-out rows."""
     dataset, recipe = work.dataset, work.recipe
-    held_out = dataset.labelled("test") if "test" in dataset.splits else torch.empty(0)
+    held_out = dataset.labelled("test") if "test" in dataset.splits else torch.empty(0, dtype=torch.int64)
     draws = recipe.data.draws
     fitted = Fitted()
     model: Model | None = None
     features: dict[str, Tensor] = {}
     for draw in range(draws):
-        part = work.folder.parts / f"{stage.name}.{draw}.parquet"
-        if gather_objects(work.resume and part.exists())[0]:  # as the first process sees it
+        parts = {key: part(work, stage.name, draw, key) for key in dataset.targets}
+        whole = work.resume and all(p.exists() for p in parts.values())
+        if gather_objects(whole)[0]:  # as the first process sees it
             continue
         rows = dataset.draw(recipe.data.labels_per_class, seed=recipe.seed, draw=draw)
-        heads = {_TARGET: stage.head.model_dump()}
-        model, config = start_model(stage.from_, stage.backbone or Spec(name="cnn"), work, heads, draw=draw)
+        model, config, supervised = start_supervised(stage, rows, work, draw)
         name = stage.name if draws == 1 else f"{stage.name}/{draw}"
-        if isinstance(model.heads[_TARGET], Estimated):
-            logits = _estimate(model, rows, held_out, work, features)
+        if supervised is None:
+            outputs = _estimate(model, config.targets, rows, held_out, work, features)
         else:
-            once = _train(model, stage, rows, work, name)
+            once = _train(model, supervised, stage, rows, work, name)
             fitted.steps, fitted.rows = once.steps, fitted.rows + once.rows
             fitted.seconds += once.seconds
-            logits = predict(model, dataset.tensors, held_out, _TARGET) if len(held_out) else torch.empty(0)
+            outputs = predict(model, work.inputs, held_out, list(config.targets))
         if work.folder.writes:
             if draw == 0:
                 model_folder.save(work.folder.stage_model(stage.name), model, config)
-            if len(held_out):
-                truth = dataset.tensors[_TARGET][held_out]
-                tables.write(part, tables.make(stage.name, draw, held_out, dataset.names, truth, logits))
+            for key, target in config.targets.items():
+                known = dataset.known(held_out, key)
+                rows_, truth = held_out[known], dataset.tensors[key][held_out[known]]
+                made = tables.make(stage.name, draw, rows_, dataset.names, target, truth, outputs[key][known])
+                tables.write(parts[key], made)
     if model is None:  # every draw was there already
         model, _ = model_folder.load(work.folder.stage_model(stage.name), work.own_backbone())
     labelled = len(dataset.draw(recipe.data.labels_per_class, seed=recipe.seed, draw=0))
     return _result(fitted, model, work, stage.name, {"draws": draws, "labelled_rows": labelled})
 
 
-def supervised_objective(stage: FinetuneStage, work: Work) -> Objective:
-    """The objective of a stage, wrapped as it says; UsageError where the data lack its column."""
-    objective: Objective = construct(
-        "objective", stage.objective, OBJECTIVES, where=f"{stage.name}.objective"
-    )()
-    target = getattr(objective, "target", _TARGET)
-    if target not in work.dataset.tensors:
-        raise UsageError(
-            f"{stage.objective.name} learns the column {target!r}, which these data do not have",
-            where=f"{stage.name}.objective",
-            expected=f"one of {', '.join(work.dataset.tensors)}, as objective.target",
+def part(work: Work, stage: str, draw: int, key: str) -> Path:
+    """Where the predictions of one draw wait for the audit."""
+    return work.folder.parts / f"{stage}.{draw}.{key}.parquet"
+
+
+def start_supervised(
+    stage: FinetuneStage, rows: Tensor, work: Work, draw: int = 0
+) -> tuple[Model, ModelConfig, Objective | None]:
+    """A model with a head for each target, and the objective that trains it; None where the heads are
+    estimated at once."""
+    targets = work.dataset.about_targets(rows)
+    for key, target in targets.items():
+        _refuse_constant(target, work.dataset.tensors[key][rows[work.dataset.known(rows, key)]])
+    head = resolve("head", stage.head.name, HEADS, where=f"{stage.name}.head")
+    estimated = isinstance(head, type) and issubclass(head, Estimated)
+    if estimated:
+        for target in targets.values():
+            if target.task not in head.tasks:
+                fit = [n for n in HEADS if n != "linear" and target.task in resolve("head", n, HEADS).tasks]
+                raise UsageError(
+                    f"{stage.head.name} does no {target.task}, which {target.column} wants",
+                    where=f"{stage.name}.head", expected=f"one of linear, {', '.join(fit)}",
+                )  # fmt: skip
+    objective = None if estimated else supervised_objective(stage, work, targets)
+    if objective is not None:
+        targets = {key: objective.answer(target) for key, target in targets.items()}
+    backbone = stage.backbone or default_backbone(work.dataset, head if estimated else None)
+    heads = {key: stage.head.model_dump() for key in targets}
+    model, config = start_model(stage.from_, backbone, work, heads, targets, draw=draw)
+    return model, config, objective
+
+
+def default_backbone(dataset: Dataset, estimated: Any = None) -> Spec:
+    """What is taken where nothing is said; `estimated` is the class of a head that learns at once."""
+    if dataset.kind == "image":
+        return Spec(name="pixels" if estimated else "cnn")
+    return Spec(name=estimated.reads if estimated else "mlp")
+
+
+def _refuse_constant(target: Target, values: Tensor) -> None:
+    if target.task != "multilabel" and len(values.unique()) < 2:
+        found = target.classes[int(values[0])] if target.classes and len(values) else values[:1].tolist()
+        raise DataError(
+            f"{target.column} is {found} in every labelled training row", expected="two different values at least"
         )
+
+
+def supervised_objective(stage: FinetuneStage, work: Work, targets: dict[str, Target]) -> Objective:
+    """The objective of a stage, one for each target, without what is wrapped around it. UsageError where
+    it does not fit the target."""
+    inner: dict[str, Objective] = {}
+    for key, target in targets.items():
+        spec = stage.objective
+        several = {"target": key} if len(targets) > 1 else {}
+        fits = spec.name != "auto" and _task_of(spec, stage) in (None, target.task)
+        if spec.name != "auto" and not fits and len(targets) == 1:
+            raise UsageError(
+                f"{spec.name} does not learn {target.column}, which asks for {target.task}",
+                where=f"{stage.name}.objective", expected=target.task,
+            )  # fmt: skip
+        spec = spec if fits else Spec(name=target.task)
+        where = f"{stage.name}.objective"
+        inner[key] = construct("objective", spec, OBJECTIVES, where=where, targets=targets, **several)()
+        column = getattr(inner[key], "target", key)
+        if column not in work.dataset.tensors:
+            raise UsageError(
+                f"{spec.name} learns the column {column!r}, which these data do not have",
+                where=where, expected=f"one of {', '.join(work.dataset.tensors)}, as objective.target",
+            )  # fmt: skip
+    return next(iter(inner.values())) if len(inner) == 1 else Several(inner)
+
+
+def wrapped(stage: FinetuneStage, objective: Objective) -> Objective:
+    """The objective with those around it that the stage names, the last one outermost."""
     for spec in stage.wrap:
         objective = construct("objective", spec, OBJECTIVES, where=f"{stage.name}.wrap", inner=objective)()
     return objective
+
+
+def _task_of(spec: Spec, stage: FinetuneStage) -> str | None:
+    """The task that an objective is for; None for one of the user's that does not say."""
+    return getattr(resolve("objective", spec.name, OBJECTIVES, where=f"{stage.name}.objective"), "task", None)
 
 
 def adaptation(stage: FinetuneStage) -> Any:
@@ -168,86 +243,138 @@ def adaptation(stage: FinetuneStage) -> Any:
     return stage.adapt if isinstance(stage.adapt, str) else [(pattern, rule) for pattern, rule in stage.adapt]
 
 
-def _train(model: Model, stage: FinetuneStage, rows: Tensor, work: Work, name: str) -> Fitted:
-    dataset = work.dataset
-    objective = supervised_objective(stage, work)
-    augment = augmentation(stage.augment, dataset.tensors["image"].shape[1])
-    if augment != AugmentConfig():
-        objective = Augmented(objective, Augment(augment))
-    evaluate = None
-    if "validation" in dataset.splits and len(dataset.labelled("validation")):
-        evaluate = _evaluation(dataset, dataset.labelled("validation"))
-    batches = Batches(dataset.tensors, rows, batch_size=stage.batch_size, seed=work.recipe.seed)
-    return fit(model, objective, batches, stage, adapt=adaptation(stage), evaluate=evaluate, monitor="validation_loss",
+def _train(
+    model: Model, supervised: Objective, stage: FinetuneStage, rows: Tensor, work: Work, name: str
+) -> Fitted:
+    dataset, objective = work.dataset, wrapped(stage, supervised)
+    tensors, trained, augmented = dataset.tensors, model, False
+    if "image" in tensors:
+        augment = augmentation(stage.augment, tensors["image"].shape[1])
+        augmented = augment != AugmentConfig()
+        if augmented:
+            objective = Augmented(objective, Augment(augment))
+    validation = dataset.labelled("validation") if "validation" in dataset.splits else rows[:0]
+    if not augmented and not stage.wrap and _only_heads_learn(model, adaptation(stage)):
+        say(f"  {name}: the backbone is frozen; its features are computed once")
+        tensors = _features(model, work, torch.cat([rows, validation]))
+        trained = HeadsAlone(model)
+    evaluate = _evaluation(supervised, tensors, validation) if len(validation) else None
+    batches = Batches(tensors, rows, batch_size=stage.batch_size, seed=work.recipe.seed)
+    return fit(trained, objective, batches, stage, adapt=adaptation(stage), evaluate=evaluate, monitor="validation_loss",
                seed=work.recipe.seed, folder=work.folder, name=name, resume=work.resume)  # fmt: skip
 
 
-def _evaluation(dataset: Dataset, rows: Tensor) -> Callable[[nn.Module], dict[str, float]]:
-    truth = dataset.tensors[_TARGET][rows]
+def _only_heads_learn(model: Model, adapt: Any) -> bool:
+    assigned = rules.assign(model, rules.resolve(adapt))
+    body = [rule for name, rule in assigned.items() if not name.startswith("heads.")]
+    return bool(body) and all(rule == "frozen" for rule in body)
+
+
+def _features(model: Model, work: Work, rows: Tensor) -> dict[str, Tensor]:
+    """The targets with the backbone's features [N, D] in the place of the inputs; of other rows than
+    these, nothing."""
+    found = embed(model, work.inputs, rows)
+    features = torch.zeros(len(work.dataset), found.shape[1])
+    features[rows] = found
+    kept = {n: t for n, t in work.dataset.tensors.items() if n in work.dataset.targets or n == "weight"}
+    return {**kept, "features": features}
+
+
+def _evaluation(
+    objective: Objective, tensors: dict[str, Tensor], rows: Tensor
+) -> Callable[[nn.Module], dict[str, float]]:
+    """The objective's own loss on rows held out from training, and what it finds worth a look."""
+    batch = gather(tensors, rows)
 
     def evaluate(model: nn.Module) -> dict[str, float]:
-        logits = predict(model, dataset.tensors, rows, _TARGET)
-        return {
-            "validation_loss": float(nn.functional.cross_entropy(logits, truth)),
-            "validation_accuracy": float((logits.argmax(1) == truth).float().mean()),
-        }
+        heads = list(model.heads) if isinstance(model.heads, nn.ModuleDict) else [LABEL]
+        outputs = predict(model, tensors, rows, heads)
+        weights, scales = objective.weights(batch), objective.scales()
+        terms = as_terms(objective.losses(outputs, batch))
+        loss = sum(
+            scales.get(name, 1.0) * (weights[name] * term).sum() / weights[name].sum().clamp(min=1e-12)
+            for name, term in terms.items()
+        )
+        found = objective.diagnose(outputs, batch)
+        named = {n.replace("train_", "validation_"): float(v) for n, v in found.items()}
+        return {"validation_loss": float(loss), **named}
 
     return evaluate
 
 
 def _estimate(
-    model: Model, rows: Tensor, held_out: Tensor, work: Work, features: dict[str, Tensor]
-) -> Tensor:
-    """Estimate the head; logits of the held-out rows. Features of the rows that every draw looks at are
-    computed once and kept in `features`."""
+    model: Model, targets: dict[str, Target], rows: Tensor, held_out: Tensor, work: Work,
+    features: dict[str, Tensor],
+) -> dict[str, Tensor]:  # fmt: skip
+    """Estimate the heads; their outputs for the held-out rows. Features of the rows that every draw looks
+    at are computed once and kept in `features`."""
     if not features:
         train = work.dataset.splits["train"]
         sample = train[:: max(1, len(train) // _POPULATION)]
         features |= {
             name: embed(model, work.inputs, r) for name, r in (("train", sample), ("held out", held_out))
         }
-    head = model.heads[_TARGET]
-    assert isinstance(head, Estimated)
+    outputs = {}
     with evaluating(model):
-        head.estimate(embed(model, work.inputs, rows), work.dataset.tensors[_TARGET][rows], features["train"])
-        return head(Features(features["held out"])) if len(held_out) else torch.empty(0)
+        for key, target in targets.items():
+            head = model.heads[key]
+            assert isinstance(head, Estimated)
+            mine = rows[work.dataset.known(rows, key)]
+            truth = work.dataset.tensors[key][mine]
+            if target.task == "regression":
+                truth = (truth - target.mean) / target.std
+            given = {"weight": work.dataset.tensors["weight"][mine]} if "weight" in work.dataset.tensors else {}
+            head.estimate(embed(model, work.inputs, mine), truth, features["train"], **given)
+            outputs[key] = head(Features(features["held out"])) if len(held_out) else torch.empty(0)
+    return outputs
 
 
 def start_model(
-    start: str | None, backbone: Spec | None, work: Work, heads: dict[str, dict[str, Any]], draw: int = 0
-) -> tuple[Model, ModelConfig]:
+    start: str | None, backbone: Spec | None, work: Work, heads: dict[str, dict[str, Any]],
+    targets: dict[str, Target], draw: int = 0,
+) -> tuple[Model, ModelConfig]:  # fmt: skip
     """A model with fresh heads, on the backbone of an earlier stage or run, or on a fresh one."""
-    preprocess = work.dataset.preprocess
-    assert preprocess is not None
-    own = work.own_backbone()
+    dataset, own = work.dataset, work.own_backbone()
     with guarded(torch.device("cpu")):
         seed_step(torch.device("cpu"), work.recipe.seed, "init", draw)
         if start is not None:
             earlier = locate(start, getattr(work, "folder", None))
             source = model_folder.read_config(earlier)
-            _refuse_channels(source, preprocess, start)
-            config = ModelConfig(source.backbone, preprocess, heads, work.dataset.classes)
+            _refuse_other_inputs(source, dataset, start)
+            image = dataset.preprocess if source.image else None
+            config = ModelConfig(source.backbone, image, source.table, heads, targets)
             model = config.build(own)
             model_folder.load_weights(model, earlier, "backbone.")
-            model_folder.load_weights(model, earlier, "normalize.")
+            model_folder.load_weights(model, earlier, "inputs.")
             return model, config
-        spec = (backbone or Spec(name="cnn")).model_dump()
-        config = ModelConfig(
-            model_folder.own_backbone(own) if own is not None else spec,
-            preprocess,
-            heads,
-            work.dataset.classes,
-        )
+        spec = backbone or default_backbone(dataset)
+        available = {"image"} if dataset.preprocess else set()
+        available |= {"table"} if dataset.table else set()
+        if own is not None:
+            read = available if isinstance(own, Backbone) else {"image"} & available
+            described = model_folder.own_backbone(own)
+        else:
+            read = model_folder.inputs_for(spec, available, where=f"backbone {spec.name}")
+            described = spec.model_dump()
+        image = dataset.preprocess if "image" in read else None
+        table = dataset.table if "table" in read else None
+        config = ModelConfig(described, image, table, heads, targets)
         model = config.build(own)
-        model.normalize = Normalize.of(work.dataset.tensors["image"], work.dataset.splits["train"])
+        model.inputs.estimate(dataset.tensors, dataset.splits["train"])
         return model, config
 
 
-def _refuse_channels(source: ModelConfig, preprocess: Any, start: str) -> None:
-    if source.preprocess.channels != preprocess.channels:
+def _refuse_other_inputs(source: ModelConfig, dataset: Dataset, start: str) -> None:
+    if source.image and (dataset.preprocess is None or source.image.channels != dataset.preprocess.channels):
+        found = f"have {dataset.preprocess.channels}" if dataset.preprocess else "are no images"
         raise UsageError(
-            f"{start} takes images of {source.preprocess.channels} channels, these have {preprocess.channels}",
-            expected=f"data.channels: {source.preprocess.channels}",
+            f"{start} takes images of {source.image.channels} channels, these {found}",
+            expected=f"data.channels: {source.image.channels}" if dataset.preprocess else "images",
+        )
+    if source.table and source.table != dataset.table:
+        raise UsageError(
+            f"{start} was trained on the columns {', '.join(source.table.kinds)}",
+            expected="the same columns with the same categories",
         )
 
 
@@ -264,29 +391,38 @@ def locate(start: str, folder: RunFolder | None = None) -> Path:
 
 def audit(stage: AuditStage, work: Work) -> Result:
     """Measure every model on the held-out rows."""
-    parts = [
-        work.folder.parts / f"{name}.{draw}.parquet"
-        for name in work.recipe.fitted
-        for draw in range(work.recipe.data.draws)
-    ]
-    table = pa.concat_tables([tables.read(p) for p in parts]).unify_dictionaries()
-    metrics = metric_functions(stage, work.objects)
-    found = measure.measure(table, work.dataset.classes, metrics, stage.gain, seed=work.recipe.seed)
+    found: dict[str, Any] = {}
+    for key, target in work.dataset.targets.items():
+        parts = [
+            part(work, name, draw, key) for name in work.recipe.fitted for draw in range(work.recipe.data.draws)
+        ]
+        table = pa.concat_tables([tables.read(p) for p in parts]).unify_dictionaries()
+        metrics = metric_functions(stage, work.objects, target, len(work.dataset.targets) > 1)
+        mine = measure.measure(table, target, metrics, stage.gain, seed=work.recipe.seed)
+        if key == LABEL:
+            found = mine
+        else:
+            found.setdefault("others", {})[target.column] = mine
+        if work.folder.writes:
+            tables.write(work.folder.predictions_of(key), table)
     if work.folder.writes:
-        tables.write(work.folder.predictions, table)
         write_json(work.folder.audit, found)
     return {"metrics": {"primary": found["primary"], **measure.headline(found)}}
 
 
-def metric_functions(stage: AuditStage, objects: dict[str, Any]) -> dict[str, Any]:
-    """The metrics by name: those of the recipe, then those given in Python."""
+def metric_functions(
+    stage: AuditStage, objects: dict[str, Any], target: Target, several: bool = False
+) -> dict[str, Any]:
+    """The metrics by name: those of the recipe (or the usual ones of the target's task), then those given
+    in Python. UsageError where one does not fit the task."""
+    usual = [Spec(name=name) for name in measure.USUAL[target.task]]
+    specs = stage.metrics or usual
+    if several:  # each metric measures the targets it is for
+        specs = [s for s in specs if ":" in s.name or s.name in fits(target.task)] or usual
     named = {}
-    for spec in stage.metrics:
-        if spec.arguments:
-            raise UsageError(
-                f"the metric {spec.name} takes no arguments", where="metrics", expected=spec.name
-            )
-        named[spec.name.rpartition(":")[2]] = resolve("metric", spec.name, METRICS, where="metrics")
+    for spec in specs:
+        function = metric(spec.name, task=target.task, where="metrics", **spec.arguments)
+        named[getattr(function, "__name__", spec.name.rpartition(":")[2])] = function
     return named | objects.get("metrics", {})
 
 

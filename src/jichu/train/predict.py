@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from jichu.core.ranks import gather_objects, rank, world_size
-from jichu.data.batches import in_order
+from jichu.data.batches import gather, in_order
 
 _BATCH = 512
 
@@ -30,32 +30,38 @@ def evaluating(model: nn.Module) -> Iterator[torch.device]:
             module.training = training
 
 
-def predict(model: nn.Module, tensors: dict[str, Tensor], rows: Tensor, output: str = "label") -> Tensor:
-    """What the head `output` gives for the rows, [N, ...] on the processor."""
-    return _over(model, tensors, rows, lambda out: out[output])
+def predict(
+    model: nn.Module, tensors: dict[str, Tensor], rows: Tensor, heads: list[str]
+) -> dict[str, Tensor]:
+    """What each of the heads gives for the rows, [N, ...] on the processor."""
+    return _over(model, tensors, rows, lambda out: {head: out[head] for head in heads})
 
 
 def embed(model: nn.Module, tensors: dict[str, Tensor], rows: Tensor) -> Tensor:
     """Pooled features [N, D] of the rows."""
-    return _over(model, tensors, rows, lambda out: out["features"].pooled)
+    return _over(model, tensors, rows, lambda out: {"": out["features"].pooled})[""]
 
 
 def _over(
-    model: nn.Module, tensors: dict[str, Tensor], rows: Tensor, take: Callable[[Any], Tensor]
-) -> Tensor:
+    model: nn.Module, tensors: dict[str, Tensor], rows: Tensor, take: Callable[[Any], dict[str, Tensor]]
+) -> dict[str, Tensor]:
     world = world_size()
-    parts = []
+    parts: list[dict[str, Tensor]] = []
     with evaluating(model) as device:
-        for batch in in_order(tensors, rows[rank() :: world], _BATCH):
+        # a batch of no rows at least, so that the shapes are known
+        mine = rows[rank() :: world]
+        for batch in in_order(tensors, mine, _BATCH) if len(mine) else [gather(tensors, mine)]:
             out = model({name: tensor.to(device) for name, tensor in batch.items()})
-            parts.append(take(out).float().cpu())
-    mine = torch.cat(parts) if parts else torch.empty(0)
-    shares = gather_objects(mine.numpy())
+            parts.append({name: value.float().cpu() for name, value in take(out).items()})
+    return {name: _whole(torch.cat([p[name] for p in parts]), len(rows)) for name in parts[0]}
+
+
+def _whole(mine: Tensor, rows: int) -> Tensor:
+    """The rows of all processes, each of which has every `world`-th."""
+    world = world_size()
     if world == 1:
         return mine
-    shape = next(s.shape[1:] for s in shares if len(s))
-    whole = np.empty((len(rows), *shape), np.float32)
-    for i, share in enumerate(shares):
-        if len(share):
-            whole[i::world] = share
+    whole = np.empty((rows, *mine.shape[1:]), np.float32)
+    for i, share in enumerate(gather_objects(mine.numpy())):
+        whole[i::world] = share
     return torch.from_numpy(whole)

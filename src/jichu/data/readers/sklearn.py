@@ -1,7 +1,8 @@
-"""Images that come with scikit-learn: `sklearn:digits`, 1,797 handwritten digits of 8×8 pixels."""
+"""Data that come with scikit-learn: `sklearn:digits` (1,797 images of 8×8 pixels) and small tables."""
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from jichu.core.errors import unknown
 from ..source import Column, Source, label_column
 
 _PREFIX = "sklearn:"
+NAMES = ("digits", "iris", "wine", "breast_cancer", "diabetes")
 
 
 def recognises(data: Any) -> bool:
@@ -19,13 +21,18 @@ def recognises(data: Any) -> bool:
 
 
 def read(path: str) -> Source:
-    """Columns `image` [8, 8] uint8 and `label`."""
-    if path != _PREFIX + "digits":
-        raise unknown("data set", path, [_PREFIX + "digits"], where="data.path")
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    images = np.round(digits.images * (255 / 16)).astype(np.uint8)
-    names = [f"digits:{i}" for i in range(len(images))]
-    columns = {"image": Column("image", images), "label": label_column(digits.target)}
-    return Source(columns, names)
+    """Columns `image` [8, 8] uint8 or the table's numbers, and `label`."""
+    name = path.removeprefix(_PREFIX)
+    if name not in NAMES:
+        raise unknown("data set", path, [_PREFIX + n for n in NAMES], where="data.path")
+    found = getattr(importlib.import_module("sklearn.datasets"), f"load_{name}")()
+    if name == "digits":
+        columns = {"image": Column("image", np.round(found.images * (255 / 16)).astype(np.uint8))}
+    else:
+        columns = {n: Column("number", found.data[:, i]) for i, n in enumerate(found.feature_names)}
+    if name == "diabetes":
+        columns["label"] = Column("number", found.target)
+    else:
+        codes = Column("category", found.target.astype(np.int64), tuple(map(str, found.target_names)))
+        columns["label"] = label_column(found.target) if name == "digits" else codes
+    return Source(columns, [f"{name}:{i}" for i in range(len(found.target))])

@@ -1,0 +1,147 @@
+"""Text with delimiters (CSV, TSV), whatever its encoding, delimiter and header."""
+
+from __future__ import annotations
+
+import codecs
+import collections
+import csv
+import gzip
+import io
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+
+from jichu.core.errors import DataError
+
+from ..source import unusable
+
+SUFFIXES = (".csv", ".tsv", ".tab")
+_DELIMITERS = ",;\t|"
+_SAMPLE = 200_000  # bytes from which delimiter and header are told
+_BOMS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+
+
+def read(
+    path: Path, encoding: str | None = None, delimiter: str | None = None, header: bool | None = None,
+    columns: list[str] | None = None,
+) -> tuple[pa.Table, list[int], list[dict[str, Any]]]:  # fmt: skip
+    """Every cell as text; the numbers of the rows (from 1, the header not counted); and the records
+    with too few or too many cells. DataError where it is no such text, is empty or names a column twice."""
+    text = decode(contents(path), path, encoding)
+    sample = text[:_SAMPLE]
+    lines = sample.splitlines()[: -1 if len(text) > _SAMPLE else None]
+    if not any(line.strip() for line in lines):
+        raise DataError("the file is empty", where=path, expected="a line of column names and rows below it")
+    delimiter = delimiter or ("\t" if path.name.lower().endswith((".tsv", ".tab")) else _delimiter(lines))
+    first, *rest = _rows(lines, delimiter)
+    has_header = _looks_named(first, rest) if header is None else header
+    names = columns or (
+        [c.strip() for c in first] if has_header else [f"c{i + 1}" for i in range(len(first))]
+    )
+    if len(names) != len(first):
+        raise DataError(
+            f"{len(names)} column names for {len(first)} columns", where=path, expected=f"{len(first)} names"
+        )
+    _refuse_repeated(names, path)
+    faults: list[tuple[int, str]] = []
+
+    def bad(row: Any) -> str:
+        cells = f"{row.actual_columns} cells, not {row.expected_columns}"
+        faults.append((row.number - has_header, cells))
+        return "skip"
+
+    # one thread, because only then a bad row is told by its number
+    table = pyarrow.csv.read_csv(
+        io.BytesIO(text.encode()),
+        pyarrow.csv.ReadOptions(use_threads=False, column_names=names, skip_rows=0, skip_rows_after_names=int(has_header)),
+        pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values='"' in text, invalid_row_handler=bad),
+        pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False),
+    )  # fmt: skip
+    bad_rows = {number for number, _ in faults}
+    if bad_rows and len(bad_rows) > len(table):
+        number, cells = faults[0]
+        raise DataError(
+            f"{len(bad_rows)} of {len(bad_rows) + len(table)} rows do not fit the first line", where=f"{path}:{number}",
+            expected=f"{len(names)} cells between {delimiter!r}, found {cells}; reader: {{name: table, delimiter: …}}",
+        )  # fmt: skip
+    numbers = [n for n in range(1, len(table) + len(bad_rows) + 1) if n not in bad_rows]
+    return table, numbers, [unusable(f"{path.name}:{n}", cells) for n, cells in faults]
+
+
+def contents(path: Path) -> bytes:
+    """The bytes of a file, plain or .gz."""
+    raw = path.read_bytes()
+    if raw[:2] != b"\x1f\x8b":
+        return raw
+    try:
+        return gzip.decompress(raw)
+    except (OSError, EOFError) as error:
+        raise DataError(f"cannot decompress: {error}", where=path) from None
+
+
+def decode(raw: bytes, path: Path, encoding: str | None = None) -> str:
+    """Text in a given encoding; else by its byte-order mark, as UTF-8, or as is likely from the bytes."""
+    if encoding is None:
+        encoding = next((name for mark, name in _BOMS.items() if raw.startswith(mark)), "utf-8")
+        try:
+            return raw.decode(encoding)
+        except UnicodeDecodeError:
+            import charset_normalizer
+
+            found = charset_normalizer.from_bytes(raw[: 10 * _SAMPLE]).best()
+            if found is None or b"\0" in raw[:_SAMPLE]:
+                raise DataError(
+                    "this is no text", where=path, expected="text; reader: {name: table, encoding: …}"
+                ) from None
+            encoding = found.encoding
+    try:
+        return raw.decode(encoding)
+    except (UnicodeDecodeError, LookupError) as error:
+        raise DataError(
+            f"not readable as {encoding}: {error}", where=path, expected="reader: {name: table, encoding: …}"
+        ) from None
+
+
+def _rows(lines: list[str], delimiter: str) -> list[list[str]]:
+    return [row for row in csv.reader(lines, delimiter=delimiter) if row]
+
+
+def _delimiter(lines: list[str]) -> str:
+    """The one that cuts most lines into the same number of cells, more than one."""
+
+    def agreement(delimiter: str) -> tuple[int, int]:
+        counts = collections.Counter(len(row) for row in _rows(lines[:100], delimiter))
+        cells, often = max(counts.items(), key=lambda item: (item[0] > 1, item[1]))
+        return (often if cells > 1 else 0), cells
+
+    return max(_DELIMITERS, key=agreement)
+
+
+def _looks_named(first: list[str], rest: list[list[str]]) -> bool:
+    """A first line without any number, and not repeated below, is a header."""
+    return bool(rest) and not any(map(_is_number, first)) and not (
+        all(any(row[i : i + 1] == [cell] for row in rest) for i, cell in enumerate(first))
+    )  # fmt: skip
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return cell.strip().lower() not in ("nan", "inf", "infinity")
+
+
+def _refuse_repeated(names: list[str], path: Path) -> None:
+    repeated = [name for name, count in collections.Counter(names).items() if count > 1]
+    if repeated:
+        raise DataError(
+            f"the column {repeated[0]!r} stands in the first line {names.count(repeated[0])} times", where=path,
+            expected="another name for each; or reader: {name: table, columns: [all the names]}",
+        )  # fmt: skip

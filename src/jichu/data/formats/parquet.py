@@ -1,0 +1,33 @@
+"""Parquet, with the class names that Hugging Face `datasets` writes into its schema."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet
+
+from jichu.core.errors import DataError
+
+SUFFIXES = (".parquet", ".pq")
+
+
+def read(path: Path) -> tuple[pa.Table, list[int], list[dict[str, Any]]]:
+    """The table, and the numbers of its rows (from 0)."""
+    try:
+        table = pyarrow.parquet.read_table(path, partitioning=None)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"not readable as Parquet: {error}", where=path) from None
+    return table, list(range(len(table))), []
+
+
+def class_names(schema: pa.Schema) -> dict[str, list[str]]:
+    """{column: names of its codes} from the metadata that `datasets` writes."""
+    try:
+        about = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+        features = about.get("info", {}).get("features", {})
+        return {n: f["names"] for n, f in features.items() if isinstance(f, dict) and f.get("names")}
+    except (ValueError, AttributeError):  # somebody else's metadata under that name
+        return {}

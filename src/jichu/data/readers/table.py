@@ -1,0 +1,217 @@
+"""Tables: CSV, TSV, JSON lines, Parquet, data frames, Arrow tables, Hugging Face `datasets`.
+
+One file, or a folder of files whose names tell their split (`train-0.parquet`, `adult-test.csv.gz`). A
+column of images is binary, `struct{bytes, path}` as in the Hugging Face layout, or names files.
+"""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from jichu.core.errors import DataError, unknown
+from jichu.core.files import fingerprint
+
+from ..formats import delimited, jsonl, parquet
+from ..source import SPLITS, Column, Source, split_named
+from .image_folder import SUFFIXES as IMAGES
+
+_FORMATS = {suffix: kind for kind in (delimited, jsonl, parquet) for suffix in kind.SUFFIXES}
+_TRIED = 50  # cells looked at before a column of texts counts as one of images
+_LISTS = ("metadata.", "labels.", "train", "test", "validation")  # how a list of image files is called
+
+
+def recognises(data: Any) -> bool:
+    """A table file, a folder that holds some, or a table in memory."""
+    return bool(_files(data)) if isinstance(data, Path) else _in_memory(data) is not None
+
+
+def _format(path: Path) -> Any:
+    name = path.name.lower().removesuffix(".gz")
+    return next((kind for suffix, kind in _FORMATS.items() if name.endswith(suffix)), None)
+
+
+def _files(path: Path) -> list[Path]:
+    """The tables in a folder (or its `data`), all of the first kind found. Among images other text than
+    a list of them counts for nothing."""
+    if not path.is_dir():
+        return [path] if _format(path) else []
+    for folder in (path, path / "data"):
+        found = sorted(p for p in folder.glob("*") if p.is_file() and p.name[0] != "." and _format(p))
+        for kind in (parquet, delimited, jsonl):
+            mine = [p for p in found if _format(p) is kind]
+            listing = kind is parquet or any(p.name.lower().startswith(_LISTS) for p in mine)
+            if mine and (listing or not any(p.suffix.lower() in IMAGES for p in path.rglob("*"))):
+                return mine
+    return []
+
+
+def read(
+    path: Any, image: str | None = None, label: str | None = None, encoding: str | None = None,
+    delimiter: str | None = None, header: bool | None = None, columns: list[str] | None = None,
+) -> Source:  # fmt: skip
+    """Columns as they stand there. `image` names the column of images, `label` the target where it is not
+    called so; encoding, delimiter, header and column names of text are found where they are not given."""
+    path = Path(path) if isinstance(path, str) else path
+    splits: list[str] = []
+    names: list[str] = []
+    faults: list[dict[str, Any]] = []
+    tables: list[pa.Table] = []
+    if isinstance(path, Path):
+        files = _files(path)
+        if not files:
+            raise DataError(f"no table in {path}", expected=f"files ending in {', '.join(_FORMATS)}")
+        options = {"encoding": encoding, "delimiter": delimiter, "header": header, "columns": columns}
+        for file in files:
+            kind = _format(file)
+            taken = options if kind is delimited else {"encoding": encoding} if kind is jsonl else {}
+            try:
+                table, numbers, bad = kind.read(file, **taken)
+            except pa.ArrowException as error:
+                raise DataError(f"not readable: {error}", where=file) from None
+            tables.append(table)
+            names += [f"{file.name}:{n}" for n in numbers]
+            splits += [split_named(file.name) if path.is_dir() else ""] * len(table)
+            faults += bad
+        folders = [file.parent for file in files]
+        stats = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+        key = fingerprint(str(path.resolve()), stats, image, label, list(options.items()), _about(path))
+        listed = _class_lines(path, label or "label") if path.is_dir() else {}
+    else:
+        parts = _in_memory(path)
+        if parts is None:
+            raise DataError(f"a {type(path).__name__} is no table", expected="a data frame or Arrow table")
+        for split, table in parts.items():
+            tables.append(table)
+            names += [f"{split or 'row'}:{i}" for i in range(len(table))]
+            splits += [SPLITS.get(split, "")] * len(table)
+        folders, listed, key = [Path()] * len(tables), {}, ""
+    return _source(tables, folders, names, splits, faults, key, image, label, listed)
+
+
+def _source(
+    tables: list[pa.Table], folders: list[Path], names: list[str], splits: list[str],
+    faults: list[dict[str, Any]], key: str, image: str | None, label: str | None, listed: dict[str, list[str]],
+) -> Source:  # fmt: skip
+    classes = {n: c for t in tables for n, c in parquet.class_names(t.schema).items()}
+    try:
+        whole = pa.concat_tables(tables, promote_options="permissive")
+    except pa.ArrowException as error:
+        raise DataError(
+            f"the files {names[0].rpartition(':')[0]} … do not fit together: {error}",
+            expected="the same columns in each",
+        ) from None
+    if not whole.column_names:
+        raise DataError("a table without columns", where=names[0] if names else None)
+    for name, wanted in (("image", image), ("label", label)):
+        if wanted is not None and wanted not in whole.column_names:
+            raise unknown("column", wanted, whole.column_names, where=f"data.reader.{name}")
+    columns = {}
+    for name in whole.column_names:
+        cells = whole[name]
+        images = _images(cells, [(f, len(t)) for f, t in zip(folders, tables, strict=True)], name == image)
+        known = tuple(classes.get(name) or (listed.get(name) if name not in classes else None) or ())
+        columns["label" if name == label else name] = (
+            Column("image", images) if images else Column("cells", cells, known)
+        )
+    return Source(columns, names, splits if any(splits) else None, faults, key or fingerprint(_digest(whole)))
+
+
+def _digest(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue().to_pybytes()
+
+
+def _about(path: Path) -> Any:
+    lines = path / "labels.txt"
+    return [lines.stat().st_size, lines.stat().st_mtime_ns] if path.is_dir() and lines.exists() else None
+
+
+def _class_lines(path: Path, label: str) -> dict[str, list[str]]:
+    """The names of the codes of the label, from `labels.txt` beside the files."""
+    file = path / "labels.txt"
+    if not file.exists():
+        return {}
+    found = [line.strip() for line in delimited.decode(file.read_bytes(), file).split("\n") if line.strip()]
+    if len(set(found)) < len(found):
+        raise DataError("a class name stands there twice", where=file, expected="one line for each class")
+    return {label: found}
+
+
+def _in_memory(data: Any) -> dict[str, pa.Table] | None:
+    """Arrow tables by split of a data frame, an Arrow table or a Hugging Face data set; else None."""
+    if isinstance(data, pa.Table):
+        return {"": data}
+    kind = f"{type(data).__module__}.{type(data).__name__}"
+    if kind.startswith("pandas.") and kind.endswith(".DataFrame"):
+        try:
+            return {"": pa.Table.from_pandas(data.rename(columns=str), preserve_index=False)}
+        except (pa.ArrowException, ValueError) as error:
+            raise DataError(f"this data frame does not fit into a table: {error}") from None
+    if kind.startswith("polars.") and hasattr(data, "to_arrow"):
+        return {"": data.to_arrow()}
+    if kind.startswith("datasets.") and isinstance(data, dict):
+        return {split: table for name, part in data.items() for split, table in [(str(name), _of_hub(part))]}
+    if kind.startswith("datasets.") and hasattr(data, "with_format"):
+        return {"": _of_hub(data)}
+    return None
+
+
+def _of_hub(dataset: Any) -> pa.Table:
+    """A Hugging Face data set's rows, in its own order, with the names of its classes."""
+    table = dataset.with_format("arrow")[:]
+    metadata = {b"huggingface": _features(dataset).encode()}
+    return table.replace_schema_metadata(metadata)
+
+
+def _features(dataset: Any) -> str:
+    import json
+
+    named = {n: {"names": f.names} for n, f in dataset.features.items() if getattr(f, "names", None)}
+    return json.dumps({"info": {"features": named}})
+
+
+class _Images(Sequence[Any]):
+    """Images of one column, taken out of Arrow one at a time: bytes, or the paths of files."""
+
+    def __init__(self, cells: pa.ChunkedArray, parts: list[tuple[Path, int]]):
+        self._cells, self._folders = cells, [folder for folder, _ in parts]
+        self._ends = list(itertools.accumulate(count for _, count in parts))
+
+    def __len__(self) -> int:
+        return len(self._cells)
+
+    def __getitem__(self, i: Any) -> Any:
+        value = self._cells[i].as_py()
+        return self._folders[bisect.bisect_right(self._ends, i)] / value if isinstance(value, str) else value
+
+
+def _images(cells: pa.ChunkedArray, parts: list[tuple[Path, int]], named: bool) -> _Images | None:
+    """The images of a column, or None where it holds none."""
+    kind = cells.type
+    if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
+        inside = pc.struct_field(cells, "bytes")
+        if inside.null_count < len(inside) or kind.get_field_index("path") < 0:
+            return _Images(inside, parts)
+        return _Images(pc.struct_field(cells, "path"), parts)
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        return _Images(cells, parts)
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        images = _Images(pc.utf8_trim_whitespace(cells), parts)
+        some = [images[i] for i in range(0, len(images), max(1, len(images) // _TRIED))]
+        like = [isinstance(p, Path) and p.suffix.lower() in IMAGES for p in some]
+        if named or (some and sum(like) > 0.9 * len(like)):
+            return images
+    if named:
+        raise DataError(
+            f"the image column is of type {kind}", expected="struct{bytes, path}, binary, or file names"
+        )
+    return None

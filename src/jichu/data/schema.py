@@ -1,0 +1,214 @@
+"""What each column is for, and how the columns of a table become the tensors a network reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from jichu.core.errors import DataError, nearest, unknown
+
+from .config import DataConfig
+from .source import SPLITS, Column
+from .target import Target
+
+LABEL = "label"  # the tensor of the first target, whatever its column is called
+NAMES = ("label", "labels", "target", "class", "y")  # taken for the target where none is named
+MOST_CATEGORIES = 1000  # the more frequent ones of a column; the others count as unknown
+_FEW = 20  # a target of at most so many different whole numbers is a class
+_PARTS = ("day", "month", "weekday", "hour")  # what of a time a network is told
+
+
+@dataclass(frozen=True)
+class TableSchema:
+    """The inputs of a table in the order of the tensors `numbers` [N, F] and `categories` [N, G].
+
+    A time becomes the numbers `name:day` (days since 1970), `name:month`, `name:weekday` and
+    `name:hour`. A category's code is its place in the list plus 1; 0 is missing or not listed.
+    """
+
+    numbers: tuple[str, ...] = ()
+    timestamps: tuple[str, ...] = ()
+    categories: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def number_names(self) -> list[str]:
+        """The columns of `numbers`."""
+        return [*self.numbers, *(f"{name}:{part}" for name in self.timestamps for part in _PARTS)]
+
+    @property
+    def kinds(self) -> dict[str, Any]:
+        """The type of each column that is read."""
+        kinds = dict.fromkeys(self.numbers, "number") | dict.fromkeys(self.timestamps, "timestamp")
+        return kinds | dict.fromkeys(self.categories, "category")
+
+    @property
+    def sizes(self) -> list[int]:
+        """How many codes each column of `categories` has."""
+        return [len(names) + 1 for names in self.categories.values()]
+
+    def encode(self, columns: Mapping[str, Column]) -> dict[str, np.ndarray]:
+        """The tensors of some rows. DataError where a column is missing or of another kind."""
+        kinds = self.kinds
+        for name, kind in kinds.items():
+            if name not in columns:
+                raise DataError(
+                    f"the column {name!r} is missing", expected=f"the columns {', '.join(kinds)}",
+                    nearest=nearest(name, columns),
+                )  # fmt: skip
+            if columns[name].kind != kind:
+                raise DataError(f"the column {name!r} is of kind {columns[name].kind}", expected=kind)
+        numbers = [columns[name].values for name in self.numbers]
+        for name in self.timestamps:
+            numbers += _parts(columns[name].values)
+        codes = [_codes(columns[name], known) for name, known in self.categories.items()]
+        blocks = {}
+        if numbers:
+            blocks["numbers"] = np.stack(numbers, 1).astype(np.float32)
+        if codes:
+            blocks["categories"] = np.stack(codes, 1).astype(np.int64)
+        return blocks
+
+    def __bool__(self) -> bool:
+        return bool(self.numbers or self.timestamps or self.categories)
+
+
+def _parts(times: np.ndarray) -> list[np.ndarray]:
+    missing = np.isnat(times)
+    days = times.astype("datetime64[D]")
+    parts = [
+        times.astype(np.int64) / 86400,
+        days.astype("datetime64[M]").astype(np.int64) % 12 + 1,
+        (days.astype(np.int64) + 3) % 7,  # 1970 began on a Thursday; 0 is Monday
+        (times.astype(np.int64) // 3600) % 24,
+    ]
+    return [np.where(missing, np.nan, part) for part in parts]
+
+
+def _codes(column: Column, known: tuple[str, ...]) -> np.ndarray:
+    place = {name: i + 1 for i, name in enumerate(known)}
+    to = np.array([place.get(name, 0) for name in column.classes] + [0])
+    return to[column.values]  # a missing value is -1, which takes the last
+
+
+@dataclass(frozen=True)
+class Schema:
+    """Which columns are inputs, which are predicted, and which do something else."""
+
+    table: TableSchema
+    image: str | None = None
+    targets: tuple[Target, ...] = ()
+    weight: str | None = None
+    group: str | None = None
+    time: str | None = None
+    split: str | None = None
+    unused: dict[str, str] = field(default_factory=dict)  # {column: why}
+
+    def plain(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return asdict(self)
+
+
+def target_key(i: int) -> str:
+    """The tensor and head of the i-th target."""
+    return LABEL if i == 0 else f"{LABEL}_{i + 1}"
+
+
+def understand(columns: Mapping[str, Column], config: DataConfig) -> Schema:
+    """Give each column its part. UsageError where the recipe names one that is not there, DataError
+    where a target cannot be one."""
+    wanted = [config.target] if isinstance(config.target, str) else config.target or []
+    for key, name in [
+        *(("target", n) for n in wanted), ("weight", config.weight),
+        ("split.group", config.split.group), ("split.time", config.split.time),
+    ]:  # fmt: skip
+        if name is not None and name not in columns:
+            raise unknown("column", name, columns, where=f"data.{key}")
+    if not wanted:
+        named = [
+            n for n, c in columns.items() if n.lower() in NAMES and c.kind not in ("ignored", "image", "text")
+        ]
+        wanted = sorted(named, key=lambda n: NAMES.index(n.lower()))[:1]
+    targets = tuple(_target(name, columns[name], config) for name in wanted)
+    split = next((n for n, c in columns.items() if _is_split(n, c) and n not in wanted), None)
+    taken = {*wanted, config.weight, config.split.group, split}
+    free = {n: c for n, c in columns.items() if n not in taken}
+    images = [n for n, c in free.items() if c.kind == "image"]
+    unused = dict.fromkeys(images[1:], "one image a row is used, and an earlier column has it")
+    unused |= {n: c.note for n, c in free.items() if c.kind == "ignored"}
+    unused |= {n: "free text is not used yet" for n, c in free.items() if c.kind == "text"}
+    unused |= {n: "tags are used as a target only" for n, c in free.items() if c.kind == "tags"}
+    categories = {}
+    for name, column in free.items():
+        if column.kind in ("category", "number") and (why := _constant(column)):
+            unused[name] = why
+        elif column.kind == "category":
+            categories[name] = _frequent(column)
+    of = {kind: tuple(n for n, c in free.items() if c.kind == kind and n not in unused)
+          for kind in ("number", "timestamp")}  # fmt: skip
+    if config.weight and columns[config.weight].kind != "number":
+        raise DataError(f"{config.weight!r} is no column of numbers", where="data.weight")
+    if config.split.time and columns[config.split.time].kind not in ("timestamp", "number"):
+        raise DataError(
+            f"{config.split.time!r} is of kind {columns[config.split.time].kind}",
+            where="data.split.time", expected="a column of dates or numbers",
+        )  # fmt: skip
+    return Schema(
+        TableSchema(of["number"], of["timestamp"], categories), images[0] if images else None, targets,
+        config.weight, config.split.group, config.split.time, split, unused,
+    )  # fmt: skip
+
+
+def _is_split(name: str, column: Column) -> bool:
+    return name.lower() in ("split", "fold", "subset") and column.kind == "category" and (
+        all(c.lower() in SPLITS for c in column.classes)
+    )  # fmt: skip
+
+
+def _constant(column: Column) -> str:
+    values = column.values
+    present = values[values >= 0] if column.kind == "category" else values[~np.isnan(values)]
+    if not len(present):
+        return "every cell is missing"
+    missing = len(present) < len(values)  # that a value is there may say something by itself
+    return "" if missing or (present != present[0]).any() else "the same value in every row"
+
+
+def _frequent(column: Column) -> tuple[str, ...]:
+    counts = np.bincount(column.values[column.values >= 0], minlength=len(column.classes))
+    kept = np.sort(np.argsort(-counts, kind="stable")[:MOST_CATEGORIES])
+    return tuple(column.classes[i] for i in kept)
+
+
+def _target(name: str, column: Column, config: DataConfig) -> Target:
+    kind = column.kind
+    if kind == "category":
+        return Target(name, "classification", column.classes)
+    if kind == "tags":
+        return Target(name, "multilabel", column.classes)
+    if kind == "number":
+        known = column.values[~np.isnan(column.values)]
+        distinct = np.unique(known)
+        override = config.columns[name].type if name in config.columns else None
+        if override is None and len(distinct) <= _FEW and (distinct == distinct.round()).all():
+            return Target(name, "classification", tuple(str(int(v)) for v in distinct))
+        return Target(name, "regression")
+    said = {"text": "free text", "image": "of images", "timestamp": "of dates"}.get(kind, column.note)
+    raise DataError(
+        f"the column {name!r} cannot be predicted: it is {said}",
+        where="data.target", expected=f"a column of numbers, categories or tags; or data.columns.{name}.type",
+    )  # fmt: skip
+
+
+def target_values(target: Target, column: Column) -> np.ndarray:
+    """A target's tensor: codes int64 [N], 0 and 1 float32 [N, K], or numbers float32 [N]."""
+    if target.task == "regression":
+        return column.values.astype(np.float32)
+    if target.task == "multilabel":
+        return column.values
+    if column.kind == "category":
+        return column.values
+    place = {int(c): i for i, c in enumerate(target.classes)}
+    return np.array([-1 if np.isnan(v) else place[int(v)] for v in column.values], np.int64)

@@ -1,0 +1,229 @@
+"""What kind of column a column is: found from its cells, or as the recipe says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from jichu.core.errors import DataError
+
+from .config import ColumnConfig
+from .source import Column, in_order
+
+MISSING = ("", "?", "-", "na", "n/a", "#n/a", "nan", "-nan", "null", "none", "nil", "<na>")
+_NUMERIC = 0.95  # share of the cells that must be numbers (or dates) for a column to be of that kind
+_MIXED = 0.5  # share of numbers from which a column of categories is worth a remark
+_PLAIN = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|^[+-]?(?i:inf(inity)?)$"
+_THOUSANDS = r"^[+-]?\d{1,3}(,\d{3})+(\.\d*)?$"
+_DECIMAL_COMMA = r"^[+-]?(\d{1,3}(\.\d{3})+|\d+),\d*$"
+_DATES = ("%Y-%m-%d", "%Y/%m/%d", "%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%d-%m-%Y", "%d-%b-%Y", "%d %b %Y",
+          "%B %d, %Y")  # fmt: skip
+_TIMES = ("", " %H:%M", " %H:%M:%S", "T%H:%M", "T%H:%M:%S", "T%H:%M:%SZ")
+_SAMPLE = 1000  # cells that a format of dates is tried on before all are
+_WORDS, _DISTINCT = 3, 0.5  # a column of so many words a cell, most of them different, is text
+_KEY = re.compile(r"(.*[_\s])?(id|uuid|index|key|rownum|row)|.*[a-z]I[dD]|unnamed.*|", re.IGNORECASE)
+
+
+def typed(name: str, column: Column, wanted: ColumnConfig) -> Column:
+    """The column with a kind and values of that kind. DataError where it cannot be of the `wanted` one."""
+    if wanted.type == "ignore":
+        return Column("ignored", column.values, note="as the recipe says")
+    if column.kind != "cells":
+        if wanted.type not in (None, column.kind):
+            raise DataError(f"the column {name!r} is of kind {column.kind}", expected=f"not {wanted.type}")
+        return column
+    cells = column.values.combine_chunks() if isinstance(column.values, pa.ChunkedArray) else column.values
+    if pa.types.is_dictionary(cells.type):
+        cells = cells.dictionary_decode()
+    if column.classes:  # codes whose names the source knows
+        return _coded(name, cells, column.classes)
+    if pa.types.is_list(cells.type) or pa.types.is_large_list(cells.type):
+        return _tags(cells.to_pylist())
+    if not _is_text(cells.type):
+        return _native(name, cells, wanted)
+    cells = _cleaned(cells, wanted)
+    if wanted.type == "tags":
+        return _tags([c and [t.strip() for t in c.split(wanted.separator)] for c in cells.to_pylist()])
+    makers = {"number": _numbers, "timestamp": _timestamps, "category": _categories, "text": _text}
+    if wanted.type is not None:
+        made = makers[wanted.type](name, cells, 0.0)
+        assert made is not None
+        return made
+    if cells.null_count == len(cells):
+        return Column("ignored", cells, note="every cell is missing")
+    for make in (_numbers, _timestamps, _text):
+        made = make(name, cells, _NUMERIC)
+        if made is not None:
+            return made
+    return _categories(name, cells, _NUMERIC)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
+def _cleaned(cells: pa.Array, wanted: ColumnConfig) -> pa.Array:
+    """Without blanks around, renamed as asked for, and null where the text means "missing"."""
+    cells = pc.utf8_trim_whitespace(cells.cast(pa.string()))
+    missing = pa.array([*MISSING, *(m.lower() for m in wanted.missing)])
+    cells = pc.if_else(pc.is_in(pc.utf8_lower(cells), missing), pa.scalar(None, pa.string()), cells)
+    for before, after in wanted.rename.items():
+        cells = pc.if_else(pc.equal(cells, before), after, cells)
+    return cells
+
+
+def _native(name: str, cells: pa.Array, wanted: ColumnConfig) -> Column:
+    """Of an Arrow type that says its kind by itself."""
+    kind = cells.type
+    if pa.types.is_null(kind):
+        return Column("ignored", cells, note="every cell is missing")
+    if pa.types.is_boolean(kind):
+        cells = cells.cast(pa.string())
+    elif pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        if wanted.type in (None, "number"):
+            return _finite(name, cells.cast(pa.float64()), pa.types.is_integer(kind))
+        cells = cells.cast(pa.string())
+        cells = pc.replace_substring_regex(cells, r"\.0$", "")  # 3.0 of a float column with gaps is 3
+    elif pa.types.is_temporal(kind) and not pa.types.is_duration(kind) and not pa.types.is_time(kind):
+        seconds = cells.cast(pa.timestamp("s"), safe=False)
+        return Column("timestamp", seconds.to_numpy(zero_copy_only=False).astype("datetime64[s]"))
+    else:
+        return Column("ignored", cells, note=f"cells of type {kind} are not used")
+    return typed(name, Column("cells", cells), wanted if wanted.type else ColumnConfig(type="category"))
+
+
+def _coded(name: str, cells: pa.Array, classes: Sequence[str]) -> Column:
+    if _is_text(cells.type):
+        cells = pc.index_in(cells, pa.array(list(classes)))
+    codes = cells.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False)
+    if len(codes) and codes.max() >= len(classes):
+        row = int(codes.argmax())
+        raise DataError(
+            f"the code {codes[row]} stands in the column {name!r}, which has {len(classes)} classes",
+            where=f"row {row}", expected=f"0 to {len(classes) - 1}",
+        )  # fmt: skip
+    return Column("category", np.maximum(codes, -1), tuple(classes))
+
+
+def _numbers(name: str, cells: pa.Array, least: float) -> Column | None:
+    """Plain numbers, with thousands separators (1,234.5) or in the continental way (1.234,5)."""
+    present = len(cells) - cells.null_count
+    plain = pc.match_substring_regex(cells, _PLAIN)
+    found, clean = _count(plain), cells
+    if found < present:
+        grouped, comma = (pc.match_substring_regex(cells, p) for p in (_THOUSANDS, _DECIMAL_COMMA))
+        continental = pc.and_(comma, pc.invert(grouped))
+        if _count(continental):  # 3,5 can be nothing else, and then 1,234 is meant so too
+            swapped = pc.replace_substring(pc.replace_substring(cells, ".", ""), ",", ".")
+            clean = pc.if_else(comma, swapped, cells)
+            plain = pc.or_(plain, comma)
+        elif _count(grouped):
+            clean = pc.if_else(grouped, pc.replace_substring(cells, ",", ""), cells)
+            plain = pc.or_(plain, grouped)
+        found = _count(plain)
+    if not found or found < least * present:
+        if least:
+            return None
+        raise DataError(f"no cell of the column {name!r} is a number", expected="another type than number")
+    if _key(name, cells, found) and least and pc.max(pc.utf8_length(cells)).as_py() > 15:
+        return None  # more digits than a float holds: a key, not a quantity
+    values = pc.if_else(plain, clean, pa.scalar(None, pa.string())).cast(pa.float64())
+    whole = not _count(pc.match_substring_regex(clean, r"[.eE]"))
+    return _finite(name, values, whole, _odd(cells, plain, "numbers"))
+
+
+def _finite(name: str, values: pa.Array, whole: bool, note: str = "") -> Column:
+    array = values.to_numpy(zero_copy_only=False).astype(np.float64)
+    infinite = np.isinf(array)
+    if infinite.any():
+        array = np.where(infinite, np.nan, array)
+        note = f"{int(infinite.sum())} cells are infinite, taken as missing" + (f"; {note}" if note else "")
+    known = array[~np.isnan(array)]
+    if whole and _KEY.fullmatch(name) and len(known) > 20 and len(np.unique(known)) == len(array):
+        return Column("ignored", array, note="a key: another whole number in every row")
+    return Column("number", array, note=note)
+
+
+def _timestamps(name: str, cells: pa.Array, least: float) -> Column | None:
+    """Dates, with or without a time, in one of the usual formats."""
+    present = cells.drop_null()
+    if least and not _count(pc.match_substring_regex(present.slice(0, 50), r"\d.*[-/. :T].*\d")):
+        return None
+    best: tuple[int, str] = (0, "")
+    for day in _DATES:
+        for time in _TIMES:
+            parsed = pc.strptime(present.slice(0, _SAMPLE), format=day + time, unit="s", error_is_null=True)
+            best = max(best, (len(parsed) - parsed.null_count, day + time), key=lambda pair: pair[0])
+    parsed = pc.strptime(cells, format=best[1] or "%Y-%m-%d", unit="s", error_is_null=True)
+    found = len(parsed) - parsed.null_count
+    if not found or found < least * len(present):
+        if least:
+            return None
+        raise DataError(f"no cell of the column {name!r} is a date", expected=f"such as {', '.join(_DATES)}")
+    note = _odd(cells, parsed.is_valid(), "dates")
+    if best[1].startswith("%m/%d"):
+        note = "read as month/day/year" + (f"; {note}" if note else "")
+    return Column("timestamp", parsed.to_numpy(zero_copy_only=False).astype("datetime64[s]"), note=note)
+
+
+def _text(name: str, cells: pa.Array, least: float) -> Column | None:
+    """Free text, or keys that are different in every row; None for what is better taken as categories."""
+    present = cells.drop_null()
+    distinct = pc.count_distinct(present).as_py()
+    words = pc.mean(pc.count_substring_regex(present, r"\S+")).as_py() or 0
+    if least and (distinct < _DISTINCT * len(present) or len(present) < 20):
+        return None
+    if least and words < _WORDS:
+        if distinct == len(present):
+            return Column("ignored", cells, note="a key: another value in every row")
+        return None
+    return Column("text", cells.to_pylist())
+
+
+def _categories(name: str, cells: pa.Array, least: float) -> Column:
+    encoded = cells.dictionary_encode()
+    names = encoded.dictionary.to_pylist()
+    classes = in_order(names)
+    place = {c: i for i, c in enumerate(classes)}
+    to = np.array([place[n] for n in names] + [-1])
+    codes = encoded.indices.fill_null(len(names)).to_numpy(zero_copy_only=False)
+    numbers = _count(pc.match_substring_regex(cells, _PLAIN)) / max(1, len(cells) - cells.null_count)
+    mixed = least and _MIXED < numbers < 1
+    note = f"mixed: {numbers:.0%} of the cells are numbers" if mixed else ""
+    return Column("category", to[codes], tuple(classes), note)
+
+
+def _tags(rows: list[Any]) -> Column:
+    classes = in_order({str(tag) for row in rows if row is not None for tag in row if str(tag)})
+    place = {c: i for i, c in enumerate(classes)}
+    values = np.zeros((len(rows), len(classes)), np.float32)
+    for i, row in enumerate(rows):
+        if row is None:
+            values[i] = np.nan
+        for tag in row or ():
+            if str(tag):
+                values[i, place[str(tag)]] = 1
+    return Column("tags", values, tuple(classes))
+
+
+def _count(mask: pa.Array) -> int:
+    return pc.sum(mask).as_py() or 0
+
+
+def _key(name: str, cells: pa.Array, found: int) -> bool:
+    return found == len(cells) == pc.count_distinct(cells).as_py()
+
+
+def _odd(cells: pa.Array, fits: pa.Array, kind: str) -> str:
+    """What is said of the cells that are not of the column's kind."""
+    odd = pc.and_(cells.is_valid(), pc.invert(fits.fill_null(False)))
+    count = _count(odd)
+    if not count:
+        return ""
+    row = pc.index(odd, True).as_py()
+    return f"{count} cells are no {kind}, taken as missing; the first: row {row}, {cells[row].as_py()!r}"

@@ -1,0 +1,108 @@
+"""What a model does to its inputs before the backbone sees them. Part of the model, so that whoever has
+the model has it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+_SAMPLE = 10_000  # rows of images from which mean and deviation are taken
+_MANY = 100_000  # rows of numbers from which quartiles are
+_BEND = 3.0  # numbers so many spreads out are bent back
+_RARE = 2  # a category of fewer training rows counts as unknown
+
+
+class Pixels(nn.Module):
+    """Images [B, C, H, W], uint8 or 0 to 1, to zero mean and unit variance by channel."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Tensor, std: Tensor):
+        super().__init__()
+        self.register_buffer("mean", mean.view(-1, 1, 1))
+        self.register_buffer("std", std.view(-1, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        if images.dtype == torch.uint8:
+            images = images.float() / 255
+        return (images - self.mean) / self.std
+
+    @torch.no_grad()
+    def estimate(self, images: Tensor, rows: Tensor) -> None:
+        """From some rows of uint8 images [N, C, H, W], an even sample where there are many."""
+        sample = images[rows[:: max(1, len(rows) // _SAMPLE)]].float() / 255
+        mean = sample.mean(dim=(0, 2, 3))
+        std = (sample - mean[:, None, None]).pow(2).mean(dim=(0, 2, 3)).sqrt()
+        self.mean.copy_(mean.view(-1, 1, 1))
+        self.std.copy_(std.clamp(min=1 / 255).view(-1, 1, 1))
+
+
+class Numbers(nn.Module):
+    """Numbers [B, F] centred at their median, divided by the distance of their quartiles, and bent back
+    smoothly beyond three of those (Holzmüller et al., 2024, arXiv 2407.04491). NaN stays NaN."""
+
+    centre: Tensor
+    spread: Tensor
+
+    def __init__(self, count: int):
+        super().__init__()
+        self.register_buffer("centre", torch.zeros(count))
+        self.register_buffer("spread", torch.ones(count))
+
+    def forward(self, numbers: Tensor) -> Tensor:
+        x = (numbers.float() - self.centre) / self.spread
+        return x / (1 + (x / _BEND) ** 2).sqrt()
+
+    @torch.no_grad()
+    def estimate(self, numbers: Tensor, rows: Tensor) -> None:
+        """From some rows of numbers [N, F]. Where the quartiles are one, half the range is the spread."""
+        x = numbers[rows[:: max(1, len(rows) // _MANY)]].double()
+        low, centre, high = x.nanquantile(torch.tensor([0.25, 0.5, 0.75], dtype=torch.double), dim=0)
+        ends = [x.nan_to_num(fill).aminmax(dim=0) for fill in (torch.inf, -torch.inf)]
+        half = (ends[1].max - ends[0].min) / 2
+        spread = torch.where(high > low, high - low, torch.where(half > 0, half, 1.0))
+        self.centre.copy_(centre.nan_to_num(0.0))
+        self.spread.copy_(spread.nan_to_num(1.0, posinf=1.0, neginf=1.0))
+
+
+class Categories(nn.Module):
+    """Codes [B, G]; those that training rows do not have, or hardly, become 0, unknown."""
+
+    kept: Tensor
+
+    def __init__(self, sizes: list[int]):
+        super().__init__()
+        starts = torch.tensor([0, *sizes]).cumsum(0)[:-1]
+        self.register_buffer("starts", starts, persistent=False)
+        self.register_buffer("kept", torch.ones(sum(sizes), dtype=torch.bool))
+
+    def forward(self, codes: Tensor) -> Tensor:
+        return codes * self.kept[codes + self.starts]
+
+    @torch.no_grad()
+    def estimate(self, codes: Tensor, rows: Tensor) -> None:
+        """From some rows of codes [N, G]."""
+        places = (codes[rows] + self.starts).flatten()
+        self.kept.copy_(torch.bincount(places, minlength=len(self.kept)) >= _RARE)
+
+
+class Inputs(nn.Module):
+    """Each kind of input made ready; other columns of the batch are left."""
+
+    def __init__(self, channels: int = 0, numbers: int = 0, categories: list[int] | None = None):
+        super().__init__()
+        if channels:
+            self.image = Pixels(torch.zeros(channels), torch.ones(channels))
+        if numbers:
+            self.numbers = Numbers(numbers)
+        if categories:
+            self.categories = Categories(categories)
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {**batch, **{name: ready(batch[name]) for name, ready in self.named_children() if name in batch}}
+
+    def estimate(self, tensors: dict[str, Tensor], rows: Tensor) -> None:
+        """Set the statistics from (training) rows of a data set."""
+        for name, ready in self.named_children():
+            ready.estimate(tensors[name], rows)
