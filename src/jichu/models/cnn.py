@@ -8,8 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from .backbone import Backbone, Features
-
-Width = Annotated[int, Field(ge=1)]
+from .common import Width
 
 
 def _norm(kind: str, width: int) -> list[nn.Module]:
@@ -22,8 +21,8 @@ def _norm(kind: str, width: int) -> list[nn.Module]:
 
 class Cnn(Backbone):
     """For each width a 3×3 convolution, normalisation, ReLU and, while the maps are larger than
-    `smallest`, 2×2 max-pooling; then the mean over places or all of them, then if `hidden` is given a
-    dense layer."""
+    `smallest`, 2×2 max-pooling; then the mean over places or all of them, then a dense layer with ReLU for
+    each width in `hidden`."""
 
     def __init__(
         self,
@@ -32,7 +31,7 @@ class Cnn(Backbone):
         widths: Annotated[list[Width], Field(min_length=1)] = [32, 64, 128, 128],  # noqa: B006 (read only)
         norm: Literal["batch", "group", "none"] = "batch",
         readout: Literal["mean", "flatten"] = "mean",
-        hidden: Width | None = None,
+        hidden: Width | list[Width] | None = None,
         smallest: Width = 4,
     ):
         super().__init__()
@@ -49,9 +48,9 @@ class Cnn(Backbone):
         self.readout = readout
         self.width = widths[-1] * (side * side if readout == "flatten" else 1)
         self.hidden = nn.Sequential()
-        if hidden:
-            self.hidden = nn.Sequential(nn.Linear(self.width, hidden), nn.ReLU())
-            self.width = hidden
+        for width in [hidden] if isinstance(hidden, int) else hidden or []:
+            self.hidden.extend([nn.Linear(self.width, width), nn.ReLU()])
+            self.width = width
 
     def forward(self, batch: dict[str, Tensor]) -> Features:
         maps = self.blocks(batch["image"])

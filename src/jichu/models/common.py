@@ -1,0 +1,43 @@
+"""What several networks share: kinds of arguments, the choice of a stem, the least size, initialisation."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+from torch import nn
+
+from jichu.core.errors import UsageError
+
+Width = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(ge=0, lt=1)]  # the probability with which something is dropped
+
+# How an image enters: `large` is the paper's for ImageNet, `small` keeps more places.
+Stem = Literal["auto", "small", "large"]
+_LARGE = 96  # pixels from which `auto` is `large`
+
+
+def is_small(stem: Stem, size: int) -> bool:
+    """Whether images of size × size pixels get the small stem."""
+    return stem == "small" or (stem == "auto" and size < _LARGE)
+
+
+def refuse_below(least: int, size: int, network: str, fits: str = "resnet18") -> None:
+    """UsageError where images are smaller than a network can take; `fits` is what can be done instead."""
+    if size < least:
+        raise UsageError(
+            f"{network} cannot take images of {size} × {size} pixels",
+            expected=f"{least} × {least} or more; for smaller ones {fits}",
+        )
+
+
+def he_init(network: nn.Module, mode: Literal["fan_in", "fan_out"] = "fan_out") -> None:
+    """Weights of convolutions and dense layers such that ReLU keeps the variance (He et al., 2015,
+    arXiv 1502.01852): with `fan_in` of what goes forward, which networks without normalisation need;
+    with `fan_out` of the gradients, for convolutions. Biases are zero."""
+    for module in network.modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            chosen = mode if isinstance(module, nn.Conv2d) else "fan_in"
+            nn.init.kaiming_normal_(module.weight, mode=chosen, nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
