@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import jichu
+from jichu.core.config import Spec
 from jichu.core.errors import Interrupted, NotFinite, UsageError
 from jichu.core.files import read_jsonl
 from jichu.core.folder import RunFolder
@@ -26,8 +27,8 @@ from jichu.objectives.supervised import Classification
 from jichu.objectives.wrapper import Augmented, Wrapper
 from jichu.train import checkpoint, plan
 from jichu.train.config import OptimizerConfig, TrainConfig
-from jichu.train.optimizers import schedule
 from jichu.train.predict import embed, predict
+from jichu.train.schedules import schedule
 
 
 def network(norm="none", seed=0):
@@ -136,14 +137,13 @@ def test_objectives_that_compare_rows_refuse_to_be_cut(tensors):
 
 
 def test_schedules():
-    cosine = config(schedule="cosine", warmup=0.1)
-    assert schedule(0.05, cosine) == pytest.approx(0.5)
-    assert schedule(0.1, cosine) == 1 and schedule(1.0, cosine) == pytest.approx(0)
-    assert schedule(0.55, cosine) == pytest.approx(0.5)
-    linear = config(schedule="linear", warmup=0.0)
-    assert [schedule(p, linear) for p in (0, 0.25, 1)] == [1, 0.75, 0]
-    constant = config(schedule="constant", warmup=0.0)
-    assert schedule(0.7, constant) == 1
+    cosine = schedule(Spec(name="cosine"), 0.1)
+    assert cosine(0.05) == pytest.approx(0.5)
+    assert cosine(0.1) == 1 and cosine(1.0) == pytest.approx(0)
+    assert cosine(0.55) == pytest.approx(0.5)
+    linear = schedule(Spec(name="linear"), 0.0)
+    assert [linear(p) for p in (0, 0.25, 1)] == [1, 0.75, 0]
+    assert schedule(Spec(name="constant"), 0.0)(0.7) == 1
 
 
 # --- adaptation

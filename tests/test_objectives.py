@@ -8,15 +8,21 @@ import torch.nn.functional as F
 from torch import nn
 
 import jichu
+from jichu.core.config import Spec
+from jichu.core.errors import UsageError
+from jichu.core.names import construct
 from jichu.data.augment import Augment
 from jichu.data.config import SIGNS, AugmentConfig
+from jichu.data.target import Target
 from jichu.models.cnn import Cnn
 from jichu.models.heads import Linear
 from jichu.models.mlp import Mlp
 from jichu.models.model import Model
+from jichu.objectives import OBJECTIVES
 from jichu.objectives.base import Context, Objective
 from jichu.objectives.mixup import Mixup
-from jichu.objectives.supervised import Classification, Regression
+from jichu.objectives.several import Several
+from jichu.objectives.supervised import Classification, MultiLabel, Regression
 from jichu.objectives.vicreg import VICReg, covariance_loss, variance_loss
 from jichu.objectives.views import collapse
 from jichu.objectives.wrapper import Augmented
@@ -46,6 +52,207 @@ def test_regression_keeps_its_contract(batch):
     batch = {**batch, "target": batch["label"].float() / 10}
     jichu.check_objective(Regression(), small(1, name="target"), batch)
     jichu.check_objective(Mixup(Regression()), small(1, name="target"), batch)
+
+
+# --- losses: each against torch or the paper's formula
+
+
+CLASSES = Target("label", "classification", tuple("0123456789"), (5, 1, 2, 0, 3, 4, 5, 6, 7, 8), rows=41)
+MANY = Target("tags", "multilabel", tuple("abc"), (10, 2, 0), rows=40)
+NUMBER = Target("price", "regression", rows=48, mean=200.0, std=50.0)
+TARGETS = {"label": CLASSES, "tags": MANY, "price": NUMBER}
+
+
+@pytest.fixture
+def mixed(batch):
+    """The digits with a second and a third target, each unknown for some rows."""
+    generator = torch.Generator().manual_seed(1)
+    tags = (torch.rand(48, 3, generator=generator) < 0.3).float()
+    tags[torch.rand(48, 3, generator=generator) < 0.3] = math.nan
+    tags[7] = math.nan
+    price = 200 + 50 * torch.randn(48, generator=generator)
+    price[3] = math.nan
+    label = torch.where(torch.arange(48) % 5 == 4, -1, batch["label"])
+    return {**batch, "label": label, "tags": tags, "price": price}
+
+
+def heads(**outputs):
+    torch.manual_seed(0)
+    return Model(Cnn(1, 8, widths=[8, 8], norm="none"), {n: Linear(8, k) for n, k in outputs.items()})
+
+
+def many(**arguments):
+    return Several(
+        {
+            "label": Classification(targets=TARGETS, class_weights="balanced"),
+            "tags": MultiLabel("tags", targets=TARGETS, positive_weights="balanced"),
+            "price": Regression("price", "quantile", targets=TARGETS),
+        },
+        **arguments,
+    )
+
+
+def mean_of(objective, outputs, batch):
+    """The loss as the loop makes it."""
+    weights, losses = objective.weights(batch)["loss"], objective.losses(outputs, batch)
+    return (weights * losses).sum() / weights.sum()
+
+
+@pytest.mark.parametrize(
+    ("make", "outputs"),
+    [
+        (lambda: Classification(focal=2.0, smoothing=0.1), {"label": 10}),
+        (lambda: Classification(class_weights="balanced", targets=TARGETS, smoothing=0.1), {"label": 10}),
+        (lambda: MultiLabel("tags"), {"tags": 3}),
+        (lambda: MultiLabel("tags", focal=0.5, positive_weights=[1.0, 2.0, 3.0]), {"tags": 3}),
+        (lambda: Regression("price", "mae", targets=TARGETS), {"price": 1}),
+        (lambda: Regression("price", "huber", delta=0.5, targets=TARGETS), {"price": 1}),
+        (lambda: Regression("price", "quantile", targets=TARGETS), {"price": 3}),
+        (lambda: many(scales={"tags": 0.5}), {"label": 10, "tags": 3, "price": 3}),
+        (lambda: Mixup(many()), {"label": 10, "tags": 3, "price": 3}),
+    ],
+)
+def test_losses_keep_their_contract(make, outputs, mixed):
+    jichu.check_objective(make(), heads(**outputs), mixed)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_class_weights_are_torchs(smoothing, mixed):
+    outputs = {"label": torch.randn(48, 10, generator=torch.Generator().manual_seed(0))}
+    weights = [0.5, 2.0, 1.0, 1.0, 3.0, 0.1, 1.0, 1.0, 1.5, 1.0]
+    objective = Classification(smoothing=smoothing, class_weights=weights, targets=TARGETS)
+    wanted = F.cross_entropy(
+        outputs["label"], mixed["label"], torch.tensor(weights), ignore_index=-1, label_smoothing=smoothing
+    )
+    assert mean_of(objective, outputs, mixed) == pytest.approx(wanted.item(), rel=1e-5)
+
+
+def test_balanced_weights_are_scikit_learns():
+    from sklearn.utils.class_weight import compute_class_weight
+
+    found = Classification(class_weights="balanced", targets=TARGETS).class_weights
+    labels = [c for c, n in enumerate(CLASSES.counts) for _ in range(n)]
+    there = sorted(set(labels))
+    wanted = compute_class_weight("balanced", classes=torch.tensor(there).numpy(), y=labels)
+    assert found[there].numpy() == pytest.approx(wanted * len(there) / 10) and found[3] == 0
+    assert MultiLabel("tags", positive_weights="balanced", targets=TARGETS).positive_weights.tolist() == [
+        3,
+        19,
+        1,
+    ]
+
+
+def test_focal_loss_is_the_papers(mixed):
+    logits = torch.randn(48, 10, generator=torch.Generator().manual_seed(0))
+    p = logits.softmax(1).gather(1, mixed["label"].clamp(min=0)[:, None])[:, 0]
+    known = mixed["label"] >= 0
+    for gamma in (0.5, 2.0):
+        found = Classification(focal=gamma).losses({"label": logits}, mixed)[known]
+        assert torch.allclose(found, (-((1 - p) ** gamma) * p.log())[known], rtol=1e-4)
+    assert (Classification(focal=2.0).losses({"label": logits}, mixed)[~known] == 0).all()
+    sure = torch.tensor([[100.0, 0.0]], requires_grad=True)  # p is exactly 1
+    one = {"label": torch.tensor([0]), "row": torch.tensor([0])}
+    Classification(focal=0.5).losses({"label": sure}, one).sum().backward()
+    assert torch.isfinite(sure.grad).all()
+    logits, tags = logits[:, :3], mixed["tags"].nan_to_num()
+    p = torch.where(tags == 1, logits.sigmoid(), 1 - logits.sigmoid())
+    whole = {**mixed, "tags": tags}
+    found = MultiLabel("tags", focal=2.0).losses({"tags": logits}, whole)
+    assert torch.allclose(found, (-((1 - p) ** 2) * p.log()).mean(1), rtol=1e-4)
+
+
+def test_multilabel_is_torchs_where_all_is_known(mixed):
+    logits = torch.randn(48, 3, generator=torch.Generator().manual_seed(0))
+    whole = {**mixed, "tags": mixed["tags"].nan_to_num()}
+    objective = MultiLabel("tags", positive_weights=[1.0, 2.0, 4.0])
+    wanted = nn.BCEWithLogitsLoss(pos_weight=torch.tensor([1.0, 2.0, 4.0]))(logits, whole["tags"])
+    assert mean_of(objective, {"tags": logits}, whole) == pytest.approx(wanted.item(), rel=1e-5)
+    found, known = objective.losses({"tags": logits}, mixed), ~mixed["tags"].isnan()
+    for i in (0, 1, 2, 7):
+        own = F.binary_cross_entropy_with_logits(
+            logits[i], whole["tags"][i], pos_weight=objective.positive_weights, reduction="none"
+        )
+        wanted = own[known[i]].mean() if known[i].any() else torch.tensor(0.0)
+        assert torch.allclose(found[i], wanted, rtol=1e-5)
+    assert not known[7].any() and torch.equal(objective.weights(mixed)["loss"], known.any(1).float())
+
+
+def test_regression_in_units_of_the_deviation(mixed):
+    found = torch.randn(48, 1, generator=torch.Generator().manual_seed(0))
+    wanted, known = (mixed["price"] - 200) / 50, ~mixed["price"].isnan()
+    for loss, reference in (
+        ("mse", F.mse_loss), ("mae", F.l1_loss), ("huber", lambda a, b: F.huber_loss(a, b, delta=0.7)),
+    ):  # fmt: skip
+        objective = Regression("price", loss, delta=0.7, targets=TARGETS)
+        value = reference(found[known, 0], wanted[known])
+        assert mean_of(objective, {"price": found}, mixed) == pytest.approx(value.item(), rel=1e-5)
+        assert objective.answer(NUMBER) is NUMBER
+    rmse = (200 + 50 * found[:, 0] - mixed["price"])[known].square().mean().sqrt()
+    told = Regression("price", targets=TARGETS).diagnose({"price": found}, mixed)["train_rmse"]
+    assert told == pytest.approx(rmse.item(), rel=1e-5)
+
+
+def test_the_pinball_loss_is_least_at_the_quantiles(mixed):
+    from sklearn.metrics import mean_pinball_loss
+
+    levels = [0.2, 0.5, 0.8]
+    objective = Regression("price", "quantile", quantiles=levels, targets=TARGETS)
+    assert objective.answer(NUMBER).outputs == 3 and objective.answer(CLASSES) is CLASSES
+    known = ~mixed["price"].isnan()
+    best = torch.quantile(((mixed["price"] - 200) / 50)[known], torch.tensor(levels)).expand(48, 3)
+    least = mean_of(objective, {"price": best}, mixed)
+    y = mixed["price"][known].numpy()
+    wanted = [
+        mean_pinball_loss(y, [200 + 50 * best[0, i].item()] * len(y), alpha=q) for i, q in enumerate(levels)
+    ]
+    assert 50 * least.item() == pytest.approx(sum(wanted) / 3, rel=1e-4)
+    assert objective.diagnose({"price": best}, mixed)["train_pinball"] == pytest.approx(
+        50 * least.item(), rel=1e-4
+    )
+    for shift in (-0.3, 0.3):
+        assert mean_of(objective, {"price": best + shift}, mixed) > least
+
+
+def test_several_heads_are_learned_as_each_alone(mixed):
+    """Each term is the mean over the rows that have its target."""
+    model, objective = heads(label=10, tags=3, price=3), many(scales={"tags": 0.5})
+    outputs, weights = objective(model, mixed), objective.weights(mixed)
+    losses = objective.losses(outputs, mixed)
+    assert set(losses) == set(weights) == {"label", "tags", "price"}
+    assert objective.scales() == {"label": 1, "tags": 0.5, "price": 1}
+    assert objective.answer(NUMBER).outputs == 3
+    for name, alone in zip(losses, objective.inner, strict=True):
+        wanted = mean_of(alone, model(mixed), mixed)
+        assert ((losses[name] * weights[name]).sum() / weights[name].sum()).item() == pytest.approx(
+            wanted.item()
+        )
+    assert set(objective.diagnose(outputs, mixed)) == {
+        "label/train_accuracy", "tags/train_accuracy", "price/train_pinball"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        (Spec(name="classification", class_weights=[1.0, 2.0]), "2 weights for 10 classes"),
+        (Spec(name="classification", target="tags"), "expected: multilabel"),
+        (Spec(name="classification", target="labl"), "did you mean: label"),
+        (Spec(name="classification", targets={}), "unknown key 'targets'"),
+        (Spec(name="regression", target="price", loss="quantile", quantiles=[0.9, 0.1]), "rising numbers"),
+        (Spec(name="regression", target="price", quantiles=[1.5]), "less than 1"),
+        (Spec(name="multilabel", target="tags", focal=-1.0), "greater than or equal to 0"),
+    ],
+)
+def test_what_a_loss_cannot_be(spec, said):
+    with pytest.raises(UsageError, match=said):
+        construct("objective", spec, OBJECTIVES, targets=TARGETS)()
+
+
+def test_balanced_needs_counts():
+    with pytest.raises(UsageError, match="need the counts"):
+        Classification(class_weights="balanced")
+    with pytest.raises(UsageError, match="did you mean: label"):
+        Several({"label": Classification()}, {"labl": 1.0})
 
 
 def test_vicreg_keeps_its_contract(batch):

@@ -2,7 +2,9 @@
 
 OBJECTIVES = {
     "classification": "jichu.objectives.supervised:Classification",
+    "multilabel": "jichu.objectives.supervised:MultiLabel",
     "regression": "jichu.objectives.supervised:Regression",
     "vicreg": "jichu.objectives.vicreg:VICReg",
+    "several": "jichu.objectives.several:Several",
     "mixup": "jichu.objectives.mixup:Mixup",
 }

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from jichu.core.randomness import row_uniform
+from jichu.data.target import Target
 
 Batch = dict[str, Tensor]
 Losses = Tensor | dict[str, Tensor]
@@ -47,6 +48,10 @@ class Objective(nn.Module):
     """
 
     independent = True
+
+    def answer(self, target: Target) -> Target:
+        """What its head has to give for a target (`outputs`, and of what)."""
+        return target
 
     def bind(self, model: nn.Module, batch: Batch) -> None:
         """Called once before training, with a sample batch, to size the objective's own parts."""

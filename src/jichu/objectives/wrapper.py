@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from jichu.data.augment import Augment
+from jichu.data.target import Target
 
 from .base import Batch, Context, Losses, Objective
 
@@ -21,6 +22,9 @@ class Wrapper(Objective):
     @property
     def independent(self) -> bool:  # type: ignore[override]
         return self.inner.independent
+
+    def answer(self, target: Target) -> Target:
+        return self.inner.answer(target)
 
     def bind(self, model: nn.Module, batch: Batch) -> None:
         self.inner.bind(model, batch)

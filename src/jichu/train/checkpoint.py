@@ -62,3 +62,8 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor])
             _, i, key = name.split(".", 2)
             state.setdefault(int(i), {})[key] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    for parameter, entries in optimizer.state.items():
+        for key, value in entries.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                # in the parameter's memory format, which files do not keep and fused kernels rely on
+                entries[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from jichu.core.config import Spec
 from jichu.core.errors import CheckFailed
 from jichu.core.folder import RunFolder
 from jichu.core.randomness import guarded, seed_step
@@ -149,7 +150,7 @@ def _check_overfits(name: str, learner: Learner, batch: Batch) -> None:
     rows = len(batch["row"])
     few = {k: v[:8] if len(v) == rows else v for k, v in batch.items()}
     config = TrainConfig(
-        budget="60 steps", optimizer=OptimizerConfig(lr=3e-3), schedule="constant", warmup=0.0, log_every=1,
+        budget="60 steps", optimizer=OptimizerConfig(lr=3e-3), schedule=Spec(name="constant"), warmup=0.0, log_every=1,
         precision="float32", device="cpu", batch_size=8,
     )  # fmt: skip
     one = copy.deepcopy(learner)

@@ -24,14 +24,22 @@ from jichu.core.randomness import guarded, seed_step
 from jichu.data.batches import Batch, as_source, peek
 from jichu.objectives.base import Context, Objective
 
-from . import checkpoint
+from . import checkpoint, schedules
+from .averaging import Average, fresh_statistics, has_statistics
 from .config import TrainConfig
 from .learner import Learner, backward, cut, total_weights
 from .logs import Clock, Means, TensorBoard
 from .optimizers import build, set_rates
-from .plan import Plan, autocast, make_plan
+from .plan import Plan, autocast, lay_out, make_plan
 
 Evaluate = Callable[[nn.Module], dict[str, float]]
+_LOWER_IS_BETTER = ("loss", "error", "rmse", "mae", "mse", "pinball", "brier")
+_STATISTICS = 100  # batches, at most, that batch statistics are made anew from
+
+
+def lower_is_better(metric: str) -> bool:
+    """Whether smaller numbers of a metric are the better ones, by its name."""
+    return any(word in metric for word in _LOWER_IS_BETTER)
 
 
 @dataclass
@@ -69,13 +77,17 @@ def fit(
     """Train `model` in place on batches (a `Batches`, or any iterable of dicts of tensors).
 
     `evaluate(model)` gives numbers to log; with `config.patience` the weights with the best `monitor`
-    are restored at the end. With a folder, rows are logged and checkpoints kept in it, and `resume`
+    are restored at the end, and the schedule `plateau` follows it. With `config.average` it is the mean
+    weights that are evaluated, and that training ends with. With a folder, rows are logged and checkpoints kept in it, and `resume`
     goes on from the last one to the same result. Raises UsageError where a step would not fit into
     memory, NotFinite where the loss is not finite, Interrupted (exit code 130) on Ctrl-C.
     """
     config = config or TrainConfig()
-    if config.patience is not None and evaluate is None:
-        raise UsageError("patience needs something to wait for", where="patience", expected="evaluate=…")
+    if evaluate is None:
+        if config.patience is not None:
+            raise UsageError("patience needs something to wait for", where="patience", expected="evaluate=…")
+        if config.schedule.name == schedules.FOLLOWS_EVALUATIONS:
+            raise UsageError("plateau needs something to follow", where="schedule", expected="evaluate=…")
     loop = _Loop(model, objective, batches, config, folder, name, seed)
     rules = assign(model, resolve(adapt))
     with applied(model, rules) as frozen, guarded(loop.device):
@@ -93,7 +105,10 @@ class _Loop:
     ):  # fmt: skip
         self.config, self.folder, self.name, self.seed = config, folder, name, seed
         self.device = devices.device(config.device)
-        self.batches = as_source(batches, seed)
+        self.batches, self._given = as_source(batches, seed), batches
+        self._first = self.batches.state_dict()
+        self.rate = schedules.schedule(config.schedule, config.warmup)
+        self.seen: list[float] = []  # evaluations for the schedule, lower being better
         self.objective = objective
         self.model = model.to(self.device)
         self.result = Fitted()
@@ -114,11 +129,29 @@ class _Loop:
         self.optimizer = build(self.learner, rules, self.config.optimizer)
         self._training_mode()
         state = checkpoint.read_state(self._file("last")) if self.folder and resume else None
-        if state is not None and state["name"] == self.name:
-            self._load(state)
+        state = state if state is not None and state["name"] == self.name else None
+        if state is not None:
+            self.plan = Plan(**state["plan"])
         else:
             self._make_plan(sample, resume, rules)
+        if self.plan.memory_format == "channels_last":
+            lay_out(self.learner, torch.channels_last)
+        self.average = self._averaging()
+        if state is not None:
+            self._load(state)
         self.module = ranks.distribute(self.learner)
+
+    def _averaging(self) -> Average | None:
+        spec = self.config.average
+        if spec is None:
+            return None
+        once = self.batches is not self._given and iter(self._given) is self._given
+        if spec.name == "swa" and once and has_statistics(self.model):
+            raise UsageError(
+                "swa goes over training batches again, for the batch statistics of the mean weights",
+                where="average", expected="batches that can be gone through again, such as a list",
+            )  # fmt: skip
+        return Average(self.model, schedules.averaging(spec))
 
     def _refuse_interaction(self, rows: int) -> None:
         processes, even = ranks.world_size(), len(set(ranks.gather_objects(rows))) == 1
@@ -168,7 +201,12 @@ class _Loop:
         ranks.share_buffers(self.learner)
         if self.best_weights:
             self.model.load_state_dict(self.best_weights)
+        elif self.average is not None:
+            self._renew_statistics(self.average.module)
+            self.model.load_state_dict(self.average.module.state_dict())
         self._save()
+        if self.plan.memory_format == "channels_last":
+            lay_out(self.learner, torch.contiguous_format)
 
     def _one_step(self, stop: Stop, board: TensorBoard, shown: Task) -> bool:
         """One optimizer step. Gives whether any process was asked to stop."""
@@ -191,10 +229,14 @@ class _Loop:
             if not torch.isfinite(norm):
                 raise self._not_finite("the gradient", "its norm")
         self.clock.lap("gradients")
-        rate = set_rates(self.optimizer, step, steps, self.config)
+        progress = (step + 0.5) / steps  # mid-step, so that neither the first nor the last rate is zero
+        rate = self.config.optimizer.lr * self.rate(progress, self.seen)
+        set_rates(self.optimizer, rate, progress)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         objective.after_step(self.model, context)
+        if self.average is not None:
+            self.average.update(step, steps)
         self.clock.lap("optimizer")
         self.step += 1
         self.result.rows += len(batch["row"]) * ranks.world_size()
@@ -241,21 +283,30 @@ class _Loop:
     def _evaluate(self, evaluate: Evaluate, monitor: str, board: TensorBoard) -> None:
         ranks.share_buffers(self.learner)
         self.learner.eval()
+        model = self.model
+        if self.average is not None:
+            model = self.average.module.eval()
+            ranks.share_buffers(model)
         with torch.no_grad():
-            found = evaluate(self.model)
+            found = evaluate(model)
         self._training_mode()
         self._row(found, board)
         self.clock.lap("evaluation")
-        if self.config.patience is None:
+        follows = self.config.schedule.name == schedules.FOLLOWS_EVALUATIONS
+        if self.config.patience is None and not follows:
             return
         if monitor not in found:
             raise UsageError(f"the evaluation gives no {monitor!r}", expected=f"one of {', '.join(found)}")
+        sign = 1 if lower_is_better(monitor) else -1
+        if follows:
+            self.seen.append(sign * found[monitor])
+        if self.config.patience is None:
+            return
         best = self.result.best.get(monitor)
-        lower = "loss" in monitor or "error" in monitor
-        better = best is None or (found[monitor] < best if lower else found[monitor] > best)
+        better = best is None or sign * found[monitor] < sign * best
         if better and math.isfinite(found[monitor]):
             self.result.best, self.result.since_best = {**found, "step": self.step}, 0
-            self.best_weights = {n: t.detach().clone() for n, t in self.model.state_dict().items()}
+            self.best_weights = {n: t.detach().clone() for n, t in model.state_dict().items()}
             if self.folder and self.folder.writes:
                 checkpoint.save(
                     self._file("best"), self.best_weights, {"name": self.name, **self.result.best}
@@ -263,6 +314,28 @@ class _Loop:
         else:
             self.result.since_best += 1
         self.result.stopped_early = self.result.since_best >= self.config.patience
+
+    def _renew_statistics(self, model: nn.Module) -> None:
+        """Make the batch statistics of mean weights anew, on the first training batches."""
+        if self.config.average is None or self.config.average.name != "swa" or not has_statistics(self.model):
+            return
+        for mine, theirs in zip(model.modules(), self.model.modules(), strict=True):
+            mine.training = theirs.training
+        source = as_source(self._given, self.seed)  # the batches themselves, or a pass of its own over them
+        at = self.batches.state_dict()
+        if source is self.batches:
+            source.load_state_dict(self._first)
+        with fresh_statistics(model):
+            for i in range(min(_STATISTICS, self.plan.steps)):
+                seed_step(self.device, self.seed, "statistics", i, ranks.rank())
+                batch = self.objective.prepare(
+                    self._move(next(source)), Context(self.seed, i, self.plan.steps)
+                )
+                with autocast(self.plan.precision, self.device):
+                    self.objective(model, batch)
+        if source is self.batches:
+            source.load_state_dict(at)
+        ranks.share_buffers(model)
 
     # --- checkpoints
 
@@ -291,6 +364,8 @@ class _Loop:
         if self.folder and self.folder.writes:
             tensors = {f"learner.{n}": t for n, t in self.learner.state_dict().items()}
             tensors |= {f"best.{n}": t for n, t in self.best_weights.items()}
+            if self.average is not None:
+                tensors |= {f"average.{n}": t for n, t in self.average.module.state_dict().items()}
             tensors |= checkpoint.optimizer_tensors(self.optimizer)
             state = {
                 "name": self.name,
@@ -298,6 +373,7 @@ class _Loop:
                 "plan": asdict(self.plan),
                 "data": self.batches.state_dict(),
                 "means": self.means.state_dict(),
+                "seen": self.seen,
                 "result": asdict(replace(self.result, history=[])),  # which is in metrics.jsonl
             }
             checkpoint.save(self._file("last"), tensors, state)
@@ -306,13 +382,19 @@ class _Loop:
     def _load(self, state: dict[str, Any]) -> None:
         assert self.folder is not None
         tensors = checkpoint.read_tensors(self._file("last"), self.device)
-        own = {n.removeprefix("learner."): t for n, t in tensors.items() if n.startswith("learner.")}
-        self.learner.load_state_dict(own)
-        self.best_weights = {n.removeprefix("best."): t for n, t in tensors.items() if n.startswith("best.")}
+
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+
+        self.learner.load_state_dict(part("learner."))
+        self.best_weights = part("best.")
+        if self.average is not None:
+            self.average.module.load_state_dict(part("average."))
         checkpoint.load_optimizer(self.optimizer, tensors)
         self.batches.load_state_dict(state["data"])
         self.means.load_state_dict(state["means"])
-        self.plan, self.result = Plan(**state["plan"]), Fitted(**state["result"])
+        self.result = Fitted(**state["result"])
+        self.seen = [math.nan if value is None else value for value in state["seen"]]  # as JSON has them
         self.step = self.logged = state["step"]
         self.folder.rewind(self.name, self.step)
         ranks.barrier()

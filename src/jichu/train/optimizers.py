@@ -1,8 +1,9 @@
-"""Optimizers and learning-rate schedules as pure functions of progress."""
+"""Optimizers: which parameters go together, and at which rate."""
 
 from __future__ import annotations
 
-import math
+import re
+from typing import Any
 
 import torch
 from torch import nn
@@ -10,45 +11,64 @@ from torch import nn
 from jichu.adapt.rules import Rule
 from jichu.core.errors import UsageError
 
-from .config import OptimizerConfig, TrainConfig
+from .config import OptimizerConfig
+from .muon import Muon, matrices
 
 
 def build(learner: nn.Module, assigned: dict[str, Rule], config: OptimizerConfig) -> torch.optim.Optimizer:
     """One group for each rule and kind of parameter. Vectors (biases, normalisation) do not decay."""
-    groups: dict[tuple[Rule, bool], list[nn.Parameter]] = {}
+    spared = _spared(learner, config.no_decay)
+    orthogonal = matrices(learner) if config.name == "muon" else set()
+    groups: dict[tuple[Rule, bool, bool], list[nn.Parameter]] = {}
     for name, parameter in learner.named_parameters():
         rule = assigned.get(name.removeprefix("model."), 1.0) if name.startswith("model.") else 1.0
         if parameter.requires_grad:
-            groups.setdefault((rule, parameter.ndim > 1), []).append(parameter)
+            decays = parameter.ndim > 1 and name not in spared
+            groups.setdefault((rule, decays, parameter in orthogonal), []).append(parameter)
     if not groups:
         raise UsageError("every parameter is frozen", where="adapt", expected="something to train")
     sets = [
-        {"params": parameters, "rule": rule, "weight_decay": config.weight_decay * decays}
-        for (rule, decays), parameters in groups.items()
+        {"params": parameters, "rule": rule, "weight_decay": config.weight_decay * decays, "matrices": of}
+        for (rule, decays, of), parameters in groups.items()
     ]
+    momentum: dict[str, Any] = {"momentum": config.momentum}
+    momentum["nesterov"] = config.nesterov and config.momentum > 0
+    adam: dict[str, Any] = {"betas": tuple(config.betas), "eps": config.eps, "fused": True}
     if config.name == "sgd":
-        nesterov = config.momentum > 0
-        return torch.optim.SGD(sets, config.lr, config.momentum, nesterov=nesterov, fused=True)
+        return torch.optim.SGD(sets, config.lr, fused=True, **momentum)
+    if config.name == "muon":
+        return Muon(sets, config.lr, **momentum, **adam)
     kind = torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam
-    return kind(sets, config.lr, fused=True)
+    return kind(sets, config.lr, **adam)
 
 
-def schedule(progress: float, config: TrainConfig) -> float:
-    """The factor on the learning rate at a progress from 0 to 1: a linear rise, then the fall."""
-    if progress < config.warmup:
-        return progress / config.warmup
-    rest = (progress - config.warmup) / (1 - config.warmup)
-    if config.schedule == "cosine":
-        return (1 + math.cos(math.pi * rest)) / 2
-    return 1 - rest if config.schedule == "linear" else 1.0
+def slots(config: OptimizerConfig) -> int:
+    """How many values are kept for each parameter, at most."""
+    return 1 if config.name == "sgd" else 2
 
 
-def set_rates(optimizer: torch.optim.Optimizer, step: int, steps: int, config: TrainConfig) -> float:
-    """Set each group's rate for the step (0-based) that comes; gives the base rate. Progress is taken
-    in the middle of the step, so that neither the first nor the last rate is zero."""
-    progress = (step + 0.5) / steps
-    base = config.optimizer.lr * schedule(progress, config)
+def _spared(learner: nn.Module, patterns: list[str]) -> set[str]:
+    """The names of the parameters that a pattern matches, a model's as they are called in the model."""
+    names = {name: name.removeprefix("model.") for name, _ in learner.named_parameters()}
+    spared: set[str] = set()
+    for pattern in patterns:
+        try:
+            found = {name for name, short in names.items() if re.fullmatch(pattern, short)}
+        except re.error as error:
+            raise UsageError(
+                f"{pattern!r} is not a regular expression: {error}", where="optimizer.no_decay"
+            ) from None
+        if not found:
+            raise UsageError(
+                f"the pattern {pattern!r} matches no parameter", where="optimizer.no_decay",
+                expected=f"a pattern for names such as {', '.join(list(names.values())[:3])}",
+            )  # fmt: skip
+        spared |= found
+    return spared
+
+
+def set_rates(optimizer: torch.optim.Optimizer, base: float, progress: float) -> None:
+    """Set each group's rate from the base rate and its rule."""
     for group in optimizer.param_groups:
         rule = group["rule"]
         group["lr"] = base * (rule(progress) if callable(rule) else rule)
-    return base

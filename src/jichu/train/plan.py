@@ -1,11 +1,12 @@
-"""Before the first step: does a step fit into memory, which precision is faster here, how many steps
-make the budget. Found by trial steps that leave nothing changed."""
+"""Before the first step: does a step fit into memory, which precision and memory format are faster
+here, how many steps make the budget. Found by trial steps that leave nothing changed."""
 
 from __future__ import annotations
 
 import contextlib
 import copy
 import functools
+import itertools
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -26,12 +27,13 @@ from jichu.objectives.base import Context
 
 from .config import TrainConfig
 from .learner import Learner, backward, cut, total_weights
-from .optimizers import build
+from .optimizers import build, slots
 
 _MIB = 2**20
-_WORTH_MEASURING = 1000  # steps below which choosing a precision costs more than it brings
+_WORTH_MEASURING = 1000  # steps below which choosing costs more than it brings
 _TIMED_STEPS = 5
-_PAYS = 0.9  # bfloat16 is chosen where a step takes at most this share of float32's time
+_PAYS = 0.9  # a choice less plain is made where a step takes at most this share of the plainer one's time
+_CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,14 @@ class Plan:
     why: str
     memory_mib: int
     seconds_per_step: float | None = None
+    memory_format: str = "contiguous"
+
+
+def lay_out(module: nn.Module, memory_format: torch.memory_format) -> None:
+    """Change the order in which the convolutions' weights lie in memory; their outputs follow it."""
+    for part in module.modules():
+        if isinstance(part, _CONVOLUTIONS):
+            part.weight.data = part.weight.data.contiguous(memory_format=memory_format)
 
 
 def autocast(precision: str, device: torch.device) -> contextlib.AbstractContextManager[Any]:
@@ -67,28 +77,41 @@ def make_plan(
     largest = -(-rows // config.accumulate)
     trial = functools.partial(_trial, learner, sample, seed)
     with _untouched(learner):
-        found = memory(trial, largest, learner, 1 if config.optimizer.name == "sgd" else 2, device)
+        kept = slots(config.optimizer) + (config.average is not None)
+        found = memory(trial, largest, learner, kept, device)
         refuse_if_too_large(found, rows)
         budget = Duration.parse(config.budget)
-        timed = budget.unit == "seconds"
-        steps = None
-        if not timed:
-            steps = budget.steps(steps_per_epoch=epoch)
-        precision, why, measured = config.precision, "as configured", {}
+        steps = None if budget.unit == "seconds" else budget.steps(steps_per_epoch=epoch)
         few = steps is not None and steps < _WORTH_MEASURING
-        if precision == "auto" and few:
-            precision, why = "float32", f"{steps} steps are too few to measure"
-        if precision == "auto" or timed:
-            for name in ("float32", "bfloat16") if precision == "auto" else (precision,):
-                spent = _seconds(learner, sample, config, rules, seed, device, name)
-                measured[name] = max(gather_objects(spent))  # the slowest process counts, for all alike
-        if precision == "auto":
-            precision = "bfloat16" if measured["bfloat16"] < _PAYS * measured["float32"] else "float32"
-            why = "measured: " + ", ".join(f"{n} {1000 * s:.1f} ms a step" for n, s in measured.items())
-    each = measured.get(precision)
+        choices = _choices(learner, config, few)
+        measured: dict[tuple[str, str], float] = {}
+        if len(choices) > 1 or steps is None:
+            for precision, memory_format in choices:
+                spent = _seconds(learner, sample, config, rules, seed, device, precision, memory_format)
+                measured[precision, memory_format] = max(gather_objects(spent))  # the slowest process counts
+    chosen = choices[0]
+    for choice in choices[1:]:
+        if measured[choice] < _PAYS * measured[chosen]:
+            chosen = choice
+    why = "as configured"
+    if len(choices) > 1:
+        why = "measured: " + ", ".join(f"{p} {f} {1000 * s:.1f} ms a step" for (p, f), s in measured.items())
+    elif few and "auto" in (config.precision, config.memory_format):
+        why = f"{steps} steps are too few to measure"
+    each = measured.get(chosen)
     if steps is None:
         steps = budget.steps(steps_per_epoch=1, seconds_per_step=each)
-    return Plan(steps, precision, why, found.needed // _MIB, each)
+    return Plan(steps, chosen[0], why, found.needed // _MIB, each, chosen[1])
+
+
+def _choices(learner: Learner, config: TrainConfig, few: bool) -> list[tuple[str, str]]:
+    """The (precision, memory format) to choose among, the plainest first."""
+    precisions = ["float32", "bfloat16"] if config.precision == "auto" else [config.precision]
+    formats = ["contiguous", "channels_last"] if config.memory_format == "auto" else [config.memory_format]
+    if not any(isinstance(module, _CONVOLUTIONS) for module in learner.modules()):
+        formats = formats[:1]
+    choices = list(itertools.product(precisions, formats))
+    return choices[:1] if few else choices
 
 
 def _trial(learner: Learner, sample: Batch, seed: int, rows: int) -> Tensor:
@@ -179,10 +202,12 @@ def refuse_if_too_large(found: Memory, rows: int) -> None:
 
 def _seconds(
     learner: Learner, sample: Batch, config: TrainConfig, rules: dict[str, Rule], seed: int,
-    device: torch.device, precision: str,
+    device: torch.device, precision: str, memory_format: str,
 ) -> float:  # fmt: skip
     """The median time of a few whole steps on a copy, after two that do not count."""
     learner = copy.deepcopy(learner)
+    if memory_format == "channels_last":
+        lay_out(learner, torch.channels_last)
     optimizer = build(learner, rules, config.optimizer)
     times = []
     for step in range(_TIMED_STEPS + 2):
