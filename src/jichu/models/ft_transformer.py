@@ -37,6 +37,7 @@ class Tokenizer(nn.Module):
         self.numbers = numbers
         if numbers:
             self.weight, self.missing = vectors(numbers), nn.Parameter(torch.zeros(numbers, width))
+        self.codes = None
         if categories:
             # all columns in one table, each from its `start` on
             self.codes = nn.Embedding(sum(categories), width, _weight=vectors(sum(categories)).data)
@@ -50,7 +51,7 @@ class Tokenizer(nn.Module):
         if self.numbers:
             numbers = batch["numbers"][..., None]  # [B, F, 1]
             parts.append(torch.where(numbers.isnan(), self.missing, filled(numbers) * self.weight))
-        if hasattr(self, "codes"):
+        if self.codes is not None:
             parts.append(self.codes(batch["categories"] + self.start))
         columns = torch.cat(parts, 1) + self.bias
         return torch.cat([self.whole.expand(len(columns), 1, -1), columns], 1)
