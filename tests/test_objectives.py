@@ -186,7 +186,7 @@ def test_regression_in_units_of_the_deviation(mixed):
         objective = Regression("price", loss, delta=0.7, targets=TARGETS)
         value = reference(found[known, 0], wanted[known])
         assert mean_of(objective, {"price": found}, mixed) == pytest.approx(value.item(), rel=1e-5)
-        assert objective.answer(NUMBER) is NUMBER
+        assert objective.answer("price", NUMBER) is NUMBER
     rmse = (200 + 50 * found[:, 0] - mixed["price"])[known].square().mean().sqrt()
     told = Regression("price", targets=TARGETS).diagnose({"price": found}, mixed)["train_rmse"]
     assert told == pytest.approx(rmse.item(), rel=1e-5)
@@ -197,7 +197,7 @@ def test_the_pinball_loss_is_least_at_the_quantiles(mixed):
 
     levels = [0.2, 0.5, 0.8]
     objective = Regression("price", "quantile", quantiles=levels, targets=TARGETS)
-    assert objective.answer(NUMBER).outputs == 3 and objective.answer(CLASSES) is CLASSES
+    assert objective.answer("price", NUMBER).outputs == 3 and objective.answer("label", CLASSES) is CLASSES
     known = ~mixed["price"].isnan()
     best = torch.quantile(((mixed["price"] - 200) / 50)[known], torch.tensor(levels)).expand(48, 3)
     least = mean_of(objective, {"price": best}, mixed)
@@ -220,7 +220,7 @@ def test_several_heads_are_learned_as_each_alone(mixed):
     losses = objective.losses(outputs, mixed)
     assert set(losses) == set(weights) == {"label", "tags", "price"}
     assert objective.scales() == {"label": 1, "tags": 0.5, "price": 1}
-    assert objective.answer(NUMBER).outputs == 3
+    assert objective.answer("price", NUMBER).outputs == 3
     for name, alone in zip(losses, objective.inner, strict=True):
         wanted = mean_of(alone, model(mixed), mixed)
         assert ((losses[name] * weights[name]).sum() / weights[name].sum()).item() == pytest.approx(

@@ -144,7 +144,7 @@ def _remarks(dataset: Dataset, found: dict[str, Any]) -> list[str]:
     ]  # fmt: skip
     near = found["near_duplicates"]
     if near["across_splits"]:
-        remarks.append(f"{near['across_splits']} near duplicates are in different splits: held-out figures will flatter")
+        remarks.append(f"{near['across_splits']} records look nearly the same as one in another split: held-out figures may flatter")
     for name, split in found["splits"].items():
         counts = [n for n in split["classes"].values() if n]
         if name == "train" and len(counts) > 1 and max(counts) > 5 * min(counts):

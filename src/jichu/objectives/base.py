@@ -49,8 +49,8 @@ class Objective(nn.Module):
 
     independent = True
 
-    def answer(self, target: Target) -> Target:
-        """What its head has to give for a target (`outputs`, and of what)."""
+    def answer(self, key: str, target: Target) -> Target:
+        """What the head `key` has to give for a target (`outputs`, and of what)."""
         return target
 
     def bind(self, model: nn.Module, batch: Batch) -> None:

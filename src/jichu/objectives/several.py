@@ -36,9 +36,9 @@ class Several(Objective):
     def _each(self) -> list[tuple[str, Any]]:
         return list(zip(self._names, self.inner, strict=True))
 
-    def answer(self, target: Target) -> Target:
+    def answer(self, key: str, target: Target) -> Target:
         for _, objective in self._each():
-            target = objective.answer(target)
+            target = objective.answer(key, target)
         return target
 
     def bind(self, model: nn.Module, batch: Batch) -> None:

@@ -72,6 +72,7 @@ class Classification(Objective):
     × rows of the class); with smoothing they also weigh the shares spread, as in torch.
     """
 
+    task: Task = "classification"
     class_weights: Tensor | None
 
     def __init__(
@@ -129,6 +130,7 @@ class MultiLabel(Objective):
     class. `focal` is the focal loss's gamma.
     """
 
+    task: Task = "multilabel"
     positive_weights: Tensor | None
 
     def __init__(
@@ -176,6 +178,8 @@ class Regression(Objective):
     `quantile` the pinball loss (Koenker and Bassett, 1978) of Q outputs [B, Q], their mean.
     """
 
+    task: Task = "regression"
+
     def __init__(
         self,
         target: str = "target",
@@ -195,8 +199,8 @@ class Regression(Objective):
             )  # fmt: skip
         self.quantiles = tuple(quantiles)
 
-    def answer(self, target: Target) -> Target:
-        if self.loss != "quantile" or target.column != self.target:
+    def answer(self, key: str, target: Target) -> Target:
+        if self.loss != "quantile" or key != self.target:
             return target
         return dataclasses.replace(target, quantiles=self.quantiles)
 

@@ -23,8 +23,8 @@ class Wrapper(Objective):
     def independent(self) -> bool:  # type: ignore[override]
         return self.inner.independent
 
-    def answer(self, target: Target) -> Target:
-        return self.inner.answer(target)
+    def answer(self, key: str, target: Target) -> Target:
+        return self.inner.answer(key, target)
 
     def bind(self, model: nn.Module, batch: Batch) -> None:
         self.inner.bind(model, batch)

@@ -179,7 +179,7 @@ def start_supervised(
                 )  # fmt: skip
     objective = None if estimated else supervised_objective(stage, work, targets)
     if objective is not None:
-        targets = {key: objective.answer(target) for key, target in targets.items()}
+        targets = {key: objective.answer(key, target) for key, target in targets.items()}
     backbone = stage.backbone or default_backbone(work.dataset, head if estimated else None)
     heads = {key: stage.head.model_dump() for key in targets}
     model, config = start_model(stage.from_, backbone, work, heads, targets, draw=draw)
@@ -207,7 +207,6 @@ def supervised_objective(stage: FinetuneStage, work: Work, targets: dict[str, Ta
     inner: dict[str, Objective] = {}
     for key, target in targets.items():
         spec = stage.objective
-        several = {"target": key} if len(targets) > 1 else {}
         fits = spec.name != "auto" and _task_of(spec, stage) in (None, target.task)
         if spec.name != "auto" and not fits and len(targets) == 1:
             raise UsageError(
@@ -216,7 +215,8 @@ def supervised_objective(stage: FinetuneStage, work: Work, targets: dict[str, Ta
             )  # fmt: skip
         spec = spec if fits else Spec(name=target.task)
         where = f"{stage.name}.objective"
-        inner[key] = construct("objective", spec, OBJECTIVES, where=where, targets=targets, **several)()
+        of = {} if "target" in spec.arguments else {"target": key}
+        inner[key] = construct("objective", spec, OBJECTIVES, where=where, targets=targets, **of)()
         column = getattr(inner[key], "target", key)
         if column not in work.dataset.tensors:
             raise UsageError(
@@ -288,15 +288,16 @@ def _evaluation(
 
     def evaluate(model: nn.Module) -> dict[str, float]:
         heads = list(model.heads) if isinstance(model.heads, nn.ModuleDict) else [LABEL]
-        outputs = predict(model, tensors, rows, heads)
+        found = predict(model, tensors, rows, heads)
+        outputs = objective.forward(lambda batch: found, batch)  # in the form that its losses take
         weights, scales = objective.weights(batch), objective.scales()
         terms = as_terms(objective.losses(outputs, batch))
         loss = sum(
             scales.get(name, 1.0) * (weights[name] * term).sum() / weights[name].sum().clamp(min=1e-12)
             for name, term in terms.items()
         )
-        found = objective.diagnose(outputs, batch)
-        named = {n.replace("train_", "validation_"): float(v) for n, v in found.items()}
+        told = objective.diagnose(outputs, batch)
+        named = {n.replace("train_", "validation_"): float(v) for n, v in told.items()}
         return {"validation_loss": float(loss), **named}
 
     return evaluate
