@@ -9,33 +9,267 @@ from sklearn import metrics as reference
 
 from jichu.auditing import measure, table
 from jichu.core.errors import UsageError
+from jichu.metrics import METRICS, fits, metric
 from jichu.metrics import classification as C
+from jichu.metrics import ranking as R
+from jichu.metrics import regression as Q
 from jichu.metrics.intervals import mean_interval, metric_interval
 from jichu.metrics.representation import effective_rank
 
 
-@settings(deadline=None, max_examples=50)
-@given(st.integers(2, 6), st.integers(5, 60), st.integers(0, 10_000))
-def test_metrics_equal_scikit_learn(classes, rows, seed):
+def exact(value):
+    return pytest.approx(value, rel=1e-12, abs=1e-12)
+
+
+SIZES = (st.integers(2, 7), st.integers(2, 60), st.integers(0, 10_000), st.booleans())
+
+
+def classes_of(classes, rows, seed, ties):
+    """Truth and probabilities; with `ties` of tenths, 0 and 1 among them."""
     rng = np.random.default_rng(seed)
-    truth = rng.integers(classes, size=rows)
     scores = rng.dirichlet(np.ones(classes), size=rows)
-    predicted = scores.argmax(1)
-    assert C.accuracy(truth, scores) == pytest.approx(reference.accuracy_score(truth, predicted))
-    assert C.log_loss(truth, scores) == pytest.approx(
-        reference.log_loss(truth, scores, labels=range(classes))
-    )
-    present = [c for c in range(classes) if (truth == c).any()]
+    if ties:
+        scores = rng.multinomial(10, np.full(classes, 1 / classes), size=rows) / 10
+    return rng.integers(classes, size=rows), scores
+
+
+def labels_of(labels, rows, seed, ties):
+    rng = np.random.default_rng(seed)
+    scores = rng.random((rows, labels))
+    return (rng.random((rows, labels)) < 0.3).astype(float), scores.round(1) if ties else scores
+
+
+@pytest.mark.filterwarnings("ignore:A single label was found")  # scikit-learn's, where all is of one class
+@settings(deadline=None, max_examples=30)
+@given(*SIZES)
+def test_metrics_of_classes_equal_scikit_learn(classes, rows, seed, ties):
+    truth, scores = classes_of(classes, rows, seed, ties)
+    predicted, every = scores.argmax(1), range(classes)
+    assert C.accuracy(truth, scores) == exact(reference.accuracy_score(truth, predicted))
+    assert C.log_loss(truth, scores) == exact(reference.log_loss(truth, scores, labels=every))
+    present = [c for c in every if (truth == c).any()]
     recalls = reference.recall_score(truth, predicted, labels=present, average="macro", zero_division=0)
-    assert C.balanced_accuracy(truth, scores) == pytest.approx(recalls)
-    assert C.macro_f1(truth, scores) == pytest.approx(reference.f1_score(truth, predicted, average="macro"))
+    assert C.balanced_accuracy(truth, scores) == exact(recalls)
+    assert C.matthews(truth, scores) == exact(reference.matthews_corrcoef(truth, predicted))
+    for quantity in ("precision", "recall", "f1"):
+        theirs = getattr(reference, f"{quantity}_score")
+        for average in ("macro", "micro", "weighted"):
+            ours = getattr(C, f"{average}_{quantity}")(truth, scores)
+            assert ours == exact(theirs(truth, predicted, average=average, zero_division=0))
     assert np.array_equal(
-        C.confusion(truth, scores), reference.confusion_matrix(truth, predicted, labels=range(classes))
+        C.confusion(truth, scores), reference.confusion_matrix(truth, predicted, labels=every)
     )
-    if classes > 5:
-        assert C.top5_accuracy(truth, scores) == pytest.approx(
-            reference.top_k_accuracy_score(truth, scores, k=5, labels=range(classes))
+    one_hot = np.eye(classes)[truth]
+    if classes == 2:
+        assert C.brier(truth, scores) == exact(reference.brier_score_loss(truth, scores[:, 1], labels=every))
+    else:
+        assert C.brier(truth, scores) == exact(((scores - one_hot) ** 2).sum() / rows)
+    if classes > 2 and not ties:  # of equals scikit-learn takes the last, which is not its own argmax
+        for k in (2, 3):
+            theirs = reference.top_k_accuracy_score(truth, scores, k=k, labels=every) if k < classes else 1
+            assert C.top_k_accuracy(truth, scores, k=k) == exact(theirs)
+        assert C.top5_accuracy(truth, scores) == C.top_k_accuracy(truth, scores, k=5)
+    ranked = [1] if classes == 2 else present
+    both = [c for c in ranked if 0 < one_hot[:, c].sum() < rows]
+    if both:
+        assert R.auroc(truth, scores) == exact(
+            np.mean([reference.roc_auc_score(one_hot[:, c], scores[:, c]) for c in both])
         )
+        if len(both) == classes:
+            theirs = reference.roc_auc_score(truth, scores, multi_class="ovr", labels=every)
+            assert R.auroc(truth, scores) == exact(theirs)
+    else:
+        assert np.isnan(R.auroc(truth, scores))
+    if set(ranked) <= set(present):
+        assert R.average_precision(truth, scores) == exact(
+            np.mean([reference.average_precision_score(one_hot[:, c], scores[:, c]) for c in ranked])
+        )
+
+
+@settings(deadline=None, max_examples=30)
+@given(*SIZES)
+def test_metrics_of_labels_equal_scikit_learn(labels, rows, seed, ties):
+    truth, scores = labels_of(labels, rows, seed, ties)
+    predicted = (scores > 0.5).astype(float)
+    each = range(labels)
+    assert C.accuracy(truth, scores) == exact(reference.accuracy_score(truth, predicted))
+    assert C.hamming_loss(truth, scores) == exact(reference.hamming_loss(truth, predicted))
+    assert C.log_loss(truth, scores) == exact(
+        np.mean([reference.log_loss(truth[:, c], scores[:, c], labels=[0, 1]) for c in each])
+    )
+    assert C.brier(truth, scores) == exact(
+        np.mean([reference.brier_score_loss(truth[:, c], scores[:, c], labels=[0, 1]) for c in each])
+    )
+    occurs = [c for c in each if truth[:, c].any() or predicted[:, c].any()]
+    for quantity in ("precision", "recall", "f1"):
+        theirs = getattr(reference, f"{quantity}_score")
+        for average in ("macro", "micro", "weighted"):
+            ours = getattr(C, f"{average}_{quantity}")(truth, scores)
+            if truth.any():
+                found = theirs(
+                    truth[:, occurs], predicted[:, occurs], average=average if len(occurs) > 1 else "binary",
+                    zero_division=0,
+                )  # fmt: skip
+                if len(occurs) > 1 or average == "macro":
+                    assert ours == exact(found)
+            elif average == "weighted" or not occurs:
+                assert np.isnan(ours)
+    both = [c for c in each if 0 < truth[:, c].sum() < rows]
+    if both:
+        theirs = reference.roc_auc_score(truth[:, both], scores[:, both], average="macro")
+        assert R.auroc(truth, scores) == exact(theirs)
+    some = [c for c in each if truth[:, c].any()]
+    if some:
+        theirs = reference.average_precision_score(truth[:, some], scores[:, some], average="macro")
+        assert R.average_precision(truth, scores) == exact(theirs)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(2, 60), st.integers(0, 10_000), st.floats(-1e3, 1e3))
+def test_metrics_of_numbers_equal_scikit_learn(rows, seed, shift):
+    rng = np.random.default_rng(seed)
+    truth = rng.normal(size=rows) + shift
+    scores = truth + rng.normal(size=rows) / 2
+    assert Q.mse(truth, scores) == exact(reference.mean_squared_error(truth, scores))
+    assert Q.rmse(truth, scores) == exact(reference.mean_squared_error(truth, scores) ** 0.5)
+    assert Q.mae(truth, scores) == exact(reference.mean_absolute_error(truth, scores))
+    assert Q.r2(truth, scores) == pytest.approx(reference.r2_score(truth, scores), rel=1e-9, abs=1e-9)
+    assert Q.median_absolute_error(truth, scores) == exact(reference.median_absolute_error(truth, scores))
+    levels = [0.1, 0.5, 0.8]
+    three = scores[:, None] + np.array([-1.0, 0.0, 0.5])
+    theirs = [reference.mean_pinball_loss(truth, three[:, i], alpha=q) for i, q in enumerate(levels)]
+    assert Q.pinball(truth, three, quantiles=levels) == exact(np.mean(theirs))
+    assert Q.pinball(truth, scores) == exact(Q.mae(truth, scores) / 2)
+    for name in fits("regression"):
+        if name != "pinball":
+            found = metric(name, quantiles=levels)
+            assert found(truth, three) == exact(found(truth, scores))  # the median
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(2, 40), st.integers(0, 10_000), st.booleans(), st.sampled_from([0.0, 0.5, 0.75, 0.9, 1.0]))
+def test_recall_at_specificity_tries_every_threshold(rows, seed, ties, specificity):
+    truth, scores = classes_of(2, rows, seed, ties)
+    found = R.recall_at_specificity(truth, scores, specificity=specificity)
+    if 0 < truth.sum() < rows:
+        tried = []
+        for threshold in [*scores[:, 1], np.inf]:
+            above = scores[:, 1] >= threshold
+            if (~above)[truth == 0].mean() >= specificity:
+                tried.append(above[truth == 1].mean())
+        assert found == exact(max(tried))
+    else:
+        assert np.isnan(found)
+
+
+def rows_for(task, rows=30, seed=3):
+    if task == "classification":
+        return classes_of(4, rows, seed, True)
+    if task == "multilabel":
+        return labels_of(4, rows, seed, True)
+    truth = np.random.default_rng(seed).normal(size=rows).round(1)
+    return truth, (truth + np.random.default_rng(seed + 1).normal(size=rows)).round(1)
+
+
+PAIRS = [(task, name) for task in ("classification", "multilabel", "regression") for name in fits(task)]
+
+
+@pytest.mark.parametrize(("task", "name"), PAIRS)
+def test_a_resample_is_weighed_as_if_its_rows_were_there(task, name):
+    found = metric(name, task=task)
+    truth, scores = rows_for(task)
+    rng = np.random.default_rng(0)
+    for size in (30, 2):  # with two rows most of what is averaged is not defined
+        truth, scores = truth[:size], scores[:size]
+        weights = rng.multinomial(size, np.full(size, 1 / size), size=20).astype(float)
+        together = found.weighted(truth, scores, weights)
+        for weight, value in zip(weights, together, strict=True):
+            rows = np.repeat(np.arange(size), weight.astype(int))
+            assert value == pytest.approx(found(truth[rows], scores[rows]), nan_ok=True, abs=1e-9)
+
+
+@pytest.mark.parametrize(("task", "name"), PAIRS)
+def test_an_interval_is_that_of_resampling_row_by_row(task, name):
+    found = metric(name, task=task)
+    truth, scores = rows_for(task, rows=200)
+    noisy = np.roll(scores, 1, axis=0)
+    fast = metric_interval(found, truth, np.stack([scores, noisy]))
+    slow = metric_interval(lambda t, s: found(t, s), truth, np.stack([scores, noisy]))
+    assert fast.value == exact(slow.value)
+    width = slow.high - slow.low
+    assert fast.low == pytest.approx(slow.low, abs=0.25 * width)
+    assert fast.high == pytest.approx(slow.high, abs=0.25 * width)
+    same = metric_interval(found, truth, scores[None], against=scores[None])
+    assert same == (0, 0, 0)
+    worse = metric_interval(found, truth, np.stack([scores, noisy]), against=noisy[None])
+    by_hand = (found(truth, scores) - found(truth, noisy)) / 2
+    assert worse.value == pytest.approx(by_hand, abs=1e-9)
+
+
+def test_every_metric_says_what_it_is_for():
+    assert {name for _, name in PAIRS} == set(METRICS)
+    losses = {name for name in METRICS if metric(name).lower_is_better}
+    assert losses == {
+        "log_loss", "brier", "hamming_loss", "mse", "rmse", "mae", "median_absolute_error", "pinball",
+    }  # fmt: skip
+    assert all(metric(name).__doc__ and metric(name).__name__ == name for name in METRICS)
+    with pytest.raises(UsageError, match=r"is for regression, not for classification[\s\S]*accuracy, auroc"):
+        metric("rmse", task="classification")
+
+
+def test_arguments_of_metrics_are_checked():
+    assert metric("top_k_accuracy", k=3).__name__ == "top_k_accuracy(k=3)"
+    assert metric("accuracy") is C.accuracy
+    for name, arguments, message in [
+        ("top_k_accuracy", {"k": 0}, "greater than or equal to 1"),
+        ("top_k_accuracy", {"kk": 3}, "did you mean: k"),
+        ("recall_at_specificity", {"specificity": 2.0}, "less than or equal to 1"),
+        ("accuracy", {"k": 3}, "unknown key"),
+        ("rmse", {"quantiles": [0.0]}, "greater than 0"),
+        ("acuracy", {}, "did you mean: accuracy"),
+    ]:
+        with pytest.raises(UsageError, match=message):
+            metric(name, **arguments)
+    with pytest.raises(UsageError, match="none of them known to be the median"):
+        Q.mae(np.zeros(3), np.zeros((3, 2)))
+    with pytest.raises(UsageError, match="2 numbers are predicted"):
+        Q.pinball(np.zeros(3), np.zeros((3, 2)))
+
+
+def share(t, s, least: float = 0.5):
+    return float((s.max(1) > least).mean())
+
+
+def test_a_function_of_ones_own_takes_arguments_too():
+    truth, scores = classes_of(3, 20, 0, False)
+    found = metric(f"{__name__}:share", task="classification", least=0.7)
+    assert found(truth, scores) == share(truth, scores, 0.7) and found.__name__ == "share"
+    with pytest.raises(UsageError, match="did you mean: least"):
+        metric(f"{__name__}:share", leas=0.7)
+
+
+def test_what_is_not_defined_is_nan():
+    one_class, sure = np.zeros(4, int), np.eye(3)[np.zeros(4, int)]
+    assert np.isnan(R.auroc(one_class, sure)) and np.isnan(R.recall_at_specificity(one_class, sure))
+    assert R.average_precision(one_class, sure) == 1
+    nothing, never = np.zeros((4, 2)), np.zeros((4, 2))
+    for average in ("macro", "micro", "weighted"):
+        assert np.isnan(getattr(C, f"{average}_f1")(nothing, never))
+    assert np.isnan(Q.r2(np.full(5, 0.1), np.arange(5.0))) and np.isnan(Q.r2(np.ones(1), np.ones(1)))
+    found = metric_interval(R.auroc, one_class, sure[None])
+    assert np.isnan(found.low) and np.isnan(found.value)
+    rare = np.r_[1, np.zeros(9, int)]  # in a third of the resamples there is no such row
+    found = metric_interval(R.auroc, rare, np.stack([1 - rare * 0.8, rare * 0.8], 1)[None])
+    assert found == (1, 1, 1)
+
+
+def test_by_class():
+    truth, scores = np.array([0, 0, 1]), np.eye(4)[[0, 1, 1]]
+    found = C.by_class(truth, scores)
+    assert found["support"].tolist() == [2, 1, 0, 0]
+    assert np.allclose(found["precision"], [1, 0.5, np.nan, np.nan], equal_nan=True)
+    assert np.allclose(found["recall"], [0.5, 1, np.nan, np.nan], equal_nan=True)
+    assert np.allclose(found["f1"], [2 / 3, 2 / 3, np.nan, np.nan], equal_nan=True)
 
 
 def test_intervals_agree_with_the_binomial():

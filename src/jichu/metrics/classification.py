@@ -1,50 +1,71 @@
-"""Classification metrics: truth [N] codes and probabilities [N, K] in, a number out.
+"""What is right and wrong of predicted classes and their probabilities.
 
-One that is a mean over rows carries its row values as `.per_row`, which makes its intervals exact
-in cost and in kind: whole tables are resampled by one matrix product.
+The predicted class is the most probable one; where a row may have several labels (multilabel), all
+above one half are predicted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Annotated, Literal
 
 import numpy as np
+from pydantic import Field
+from scipy import sparse
 
-Array = np.ndarray
+from .base import LABELS, Array, MeanOf, OfSums, mean_of_defined, ratio
 
-
-def mean_of(per_row: Callable[[Array, Array], Array]) -> Any:
-    """A metric that is the mean of a value for each row."""
-
-    def metric(truth: Array, scores: Array) -> float:
-        return float(per_row(truth, scores).mean())
-
-    metric.per_row = per_row  # type: ignore[attr-defined]
-    metric.__name__, metric.__doc__ = per_row.__name__, per_row.__doc__
-    return metric
+_TINY = np.finfo(np.float64).eps  # probabilities nearer to 0 or 1 count as this near
 
 
-@mean_of
+@partial(MeanOf, tasks=LABELS)
 def accuracy(truth: Array, scores: Array) -> Array:
-    """1 where the most probable class is the true one."""
+    """1 where the most probable class is the true one; of several labels, where all are right."""
+    if truth.ndim == 2:
+        return ((scores > 0.5) == truth).all(1).astype(np.float64)
     return (scores.argmax(1) == truth).astype(np.float64)
 
 
-@mean_of
+def _among(truth: Array, scores: Array, k: int) -> Array:
+    best = np.argsort(-scores, axis=1, kind="stable")[:, :k]  # of equals the first, as in argmax
+    return (best == truth[:, None]).any(1).astype(np.float64)
+
+
+@partial(MeanOf, tasks=("classification",))
+def top_k_accuracy(truth: Array, scores: Array, k: Annotated[int, Field(ge=1)] = 5) -> Array:
+    """1 where the true class is among the k most probable."""
+    return _among(truth, scores, k)
+
+
+@partial(MeanOf, tasks=("classification",))
 def top5_accuracy(truth: Array, scores: Array) -> Array:
     """1 where the true class is among the five most probable."""
-    five = np.argsort(-scores, axis=1, kind="stable")[:, :5]
-    return (five == truth[:, None]).any(1).astype(np.float64)
+    return _among(truth, scores, 5)
 
 
-@mean_of
+@partial(MeanOf, tasks=LABELS, lower_is_better=True)
 def log_loss(truth: Array, scores: Array) -> Array:
-    """-log of the probability of the true class, in nats; probabilities below 1e-15 count as that."""
-    return -np.log(np.clip(scores[np.arange(len(truth)), truth], 1e-15, None))
+    """-log of the probability of what is true, in nats; of several labels, the mean over them."""
+    if truth.ndim == 2:
+        return -np.log(np.clip(np.where(truth == 1, scores, 1 - scores), _TINY, 1 - _TINY)).mean(1)
+    return -np.log(np.clip(scores[np.arange(len(truth)), truth], _TINY, 1 - _TINY))
 
 
-log_loss.lower_is_better = True
+@partial(MeanOf, tasks=LABELS, lower_is_better=True)
+def brier(truth: Array, scores: Array) -> Array:
+    """Squared errors of the probabilities: of two classes that of the second, of more classes the sum over
+    them (Brier, 1950), of several labels the mean over them."""
+    if truth.ndim == 2:
+        return ((scores - truth) ** 2).mean(1)
+    if scores.shape[1] == 2:
+        return (scores[:, 1] - truth) ** 2
+    return ((scores - np.eye(scores.shape[1])[truth]) ** 2).sum(1)
+
+
+@partial(MeanOf, tasks=("multilabel",), lower_is_better=True)
+def hamming_loss(truth: Array, scores: Array) -> Array:
+    """The share of labels that are wrong."""
+    return ((scores > 0.5) != truth).mean(1)
 
 
 def confusion(truth: Array, scores: Array) -> Array:
@@ -53,25 +74,79 @@ def confusion(truth: Array, scores: Array) -> Array:
     return np.bincount(truth * k + scores.argmax(1), minlength=k * k).reshape(k, k)
 
 
+def _counts(truth: Array, scores: Array) -> Array | sparse.csr_array:
+    """[N, 3 K]: whether a row is a hit of each class, is predicted to be of it, and is of it."""
+    n, k = scores.shape
+    if truth.ndim == 2:
+        predicted, true = scores > 0.5, truth == 1
+        return np.concatenate([predicted & true, predicted, true], 1).astype(np.float64)
+    # few of many classes are not zero
+    predicted = scores.argmax(1)
+    columns = np.stack([truth, k + predicted, 2 * k + truth], 1)
+    values = np.stack([predicted == truth, np.ones(n), np.ones(n)], 1)
+    return sparse.csr_array((values.ravel(), columns.ravel(), np.arange(0, 3 * n + 1, 3)), shape=(n, 3 * k))
+
+
 def by_class(truth: Array, scores: Array) -> dict[str, Array]:
     """Precision, recall, F1 and support [K]; what has no rows to count is NaN (F1: 0 over 0)."""
-    counts = confusion(truth, scores)
-    hits = np.diag(counts).astype(float)
-    support, predicted = counts.sum(1), counts.sum(0)
-    with np.errstate(invalid="ignore"):
-        return {
-            "precision": hits / predicted,
-            "recall": hits / support,
-            "f1": 2 * hits / (support + predicted),
-            "support": support,
-        }
+    hits, predicted, support = np.split(np.ones(len(truth)) @ _counts(truth, scores), 3)
+    return {
+        "precision": ratio(hits, predicted),
+        "recall": ratio(hits, support),
+        "f1": ratio(2 * hits, support + predicted),
+        "support": support.astype(int),
+    }
 
 
-def balanced_accuracy(truth: Array, scores: Array) -> float:
+def _split(sums: Array) -> tuple[Array, Array, Array]:
+    """Hits, predicted and support [..., K] out of summed counts."""
+    hits, predicted, support = np.split(sums, 3, axis=-1)
+    return hits, predicted, support
+
+
+@partial(OfSums, parts=_counts, tasks=("classification",))
+def balanced_accuracy(sums: Array) -> Array:
     """The mean recall of the classes that occur."""
-    return float(np.nanmean(by_class(truth, scores)["recall"]))
+    hits, _, support = _split(sums)
+    return mean_of_defined(ratio(hits, support))
 
 
-def macro_f1(truth: Array, scores: Array) -> float:
-    """The mean F1 of the classes that occur or are predicted."""
-    return float(np.nanmean(by_class(truth, scores)["f1"]))
+@partial(OfSums, parts=_counts, tasks=("classification",))
+def matthews(sums: Array) -> Array:
+    """The correlation of true and predicted classes (Matthews, 1975; Gorodkin, 2004, for more than two);
+    0 where all rows are, or are predicted to be, of one class."""
+    hits, predicted, support = _split(sums)
+    rows = support.sum(-1)
+    together = hits.sum(-1) * rows - (predicted * support).sum(-1)
+    alone = (rows**2 - (predicted**2).sum(-1)) * (rows**2 - (support**2).sum(-1))
+    return ratio(together, np.sqrt(alone), 0.0)
+
+
+_AVERAGES = {
+    "macro": "averaged over the classes that occur or are predicted",
+    "micro": "of all classes counted together",
+    "weighted": "averaged over the classes, each by how often it occurs",
+}
+
+
+def _averaged(quantity: Literal["precision", "recall", "f1"], average: str) -> OfSums:
+    def of(sums: Array) -> Array:
+        hits, predicted, support = _split(sums)
+        above = 2 * hits if quantity == "f1" else hits
+        below = {"precision": predicted, "recall": support, "f1": predicted + support}[quantity]
+        occurs = predicted + support > 0
+        if average == "micro":
+            return np.where(occurs.any(-1), ratio(above.sum(-1), below.sum(-1), 0.0), np.nan)
+        each = ratio(above, below, 0.0)
+        if average == "weighted":
+            return ratio((each * support).sum(-1), support.sum(-1))
+        return mean_of_defined(np.where(occurs, each, np.nan))
+
+    of.__name__ = f"{average}_{quantity}"
+    of.__doc__ = f"{quantity.capitalize()}, {_AVERAGES[average]}; what divides by 0 counts as 0."
+    return OfSums(of, parts=_counts, tasks=LABELS)
+
+
+macro_precision, micro_precision, weighted_precision = (_averaged("precision", a) for a in _AVERAGES)
+macro_recall, micro_recall, weighted_recall = (_averaged("recall", a) for a in _AVERAGES)
+macro_f1, micro_f1, weighted_f1 = (_averaged("f1", a) for a in _AVERAGES)

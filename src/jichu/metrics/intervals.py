@@ -8,8 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-_RESAMPLES, _CHUNK = 2000, 200
-_SLOW_RESAMPLES = 200  # for metrics that must be called anew on each resample
+from .base import MeanOf, Metric
+
+_RESAMPLES = 2000
+_FEW = 200  # where each takes long
+_CELLS = 10**8  # resamples × scores that take a second or so
+_CHUNK, _CHUNK_CELLS = 200, 2**24  # resamples weighed at once, for memory
 
 
 class Interval(NamedTuple):
@@ -38,18 +42,27 @@ def _counts(rng: np.random.Generator, items: int, resamples: int) -> np.ndarray:
     return rng.multinomial(items, np.full(items, 1 / items), size=resamples).astype(np.float64)
 
 
+def _resample(
+    values: Callable[[np.ndarray], np.ndarray], draws: int, rows: int, seed: int, resamples: int = _RESAMPLES
+) -> np.ndarray:
+    """The mean over draws of values(weights [R, N]) -> [R, D], for resamples of draws and rows."""
+    rng = np.random.default_rng(seed)
+    found: list[np.ndarray] = []
+    chunk = max(1, min(_CHUNK, _CHUNK_CELLS // rows))
+    for start in range(0, resamples, chunk):
+        n = min(chunk, resamples - start)
+        by_draw, by_row = _counts(rng, draws, n), _counts(rng, rows, n)
+        found.append((values(by_row) * by_draw).sum(1) / draws)
+    return np.concatenate(found)
+
+
 def mean_interval(values: np.ndarray, *, seed: int = 0) -> Interval:
     """The mean of values [D, N] for D draws and N held-out rows. Draws and rows are resampled
     independently (Owen, 2007), so that the interval covers both sources of chance; for a paired
     comparison give the difference."""
     values = np.atleast_2d(values)
     draws, rows = values.shape
-    rng = np.random.default_rng(seed)
-    resampled = []
-    for _ in range(_RESAMPLES // _CHUNK):  # in parts, for memory
-        by_draw, by_row = _counts(rng, draws, _CHUNK), _counts(rng, rows, _CHUNK)
-        resampled.append(((by_row @ values.T) * by_draw).sum(1) / (draws * rows))
-    return Interval.of(values.mean(), np.concatenate(resampled))
+    return Interval.of(values.mean(), _resample(lambda weights: weights @ values.T / rows, draws, rows, seed))
 
 
 def bootstrap(
@@ -61,16 +74,43 @@ def bootstrap(
     def mean(which: np.ndarray, picked: np.ndarray) -> float:
         return float(np.mean([statistic(d, picked) for d in which]))
 
-    resampled = [
-        mean(rng.integers(draws, size=draws), rng.integers(rows, size=rows)) for _ in range(_SLOW_RESAMPLES)
-    ]
+    resampled = [mean(rng.integers(draws, size=draws), rng.integers(rows, size=rows)) for _ in range(_FEW)]
     return Interval.of(mean(np.arange(draws), np.arange(rows)), np.array(resampled))
 
 
 def metric_interval(
-    metric: Callable[..., Any], truth: np.ndarray, scores: np.ndarray, *, seed: int = 0
+    metric: Callable[..., Any],
+    truth: np.ndarray,
+    scores: np.ndarray,
+    *,
+    against: np.ndarray | None = None,
+    seed: int = 0,
 ) -> Interval:
-    """Any metric of truth [N] and scores [D, N, K], averaged over the D draws."""
-    if hasattr(metric, "per_row"):
-        return mean_interval(np.stack([metric.per_row(truth, s) for s in scores]), seed=seed)
-    return bootstrap(lambda d, rows: metric(truth[rows], scores[d][rows]), *scores.shape[:2], seed=seed)
+    """Any metric of truth [N, ...] and scores [D, N, ...], averaged over the D draws.
+
+    With `against`, other scores of the same rows, their paired difference; scores of one draw are
+    compared with every draw of the other.
+    """
+    sides = [scores] if against is None else [scores, against]
+    draws, rows = max(map(len, sides)), len(truth)
+
+    def less(one: Any, two: Any = 0) -> Any:
+        return one - two
+
+    if isinstance(metric, MeanOf):
+        return mean_interval(
+            less(*(np.stack([metric.per_row(truth, s) for s in side]) for side in sides)), seed=seed
+        )
+    if isinstance(metric, Metric):
+
+        def values(weights: np.ndarray) -> np.ndarray:
+            return less(*(np.stack([metric.weighted(truth, s, weights) for s in side], 1) for side in sides))
+
+        resamples = int(np.clip(_CELLS // sum(side.size for side in sides), _FEW, _RESAMPLES))
+        value = values(np.ones((1, rows))).mean()
+        return Interval.of(value, _resample(values, draws, rows, seed, resamples))
+
+    def statistic(d: int, picked: np.ndarray) -> float:
+        return less(*(metric(truth[picked], side[d % len(side)][picked]) for side in sides))
+
+    return bootstrap(statistic, draws, rows, seed=seed)
