@@ -8,13 +8,15 @@ from torch import nn
 import jichu
 from jichu.core.errors import CheckFailed, UsageError
 from jichu.data.decode import Preprocess
+from jichu.data.target import Target
 from jichu.models import folder
 from jichu.models.backbone import Backbone, Features, ModuleBackbone
 from jichu.models.classical import LogisticRegression, NaiveBayes
 from jichu.models.cnn import Cnn
 from jichu.models.folder import ModelConfig
+from jichu.models.inputs import Pixels as NormalPixels
 from jichu.models.mlp import Mlp, Pixels
-from jichu.models.model import Model, Normalize
+from jichu.models.model import Model
 from jichu.models.resnet import resnet18
 
 
@@ -81,7 +83,8 @@ def test_resnet18_has_torchvisions_names_and_shapes():
 
 def test_normalisation_is_part_of_the_model(digits):
     images = torch.from_numpy(digits[0])[:, None]
-    normalize = Normalize.of(images, torch.arange(len(images)))
+    normalize = NormalPixels(torch.zeros(1), torch.ones(1))
+    normalize.estimate(images, torch.arange(len(images)))
     normal = normalize(images)
     assert abs(normal.mean()) < 1e-4 and abs(normal.std() - 1) < 1e-3
     assert torch.allclose(normalize(images.float() / 255), normal, atol=1e-6)
@@ -144,8 +147,9 @@ def test_two_classes_equal_scikit_learn():
 
 def test_models_are_saved_and_loaded_whole(tmp_path, batch):
     config = ModelConfig(
-        {"name": "cnn", "widths": [4]}, Preprocess(8, 1, "crop"), {"label": {"name": "linear"}}, ["a", "b"]
-    )
+        {"name": "cnn", "widths": [4]}, Preprocess(8, 1, "crop"), None, {"label": {"name": "linear"}},
+        {"label": Target("label", "classification", ("a", "b"), (3, 4), 7)},
+    )  # fmt: skip
     model = config.build().eval()
     folder.save(tmp_path, model, config)
     again, read = folder.load(tmp_path)

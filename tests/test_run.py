@@ -123,7 +123,7 @@ def test_the_model_is_plain_torch_and_plain_safetensors(quick, batch):
 
 def test_pretraining_is_the_stage_the_next_starts_from(quick):
     one, two = (load_file(quick / "models" / n / "model.safetensors") for n in ("pretrain", "pretrained"))
-    shared = [n for n in one if n.startswith(("backbone.", "normalize."))]
+    shared = [n for n in one if n.startswith(("backbone.", "inputs."))]
     assert shared and all(torch.equal(one[n], two[n]) for n in shared)
 
 
@@ -227,7 +227,7 @@ def test_the_quickstart_on_ones_own_folder(photos, monkeypatch):
     found = jichu.open("runs/quickstart")
     assert found.classes == ["blue", "green", "red"]
     assert "bad.png" in (found.path / "quarantine.jsonl").read_text()
-    assert found.recipe.data.size == "auto" and found._loaded[1].preprocess.channels == 3
+    assert found.recipe.data.size == "auto" and found._loaded[1].image.channels == 3
     assert found.predict(str(next((photos / "green").iterdir())))[0]["label"] in found.classes
 
 
@@ -331,7 +331,7 @@ def test_finetune_from_a_run_takes_its_size(in_folder, photos):
     two = jichu.finetune(
         one, str(photos), budget="2 steps", adapt="discriminative", augment="auto", wrap=["mixup"]
     )
-    assert two._loaded[1].preprocess.size == 12
+    assert two._loaded[1].image.size == 12
     with pytest.raises(jichu.JichuError, match="3 channels, these have 1"):
         jichu.finetune(one, str(photos), budget="2 steps", channels=1)
 

@@ -117,7 +117,9 @@ class Run:
             names, images = self._decode(items)
             return names, {"image": images}
         if self._loaded[1].image is not None:
-            raise UsageError("this model reads images beside a table", expected="run.dataset(data) and run.model")
+            raise UsageError(
+                "this model reads images beside a table", expected="run.dataset(data) and run.model"
+            )
         return self._rows(items)
 
     def _rows(self, items: Any) -> tuple[list[str], dict[str, Tensor]]:
@@ -127,7 +129,9 @@ class Run:
         if isinstance(rows, (list, tuple)) and all(isinstance(r, dict) for r in rows):
             if not rows:
                 raise UsageError("nothing to predict", expected="at least one row")
-            columns = {n: jsonl.column([r.get(n) for r in rows]) for n in dict.fromkeys(n for r in rows for n in r)}
+            columns = {
+                n: jsonl.column([r.get(n) for r in rows]) for n in dict.fromkeys(n for r in rows for n in r)
+            }
             rows = pa.table(columns)
         source = read(rows, self.recipe.data.reader if isinstance(rows, (str, Path)) else None)
         config = self.recipe.data
@@ -163,7 +167,9 @@ class Run:
         p, table = model.image, model.table
         if isinstance(data, Dataset):
             if (p and data.preprocess != p) or (table and data.table != table):
-                raise UsageError(f"the data were decoded as {data.preprocess or data.table}", expected=f"{p or table}")
+                raise UsageError(
+                    f"the data were decoded as {data.preprocess or data.table}", expected=f"{p or table}"
+                )
             return data
         changes: dict[str, Any] = {"size": p.size, "channels": p.channels, "resize": p.resize} if p else {}
         if data is not None:

@@ -48,7 +48,13 @@ def measure(
                 "by_class": _by_class(classes, truth, scores),
             }
     primary = next(iter(metrics))
-    result = {"primary": primary, "column": target.column, "task": target.task, "models": models, "classes": classes}
+    result = {
+        "primary": primary,
+        "column": target.column,
+        "task": target.task,
+        "models": models,
+        "classes": classes,
+    }
     if gain:
         difference = paired_gain(table, gain[0], gain[1], metrics[primary], target, seed=seed)
         result["gain"] = {"of": gain, **difference._asdict()}

@@ -32,8 +32,15 @@ def make(
         }  # fmt: skip
     elif target.task == "multilabel":
         known = np.where(np.isnan(true), 0.5, true)
-        loss = -(known * np.log(np.clip(scores, 1e-15, None)) + (1 - known) * np.log(np.clip(1 - scores, 1e-15, None)))
-        about = {"truth": _lists(true), "prediction": _lists((scores > 0.5).astype(np.int8)), "loss": loss.mean(1)}
+        loss = -(
+            known * np.log(np.clip(scores, 1e-15, None))
+            + (1 - known) * np.log(np.clip(1 - scores, 1e-15, None))
+        )
+        about = {
+            "truth": _lists(true),
+            "prediction": _lists((scores > 0.5).astype(np.int8)),
+            "loss": loss.mean(1),
+        }
     else:
         middle = scores[:, point(target)]
         about = {"truth": true.astype(np.float64), "prediction": middle, "loss": (middle - true) ** 2}

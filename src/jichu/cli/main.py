@@ -62,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
         "say what data are and what of them cannot be used",
         "jichu inspect photos",
     )
-    add.add_argument("data", help="a folder, a file, or sklearn:digits")
+    add.add_argument("data", help="a folder, a file, or sklearn:digits, iris, …")
     _add_set(add, "data keys, such as size=32")
 
     add = _add(
@@ -82,6 +82,9 @@ def parser() -> argparse.ArgumentParser:
         "jichu finetune photos --from runs/pretrain --adapt head",
     )
     _add_stage(add, "finetune")
+    add.add_argument(
+        "--target", metavar="COLUMN", help="the column to predict; label, target, class or y if not given"
+    )
     add.add_argument("--labels-per-class", type=int, metavar="N", help="use only N labels of each class")
     add.add_argument("--draws", type=int, metavar="N", help="repeat for N draws of those labels")
 
@@ -99,11 +102,11 @@ def parser() -> argparse.ArgumentParser:
         commands,
         "predict",
         verbs.predict,
-        "label images",
+        "label images, or predict the rows of a table",
         "jichu predict runs/quickstart runs/quickstart/examples/*.png",
     )
     add.add_argument("run", help="a run folder")
-    add.add_argument("images", nargs="+", metavar="IMAGE", help="image files")
+    add.add_argument("inputs", nargs="+", metavar="INPUT", help="image files, or tables whose rows are meant")
 
     _add(commands, "doctor", verbs.doctor, "what this machine has, and what is fast on it", "jichu doctor")
     return top
@@ -127,7 +130,7 @@ def _add_set(add: argparse.ArgumentParser, what: str = "any key, such as data.si
 
 def _add_stage(add: argparse.ArgumentParser, stage: str) -> None:
     """The plain keys of a stage as options; the others by --set."""
-    add.add_argument("data", help="a folder, a file, or sklearn:digits")
+    add.add_argument("data", help="a folder, a file, or sklearn:digits, iris, …")
     add.add_argument("--name", help=f"the run's name; {stage} if not given")
     add.add_argument("--seed", type=int, default=0)
     add.add_argument("--resume", action="store_true", help="go on with the run of that name where it stopped")

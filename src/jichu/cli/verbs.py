@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from typing import Any
 
 from jichu.core.config import parse_yaml
@@ -36,7 +37,7 @@ def _table(columns: list[str], rows: list[list[str]]) -> None:
         table.add_column(column, justify="right" if i else "left")
     for row in rows:
         table.add_row(*map(escape, row))
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
     console.print()
     console.print(table)
 
@@ -54,7 +55,8 @@ def pretrain(options: Options) -> None:
 
 def finetune(options: Options) -> None:
     """A recipe of one finetune stage and its audit."""
-    data = {k: getattr(options, k) for k in ("labels_per_class", "draws") if getattr(options, k) is not None}
+    keys = ("target", "labels_per_class", "draws")
+    data = {k: getattr(options, k) for k in keys if getattr(options, k) is not None}
     _execute(_one_stage("finetune", options, data), options)
 
 
@@ -136,8 +138,8 @@ def inspect(options: Options) -> None:
         _print_json(found)
         return
     print(f"{found['source']}: {found['rows']} records")
-    _table(["column", "type", "part", "missing", "different", "range or most frequent", "remark"],
-           [[c["name"], c["type"], c["role"], _cell(c.get("missing")), _cell(c.get("distinct")), _range(c), c["note"]]
+    _table(["column", "type", "part", "missing", "different", "range or most frequent"],
+           [[c["name"][:40], c["type"], c["role"], _cell(c.get("missing")), _cell(c.get("distinct")), _range(c)]
             for c in found["columns"]])  # fmt: skip
     splits = found["splits"]
     blind = any(s["unlabelled"] for s in splits.values())
@@ -148,7 +150,10 @@ def inspect(options: Options) -> None:
     d = found["duplicates"]
     print(f"\nexact duplicates {d['exact']}, of them not used because held out too {d['removed']},"
           f" with different labels {d['conflicting_labels']}")  # fmt: skip
-    print(f"not used {found['quarantined']}")
+    remarks = [f"{c['name']}: {c['note']}" for c in found["columns"] if c["note"]]
+    if remarks:
+        print("\nnotes\n  " + "\n  ".join(remarks))
+    print(f"\nnot used {found['quarantined']}")
     for record in found["quarantine"]:
         print(f"  {record['record']}: {record['reason']}")
 
@@ -161,7 +166,7 @@ def _range(column: dict[str, Any]) -> str:
     if "low" in column:
         low, high = column["low"], column["high"]
         return f"{low} to {high}" if isinstance(low, str) else f"{low:.4g} to {high:.4g}"
-    top = ", ".join(f"{name} {count:,}" for name, count in column.get("top", [])[:3])
+    top = ", ".join(f"{name[:16]} {count:,}" for name, count in column.get("top", [])[:3])
     return top + (", …" if len(column.get("top", [])) > 3 else "")
 
 
@@ -181,14 +186,12 @@ def audit(options: Options) -> None:
 
 
 def predict(options: Options) -> int:
-    """Label images; those that cannot be decoded are named and the others still labelled."""
-    import sys
-
+    """Predict; inputs that cannot be used are named and the others still predicted."""
     from jichu.core.errors import DataError
     from jichu.runs import Run
 
     run_, found, faults = Run(options.run), [], []
-    for path in options.images:
+    for path in options.inputs:
         try:
             found += run_.predict(path)
         except DataError as error:

@@ -239,9 +239,9 @@ def _stored(source: Source, columns: dict[str, Column], schema: Schema, config: 
         )
     images = columns[schema.image].values if schema.image else None
     found = headers(images) if images is not None else {}
-    preprocess = (
-        None if images is None else infer(found.values(), config.size, config.channels, config.resize)
-    )
+    preprocess = None
+    if images is not None:
+        preprocess = infer(found.values(), config.size, config.channels, config.resize, source.names[0])
     if not arrays and images is None:
         raise DataError(
             "no column can be used",

@@ -74,7 +74,10 @@ def leakage(dataset: Dataset) -> list[dict[str, Any]]:
     if "image" in dataset.tensors:
         found += _of_headers(dataset, rows)
     rows = rows[:: max(1, len(rows) // _ROWS)]
-    for block, names in (("numbers", dataset.table.number_names), ("categories", [*dataset.table.categories])):
+    for block, names in (
+        ("numbers", dataset.table.number_names),
+        ("categories", [*dataset.table.categories]),
+    ):
         if block in dataset.tensors:
             values = dataset.tensors[block][rows].numpy()
             for i, name in enumerate(names):
@@ -118,7 +121,9 @@ def _alone(values: np.ndarray, codes: bool, target: Tensor) -> tuple[float, str]
         if len(truth) < 10:
             return 0.0, ""
         folds = KFold(3, shuffle=True, random_state=0)
-        predicted = cross_val_predict(DecisionTreeRegressor(max_leaf_nodes=32, min_samples_leaf=5), x, truth, cv=folds)
+        predicted = cross_val_predict(
+            DecisionTreeRegressor(max_leaf_nodes=32, min_samples_leaf=5), x, truth, cv=folds
+        )
         return float(r2_score(truth, predicted)), "R²"
     classes, counts = np.unique(truth, return_counts=True)
     common = classes[counts >= 3]
@@ -144,7 +149,9 @@ def _remarks(dataset: Dataset, found: dict[str, Any]) -> list[str]:
     ]  # fmt: skip
     near = found["near_duplicates"]
     if near["across_splits"]:
-        remarks.append(f"{near['across_splits']} records look nearly the same as one in another split: held-out figures may flatter")
+        remarks.append(
+            f"{near['across_splits']} records look nearly the same as one in another split: held-out figures may flatter"
+        )
     for name, split in found["splits"].items():
         counts = [n for n in split["classes"].values() if n]
         if name == "train" and len(counts) > 1 and max(counts) > 5 * min(counts):
@@ -159,5 +166,3 @@ def _remarks(dataset: Dataset, found: dict[str, Any]) -> list[str]:
         if key == LABEL and target.task == "classification" and len(target.classes) < 2:
             remarks.append(f"{target.column} has one class only: nothing can be learned from labels")
     return remarks
-
-

@@ -57,13 +57,17 @@ def headers(images: Sequence[Any]) -> dict[int, Header]:
     return found
 
 
-def infer(found: Iterable[Header], size: int | str, channels: int | str, resize: str) -> Preprocess:
+def infer(
+    found: Iterable[Header], size: int | str, channels: int | str, resize: str, where: str = ""
+) -> Preprocess:
     """Fill in `auto` from the images' headers: the median shorter side, kept between 8 and 64, and
     three channels if any image can hold colour."""
     found = list(found)
     if not found and not (isinstance(size, int) and isinstance(channels, int)):
         raise DataError(
-            "none of the images can be read", expected="at least one image in a format Pillow opens"
+            "none of the images can be read",
+            where=where,
+            expected="at least one image in a format Pillow opens",
         )
     median = int(statistics.median([min(h.width, h.height) for h in found] or [_SMALLEST]))
     return Preprocess(

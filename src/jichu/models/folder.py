@@ -68,7 +68,9 @@ class ModelConfig:
             target = self.targets[name]
             given = {"width": made.width, "outputs": target.outputs, "task": target.task,
                      "categorical": getattr(made, "categorical", None)}  # fmt: skip
-            heads[name] = construct("head", Spec(**spec), HEADS, where=f"head {name}", of=nn.Module, **given)()
+            heads[name] = construct(
+                "head", Spec(**spec), HEADS, where=f"head {name}", of=nn.Module, **given
+            )()
         reads = {name: shape.get(name) for name in ("channels", "numbers", "categories") if shape.get(name)}
         return Model(made, heads, Inputs(**reads))
 

@@ -100,7 +100,10 @@ class Inputs(nn.Module):
             self.categories = Categories(categories)
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {**batch, **{name: ready(batch[name]) for name, ready in self.named_children() if name in batch}}
+        return {
+            **batch,
+            **{name: ready(batch[name]) for name, ready in self.named_children() if name in batch},
+        }
 
     def estimate(self, tensors: dict[str, Tensor], rows: Tensor) -> None:
         """Set the statistics from (training) rows of a data set."""

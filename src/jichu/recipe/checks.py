@@ -37,7 +37,16 @@ def check_names(recipe: Recipe, objects: dict[str, Any]) -> None:
         if isinstance(stage, PretrainStage):
             construct("objective", stage.objective, OBJECTIVES, where=f"{where}.objective", augment=None)
         if isinstance(stage, FinetuneStage):
-            construct("head", stage.head, HEADS, where=f"{where}.head", width=1, outputs=1, task="", categorical=None)
+            construct(
+                "head",
+                stage.head,
+                HEADS,
+                where=f"{where}.head",
+                width=1,
+                outputs=1,
+                task="",
+                categorical=None,
+            )
             if stage.objective.name != "auto":
                 construct("objective", stage.objective, OBJECTIVES, where=f"{where}.objective", targets=None)
             for spec in stage.wrap:
@@ -86,7 +95,10 @@ _TRIALS: dict[str, tuple[np.ndarray, np.ndarray]] = {
 
 def _try_metrics(stage: AuditStage, objects: dict[str, Any], where: str) -> None:
     """Every metric gives a number for one of the tasks at least."""
-    named = {spec.name: metric(spec.name, where=f"{where}.metrics", **spec.arguments) for spec in stage.metrics or []}
+    named = {
+        spec.name: metric(spec.name, where=f"{where}.metrics", **spec.arguments)
+        for spec in stage.metrics or []
+    }
     for name, function in {**named, **objects.get("metrics", {})}.items():
         tasks = getattr(function, "tasks", _TRIALS)
         found = [_tried(function, *_TRIALS[task]) for task in tasks]

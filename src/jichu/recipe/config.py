@@ -47,16 +47,19 @@ class FinetuneStage(TrainConfig):
     name: Name = "finetune"
     from_: str | None = Field(None, alias="from", description="a run or an earlier stage to start from")
     backbone: Named | None = Field(
-        None, description="start from scratch with this backbone; cnn for images and mlp for tables if nothing is given"
+        None,
+        description="start from scratch with this backbone; cnn for images and mlp for tables if nothing is given",
     )
     head: Named = Field(
-        Spec(name="linear"), description="linear, logistic-regression, gradient-boosting, …, or an import path"
+        Spec(name="linear"),
+        description="linear, logistic-regression, gradient-boosting, …, or an import path",
     )
     adapt: str | list[Any] = Field(
         "full", description="full, head, discriminative, or a list of [pattern, frozen or rate factor]"
     )
     objective: Named = Field(
-        Spec(name="auto"), description="classification, multilabel or regression as the target is, if not given"
+        Spec(name="auto"),
+        description="classification, multilabel or regression as the target is, if not given",
     )
     wrap: list[Named] = Field([], description="objectives around the objective, such as mixup")
     augment: AugmentConfig | Literal["auto"] = Field(AugmentConfig(), description="off if not given")
@@ -79,7 +82,9 @@ class AuditStage(Config):
     stage: Literal["audit"] = "audit"
     name: Name = "audit"
     metrics: list[Named] | None = Field(
-        None, min_length=1, description="the usual ones of the target's task if not given; the first is primary"
+        None,
+        min_length=1,
+        description="the usual ones of the target's task if not given; the first is primary",
     )
     gain: Annotated[list[str], Field(min_length=2, max_length=2)] | None = Field(
         None, description="two stages, the second's first metric subtracted from the first's"

@@ -149,7 +149,9 @@ def _dataset(recipe: Recipe, data: Any) -> Dataset:
         table = model.table
         if model.image:
             filled = {"size": model.image.size, "channels": model.image.channels}
-            config = config.model_copy(update={k: v for k, v in filled.items() if getattr(config, k) == "auto"})
+            config = config.model_copy(
+                update={k: v for k, v in filled.items() if getattr(config, k) == "auto"}
+            )
     if ranks.rank() > 0:
         ranks.barrier()  # the first process decodes, the others find it decoded
     dataset = load(config.path if data is None else data, config, seed=recipe.seed, table=table)
@@ -229,7 +231,11 @@ def _write_examples(work: Work) -> None:
         return
     work.folder.examples.mkdir(exist_ok=True)
     for row in held_out[:: max(1, len(held_out) // _EXAMPLES)][:_EXAMPLES].tolist():
-        code = int(dataset.tensors["label"][row]) if dataset.classes and dataset.tensors["label"].ndim == 1 else -1
+        code = (
+            int(dataset.tensors["label"][row])
+            if dataset.classes and dataset.tensors["label"].ndim == 1
+            else -1
+        )
         label = dataset.classes[code] if code >= 0 else "unlabelled"
         safe = "".join(c if c.isalnum() or c in "-_" else "_" for c in label)
         with contextlib.suppress(OSError):

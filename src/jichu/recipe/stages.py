@@ -197,7 +197,8 @@ def _refuse_constant(target: Target, values: Tensor) -> None:
     if target.task != "multilabel" and len(values.unique()) < 2:
         found = target.classes[int(values[0])] if target.classes and len(values) else values[:1].tolist()
         raise DataError(
-            f"{target.column} is {found} in every labelled training row", expected="two different values at least"
+            f"{target.column} is {found} in every labelled training row",
+            expected="two different values at least",
         )
 
 
@@ -324,7 +325,9 @@ def _estimate(
             truth = work.dataset.tensors[key][mine]
             if target.task == "regression":
                 truth = (truth - target.mean) / target.std
-            given = {"weight": work.dataset.tensors["weight"][mine]} if "weight" in work.dataset.tensors else {}
+            given = (
+                {"weight": work.dataset.tensors["weight"][mine]} if "weight" in work.dataset.tensors else {}
+            )
             head.estimate(embed(model, work.inputs, mine), truth, features["train"], **given)
             outputs[key] = head(Features(features["held out"])) if len(held_out) else torch.empty(0)
     return outputs
@@ -395,7 +398,9 @@ def audit(stage: AuditStage, work: Work) -> Result:
     found: dict[str, Any] = {}
     for key, target in work.dataset.targets.items():
         parts = [
-            part(work, name, draw, key) for name in work.recipe.fitted for draw in range(work.recipe.data.draws)
+            part(work, name, draw, key)
+            for name in work.recipe.fitted
+            for draw in range(work.recipe.data.draws)
         ]
         table = pa.concat_tables([tables.read(p) for p in parts]).unify_dictionaries()
         metrics = metric_functions(stage, work.objects, target, len(work.dataset.targets) > 1)

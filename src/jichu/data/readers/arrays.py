@@ -1,4 +1,5 @@
-"""Arrays and tensors in memory: images, or (images, labels), or {"image": …, "label": …}."""
+"""Arrays and tensors in memory: images or rows of numbers, perhaps with labels: x, (x, y), or
+{"image": x, "label": y}."""
 
 from __future__ import annotations
 
@@ -20,10 +21,13 @@ def recognises(data: Any) -> bool:
 
 
 def read(path: Any) -> Source:
-    """Images [N, H, W], [N, H, W, C] or [N, C, H, W]: whole numbers are 0 to 255, fractions 0 to 1."""
+    """Images [N, H, W], [N, H, W, C] or [N, C, H, W], whole numbers being 0 to 255 and fractions 0 to 1; or
+    a table of numbers [N, F], whose columns are called x0, x1, …"""
     pair = path if isinstance(path, tuple) and len(path) == 2 else (path, None)
     given = path if isinstance(path, dict) else dict(zip(("image", "label"), pair, strict=True))
     images = _array(given["image"])
+    if images.ndim == 2 and images.dtype.kind in "uifb" and images.size:
+        return _table(images.astype(np.float64), given.get("label"))
     if images.ndim == 4 and images.shape[1] in (1, 3) and images.shape[3] not in (1, 3):
         images = images.transpose(0, 2, 3, 1)
     if images.ndim not in (3, 4) or not images.size or (images.ndim == 4 and images.shape[3] not in (1, 3)):
@@ -43,14 +47,29 @@ def read(path: Any) -> Source:
     columns = {"image": Column("image", images[keep])}
     names = [f"array:{i}" for i in np.flatnonzero(keep)]
     if given.get("label") is not None:
-        labels = _array(given["label"])
-        if labels.shape != (len(keep),):
-            raise DataError(
-                f"labels of shape {labels.shape} for {len(keep)} images", expected=f"({len(keep)},)"
-            )
-        columns["label"] = label_column(labels[keep].tolist())
+        columns["label"] = _labels(given["label"], keep)
     key = fingerprint(images.shape, np.ascontiguousarray(images).tobytes(), names)
     return Source(columns, names, None, quarantine, key)
+
+
+def _table(x: np.ndarray, y: Any) -> Source:
+    columns = {
+        f"x{i}": Column("number", np.where(np.isfinite(x[:, i]), x[:, i], np.nan)) for i in range(x.shape[1])
+    }
+    if y is not None:
+        columns["label"] = _labels(y, np.ones(len(x), bool))
+    return Source(columns, [f"array:{i}" for i in range(len(x))])
+
+
+def _labels(given: Any, keep: np.ndarray) -> Column:
+    """Fractions are numbers to predict, anything else the names or codes of classes."""
+    labels = _array(given)
+    if labels.shape != keep.shape:
+        raise DataError(f"labels of shape {labels.shape} for {len(keep)} rows", expected=f"({len(keep)},)")
+    labels = labels[keep]
+    if labels.dtype.kind == "f" and (labels[np.isfinite(labels)] % 1).any():
+        return Column("number", np.where(np.isfinite(labels), labels, np.nan).astype(np.float64))
+    return label_column(labels.tolist())
 
 
 def _array(value: Any) -> np.ndarray:
