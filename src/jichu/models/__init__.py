@@ -8,7 +8,10 @@ BACKBONES = {
     "resnet18": "jichu.models.resnet:resnet18",
 }
 HEADS = {
+    "gradient-boosting": "jichu.models.classical:GradientBoosting",
     "linear": "jichu.models.heads:Linear",
     "logistic-regression": "jichu.models.classical:LogisticRegression",
     "naive-bayes": "jichu.models.classical:NaiveBayes",
+    "nearest-neighbours": "jichu.models.classical:NearestNeighbours",
+    "ridge": "jichu.models.classical:Ridge",
 }
