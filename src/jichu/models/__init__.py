@@ -33,7 +33,10 @@ BACKBONES = {
     "vgg19-bn": "jichu.models.vgg:Vgg19Bn",
 }
 HEADS = {
+    "gradient-boosting": "jichu.models.classical:GradientBoosting",
     "linear": "jichu.models.heads:Linear",
     "logistic-regression": "jichu.models.classical:LogisticRegression",
     "naive-bayes": "jichu.models.classical:NaiveBayes",
+    "nearest-neighbours": "jichu.models.classical:NearestNeighbours",
+    "ridge": "jichu.models.classical:Ridge",
 }

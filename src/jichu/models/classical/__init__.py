@@ -1,0 +1,20 @@
+"""Classical models as heads that are estimated at once and then are plain tensors.
+
+scikit-learn does the estimation; what is kept is a module, so that saving, predicting and auditing
+know only one kind of model.
+"""
+
+from .bayes import NaiveBayes
+from .boosting import GradientBoosting
+from .estimated import Estimated
+from .linear import LogisticRegression, Ridge
+from .neighbours import NearestNeighbours
+
+__all__ = [
+    "Estimated",
+    "GradientBoosting",
+    "LogisticRegression",
+    "NaiveBayes",
+    "NearestNeighbours",
+    "Ridge",
+]

@@ -1,0 +1,76 @@
+"""What the classical models have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from jichu.core.errors import UsageError
+from jichu.data.target import Task
+
+ABSENT = -1e4  # log-probability, or logit, of a class of which there was no example
+
+ClassWeights = Literal["none", "balanced"]  # balanced: each class counts alike, however many its rows
+
+
+class Estimated(nn.Module):
+    """A head with `estimate` in the place of training.
+
+    `forward` gives [B, outputs]: logits whose softmax (multilabel: sigmoid) are the probabilities, or
+    the numbers of a regression, in the units of the targets. Everything estimated is in buffers.
+    """
+
+    tasks: ClassVar[tuple[Task, ...]] = ("classification",)
+    # what it is given of a table: "columns" are standardised numbers without gaps, categories one-hot;
+    # "cells" are the numbers with NaN where missing and the codes of the categories
+    reads: ClassVar[Literal["columns", "cells"]] = "columns"
+
+    def __init__(self, task: Task = "classification", outputs: int = 1):
+        super().__init__()
+        if task not in self.tasks:
+            raise UsageError(
+                f"{type(self).__name__} cannot do {task}", expected=f"one of {', '.join(self.tasks)}"
+            )
+        if task == "regression" and outputs > 1:
+            raise UsageError(
+                f"{type(self).__name__} gives one number for a row, not {outputs}",
+                expected="no quantiles, or the head gradient-boosting",
+            )
+        self.task = task
+
+    def estimate(
+        self, features: Tensor, targets: Tensor, population: Tensor, weight: Tensor | None = None
+    ) -> None:
+        """Set the buffers from features [N, D] with targets as in `data.target.Target`; `population`
+        [M, D] are the features of all training rows, labelled or not, and `weight` [N] says how much each
+        row counts. A class without rows gets a score of almost minus infinity. UsageError where there
+        are gaps in the features that the model cannot take."""
+        raise NotImplementedError(f"{type(self).__name__}.estimate")
+
+    def adopt(self, tensors: Mapping[str, Tensor]) -> None:
+        """Give the buffers the shapes of saved tensors, which depend on what was estimated, so that
+        `load_state_dict` can follow."""
+        for name, buffer in list(self.named_buffers()):
+            if name in tensors:
+                setattr(self, name, torch.empty_like(tensors[name], device=buffer.device))
+
+    def _refuse_gaps(self, features: Tensor) -> None:
+        if features.isnan().any():
+            raise UsageError(
+                f"{type(self).__name__} cannot take features with gaps (NaN)",
+                expected="a backbone that fills them, or the head gradient-boosting",
+            )
+
+
+def standard(population: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and deviation [D] of the features of a population; 1 where they do not vary."""
+    std = population.std(0, correction=0)
+    return population.mean(0), torch.where(std > 1e-6, std, 1.0)
+
+
+def as_numpy(weight: Tensor | None, rows: Tensor | slice = slice(None)) -> object:
+    """The weights of some rows as scikit-learn takes them."""
+    return None if weight is None else weight[rows].numpy()
