@@ -15,6 +15,7 @@ from jichu.models.heads import Linear
 from jichu.models.mlp import Mlp
 from jichu.models.model import Model
 from jichu.objectives.base import Context, Objective
+from jichu.objectives.cutmix import CutMix
 from jichu.objectives.mixup import Mixup
 from jichu.objectives.supervised import Classification, Regression
 from jichu.objectives.vicreg import VICReg, covariance_loss, variance_loss
@@ -35,6 +36,7 @@ def small(outputs=10, norm="none", name="label"):
         lambda: Classification(smoothing=0.1),
         lambda: Augmented(Classification(), Augment(SIGNS)),
         lambda: Mixup(Classification(), alpha=0.4),
+        lambda: CutMix(Mixup(Classification())),
         lambda: Mixup(Augmented(Classification(), Augment(SIGNS))),
     ],
 )

@@ -5,4 +5,5 @@ OBJECTIVES = {
     "regression": "jichu.objectives.supervised:Regression",
     "vicreg": "jichu.objectives.vicreg:VICReg",
     "mixup": "jichu.objectives.mixup:Mixup",
+    "cutmix": "jichu.objectives.cutmix:CutMix",
 }
