@@ -530,6 +530,15 @@ def test_the_gallery_has_a_row_for_each_operation():
     assert np.array_equal(first, IMAGES[0].permute(1, 2, 0).numpy())
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_strengths_are_allowed_at_every_size(channels):
+    from jichu.auditing.gallery import operations, strengths
+
+    for side in (4, 8, 4096):
+        shown = operations(strengths(channels, side))
+        assert any(name.startswith("hue") for name in shown) == (channels == 3) and len(shown) >= 13
+
+
 def test_inspect_draws_augmentation(in_folder, photos, capsys):
     assert main(["inspect", str(photos), "--augment"]) == 0
     assert "augment.png" in capsys.readouterr().out

@@ -28,8 +28,9 @@ def strengths(channels: int, side: int) -> AugmentConfig:
     """For images of that kind: strong enough to be seen, weak enough to be used."""
     coloured = channels == 3
     return AugmentConfig(
-        flip=True, flip_vertical=True, pad=max(1, side // 8), rotate=30, translate=0.2, scale=[0.7, 1.4],
-        shear=20, crop=0.3, colour=0.5, hue=0.3 * coloured, grey=0.5 * coloured, blur=side / 32, noise=0.1, erase=1.0,
+        flip=True, flip_vertical=True, pad=min(256, max(1, side // 8)), rotate=30, translate=0.2, scale=[0.7, 1.4],
+        shear=20, crop=0.3, colour=0.5, hue=0.3 * coloured, grey=0.5 * coloured,
+        blur=min(100.0, side / 32), noise=0.1, erase=1.0,
     )  # fmt: skip
 
 
