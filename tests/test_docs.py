@@ -12,6 +12,7 @@ import yaml
 
 import jichu
 from jichu.cli.main import main
+from jichu.data.config import AugmentConfig, TableAugmentConfig
 from test_processes import environment
 
 ROOT = Path(__file__).parents[1]
@@ -83,6 +84,20 @@ def test_the_settings_of_extensions_are_checked(extended, capsys):
         assert main(["run", "wrong.yaml", "--quiet"]) == 2
         assert said in capsys.readouterr().err
     assert not (extended / "runs").exists()
+
+
+def test_augmentation_page(photos, monkeypatch):
+    """Its recipe and command run, and it names every key."""
+    monkeypatch.chdir(photos.parent)
+    (text,) = blocks("docs/augmentation.md", "yaml")
+    Path("page.yaml").write_text(shrink(text))
+    assert main(["run", "page.yaml", "--quiet"]) == 0
+    (command,) = blocks("docs/augmentation.md", "bash")
+    assert main(shlex.split(command, comments=True)[1:]) == 0 and Path("augment.png").exists()
+    page = (ROOT / "docs/augmentation.md").read_text(encoding="utf-8")
+    keys = [*AugmentConfig.model_fields, *TableAugmentConfig.model_fields]
+    assert [key for key in keys if f"`{key}" not in page] == []
+    assert (ROOT / "docs/augmentation.png").stat().st_size < 400_000
 
 
 @pytest.mark.parametrize("readme", ["README.md", "README.zh-CN.md"])

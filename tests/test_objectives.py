@@ -20,6 +20,7 @@ from jichu.models.mlp import Mlp
 from jichu.models.model import Model
 from jichu.objectives import OBJECTIVES
 from jichu.objectives.base import Context, Objective
+from jichu.objectives.cutmix import CutMix
 from jichu.objectives.mixup import Mixup
 from jichu.objectives.several import Several
 from jichu.objectives.supervised import Classification, MultiLabel, Regression
@@ -41,6 +42,7 @@ def small(outputs=10, norm="none", name="label"):
         lambda: Classification(smoothing=0.1),
         lambda: Augmented(Classification(), Augment(SIGNS)),
         lambda: Mixup(Classification(), alpha=0.4),
+        lambda: CutMix(Mixup(Classification())),
         lambda: Mixup(Augmented(Classification(), Augment(SIGNS))),
     ],
 )

@@ -63,6 +63,10 @@ def parser() -> argparse.ArgumentParser:
         "jichu inspect photos",
     )
     add.add_argument("data", help="a folder, a file, or sklearn:digits, iris, …")
+    add.add_argument(
+        "--augment", nargs="?", const="augment.png", metavar="FILE.png",
+        help="draw what each augmentation does to the images; into augment.png if no file is given",
+    )  # fmt: skip
     _add_set(add, "data keys, such as size=32")
 
     add = _add(

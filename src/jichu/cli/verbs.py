@@ -133,7 +133,10 @@ def inspect(options: Options) -> None:
     from jichu.data.dataset import load
 
     tree = override({"path": options.data}, [a.removeprefix("data.") for a in options.set])
-    found = load(options.data, check(DataConfig, tree, where="inspect")).summary()
+    dataset = load(options.data, check(DataConfig, tree, where="inspect"))
+    found = dataset.summary()
+    if options.augment:
+        _draw_augmentation(dataset, options.augment)
     if options.json:
         _print_json(found)
         return
@@ -156,6 +159,17 @@ def inspect(options: Options) -> None:
     print(f"\nnot used {found['quarantined']}")
     for record in found["quarantine"]:
         print(f"  {record['record']}: {record['reason']}")
+    if options.augment:
+        print(f"\naugmentation drawn: {options.augment}")
+
+
+def _draw_augmentation(dataset: Any, path: str) -> None:
+    from jichu.auditing.gallery import gallery, save
+    from jichu.core.errors import UsageError
+
+    if "image" not in dataset.tensors:
+        raise UsageError(f"{dataset.source} has no images to draw", where="--augment")
+    save(gallery(dataset.tensors["image"][dataset.splits["train"][:6]]), path)
 
 
 def _cell(value: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from jichu.core.config import Config, Named
 
@@ -87,23 +87,72 @@ Degrees = Annotated[float, Field(ge=0, le=180)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
+class RandAugmentConfig(Config):
+    """So many operations of one strength, drawn for each image (Cubuk et al., 2019)."""
+
+    name: Literal["randaugment"] = "randaugment"
+    operations: Annotated[int, Field(ge=1, le=14)] = Field(2, description="how many for each image")
+    magnitude: Annotated[float, Field(ge=0, le=10)] = Field(9.0, description="strength of each")
+
+
+class TrivialAugmentConfig(Config):
+    """One operation of a random strength for each image (Müller and Hutter, 2021)."""
+
+    name: Literal["trivialaugment"] = "trivialaugment"
+
+
+def _policy(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+PolicyConfig = Annotated[
+    Annotated[RandAugmentConfig | TrivialAugmentConfig, Field(discriminator="name")],
+    BeforeValidator(_policy),
+]
+
+
+class TableAugmentConfig(Config):
+    """How far the number and category columns are changed at random; every change is off unless given."""
+
+    noise: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="standard deviation of Gaussian noise, as a share of each number column's own"
+    )
+    swap: Share = Field(0.0, description="share of the cells that take the value of another row")
+    mask: Share = Field(0.0, description="share of the cells that become missing")
+
+
 class AugmentConfig(Config):
     """How far images are changed at random; every change is off unless given."""
 
     flip: bool = Field(False, description="left and right swapped in half of the images")
-    flip_vertical: bool = False
+    flip_vertical: bool = Field(False, description="top and bottom swapped in half of the images")
+    pad: Annotated[int, Field(ge=0, le=256)] = Field(
+        0, description="pixels added on every side, then cut back to the old size at a random place"
+    )
     rotate: Degrees = Field(0.0, description="degrees to either side")
     translate: Share = Field(0.0, description="share of the side, in both directions")
     scale: Annotated[list[float], Field(min_length=2, max_length=2)] = Field(
-        [1.0, 1.0], description="smallest and largest magnification"
+        [1.0, 1.0], description="smallest and largest magnification, also known as zoom"
     )
     shear: Annotated[float, Field(ge=0, le=40)] = Field(0.0, description="degrees to either side")
     crop: Annotated[float, Field(gt=0, le=1)] = Field(
         1.0, description="smallest share of the area that a random crop keeps; it is scaled to full size"
     )
+    fill: Literal["border", "zeros", "reflection"] = Field(
+        "border", description="what is seen where an image was moved away"
+    )
+    policy: PolicyConfig | None = Field(None, description="randaugment or trivialaugment")
     colour: Share = Field(0.0, description="strength of changes of brightness, contrast and saturation")
+    hue: Annotated[float, Field(ge=0, le=0.5)] = Field(
+        0.0, description="share of the colour circle, to either side"
+    )
     grey: Share = Field(0.0, description="share of the images made grey")
+    blur: Annotated[float, Field(ge=0, le=100)] = Field(
+        0.0, description="largest standard deviation of a Gaussian blur, in pixels"
+    )
     noise: Share = Field(0.0, description="standard deviation of Gaussian noise, pixels being 0 to 1")
+    erase: Share = Field(0.0, description="share of the images in which a rectangle becomes noise")
+    table: TableAugmentConfig = TableAugmentConfig()
 
     @model_validator(mode="after")
     def _scales(self) -> AugmentConfig:
@@ -118,9 +167,12 @@ class AugmentConfig(Config):
 PHOTOGRAPHS = AugmentConfig(flip=True, crop=0.4, colour=0.4, grey=0.2)
 SIGNS = AugmentConfig(rotate=15, shear=10, translate=0.1, scale=[0.8, 1.2], colour=0.3)
 
+# Half of the share that SCARF corrupts of its second view: here every view is changed.
+TABLES = AugmentConfig(table=TableAugmentConfig(swap=0.3))
 
-def augmentation(given: AugmentConfig | Literal["auto"], channels: int) -> AugmentConfig:
-    """What was asked for, or what suits images of so many channels."""
-    if given == "auto":
-        return PHOTOGRAPHS if channels == 3 else SIGNS
-    return given
+
+def augmentation(given: AugmentConfig | Literal["auto"], channels: int | None) -> AugmentConfig:
+    """What was asked for, or what suits images of so many channels; None where there are no images."""
+    if given != "auto":
+        return given
+    return TABLES if channels is None else PHOTOGRAPHS if channels == 3 else SIGNS

@@ -7,4 +7,5 @@ OBJECTIVES = {
     "vicreg": "jichu.objectives.vicreg:VICReg",
     "several": "jichu.objectives.several:Several",
     "mixup": "jichu.objectives.mixup:Mixup",
+    "cutmix": "jichu.objectives.cutmix:CutMix",
 }
