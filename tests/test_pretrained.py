@@ -3,20 +3,22 @@
 import json
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 import torch
-from safetensors.torch import save_file
+import transformers
+from huggingface_hub import errors
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 import jichu
 from jichu.core.config import Spec
 from jichu.core.errors import DataError, UsageError
 from jichu.core.names import construct
-from jichu.models import BACKBONES
+from jichu.models import BACKBONES, hub
 from jichu.models import transformers_vision as vision
 from jichu.models.weights import load_pretrained, load_tensors
 
-transformers = pytest.importorskip("transformers")
 SMALL_VIT = {"width": 16, "depth": 2, "heads": 2}
 SMALL_CONVNEXT = {"widths": [8, 16], "depths": [1, 1]}
 
@@ -253,3 +255,319 @@ def test_files_that_are_no_weights(tmp_path, in_folder):
             load_pretrained(small_resnet(), name)
         assert name in str(caught.value)
     assert not Path("ran").exists()
+
+
+# ------------------------------------------------------------------- checkpoints by hf: names
+
+TOKENS = {
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "image_size": 32,
+    "patch_size": 8,
+}
+DENSE = {**TOKENS, "intermediate_size": 32}
+STAGES = {"depths": [1, 1], "hidden_sizes": [8, 16]}
+WINDOWS = {
+    "embed_dim": 8,
+    "depths": [1, 1],
+    "num_heads": [2, 2],
+    "window_size": 2,
+    "image_size": 32,
+    "patch_size": 4,
+}
+TINY = {
+    "beit": DENSE, "clip_vision_model": DENSE, "convnext": {**STAGES, "num_stages": 2},
+    "convnextv2": {**STAGES, "num_stages": 2}, "deit": DENSE, "dinov2": TOKENS, "dinov2_with_registers": TOKENS,
+    "dinov3_vit": {**DENSE, "num_register_tokens": 2},
+    "efficientnet": {"width_coefficient": 0.1, "depth_coefficient": 0.1, "hidden_dim": 128}, "ijepa": DENSE,
+    "mobilenet_v2": {"depth_multiplier": 0.1},
+    "mobilevit": {"hidden_sizes": [8, 8, 8], "neck_hidden_sizes": [8] * 7, "num_attention_heads": 2},
+    "regnet": {**STAGES, "embedding_size": 8, "groups_width": 4},
+    "resnet": {**STAGES, "embedding_size": 8, "layer_type": "basic"}, "siglip_vision_model": DENSE,
+    "swin": WINDOWS, "swinv2": WINDOWS, "vit": DENSE,
+}  # fmt: skip
+STATISTICS = {
+    "image_mean": [0.1, 0.2, 0.3],
+    "image_std": [0.4, 0.5, 0.6],
+    "size": {"height": 32, "width": 32},
+}
+
+
+def checkpoint(folder, kind="vit", **changes):
+    """A checkpoint as transformers writes it, and its network."""
+    torch.manual_seed(2)
+    with vision.quiet():
+        config = transformers.AutoConfig.for_model(kind, **{**TINY[kind], **changes})
+        network = transformers.AutoModel.from_config(config).eval()
+        network.save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text(json.dumps(STATISTICS))
+    return network
+
+
+def load(name, channels=3, size=32, **arguments):
+    return construct(
+        "backbone", Spec(name=name, **arguments), BACKBONES, of=nn.Module, channels=channels, size=size
+    )()
+
+
+def test_every_kind_is_tested():
+    assert set(TINY) == set(hub.MODEL_TYPES)
+
+
+@pytest.mark.parametrize("kind", TINY)
+def test_a_checkpoint_of_transformers(kind, tmp_path):
+    """Features are those of the library, positions of register and class tokens apart; all is trained."""
+    theirs = checkpoint(tmp_path, kind)
+    ours = load(f"hf:{tmp_path}").eval()
+    image = pixels()
+    with torch.no_grad():
+        out, expected = ours({"image": image}), theirs(pixel_values=image)
+    hidden = expected.last_hidden_state
+    torch.testing.assert_close(out.maps if hidden.ndim == 4 else out.sequence, hidden if hidden.ndim == 4
+                               else hidden[:, hidden.shape[1] - out.sequence.shape[1] :])  # fmt: skip
+    if out.sequence is not None and kind not in ("swin", "swinv2"):
+        assert out.sequence.shape[1] == (32 // 8) ** 2
+    if kind in ("vit", "deit", "beit"):
+        torch.testing.assert_close(out.pooled, hidden[:, 0])
+    elif kind not in ("swin", "swinv2", "ijepa", "mobilenet_v2"):
+        torch.testing.assert_close(out.pooled, expected.pooler_output.flatten(1))
+    assert (ours.image_mean, ours.image_std, ours.image_size) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6), 32)
+    training = ours.train()
+    training({"image": image}).pooled.square().sum().backward()
+    assert all(p.grad is not None for p in training.parameters() if p.requires_grad)
+
+
+def test_a_checkpoint_of_a_classifier(tmp_path):
+    """What most checkpoints on the hub are: a head that is not used, and no pooler."""
+    torch.manual_seed(0)
+    with vision.quiet():
+        theirs = transformers.ViTForImageClassification(transformers.ViTConfig(**DENSE)).eval()
+        theirs.save_pretrained(tmp_path)
+    ours = load(f"hf:{tmp_path}").eval()
+    assert torch.equal(
+        ours({"image": pixels()}).pooled, theirs.vit(pixel_values=pixels()).last_hidden_state[:, 0]
+    )
+    assert ours.image_mean is None and ours.image_size == 32
+
+
+def test_other_channels_and_sizes(tmp_path):
+    theirs = checkpoint(tmp_path)
+    grey = load(f"hf:{tmp_path}", channels=1, size=48).eval()
+    image = pixels(48, 1)
+    with torch.no_grad():
+        expected = theirs(pixel_values=image.expand(-1, 3, -1, -1), interpolate_pos_encoding=True)
+        torch.testing.assert_close(
+            grey({"image": image}).pooled, expected.last_hidden_state[:, 0], rtol=1e-4, atol=1e-5
+        )
+    assert grey.image_mean == pytest.approx((0.2,)) and grey.image_std == pytest.approx((0.5,))
+    with pytest.raises(UsageError, match=r"is \[16, 3, 8, 8\]"):
+        load(f"hf:{tmp_path}", channels=4)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_it_is_built_again_without_its_checkpoint(tmp_path, channels):
+    checkpoint(tmp_path)
+    first = load(f"hf:{tmp_path}", channels, 48, readout="mean").eval()
+    config = json.loads(json.dumps(first.saved_config))
+    again = load("hf:gone/away", channels, 48, readout="mean", config=config).eval()
+    again.load_state_dict(first.state_dict())
+    image = pixels(48, channels)
+    assert torch.equal(again({"image": image}).pooled, first({"image": image}).pooled)
+
+
+def test_nothing_that_a_checkpoint_names_is_run(tmp_path):
+    checkpoint(tmp_path)
+    about = json.loads((tmp_path / "config.json").read_text())
+    about |= {
+        "auto_map": {"AutoModel": "evil.py"},
+        "attn_implementation": "someone/kernel",
+        "dtype": "float16",
+    }
+    (tmp_path / "config.json").write_text(json.dumps(about))
+    (tmp_path / "evil.py").write_text("raise SystemExit")
+    made = load(f"hf:{tmp_path}")
+    assert made.module.config._attn_implementation == "sdpa"
+    assert next(made.parameters()).dtype == torch.float32
+
+
+def timm_checkpoint(folder, architecture, tensors, **trained):
+    """A folder as timm writes it."""
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    about = {"architecture": architecture.partition(".")[0], "num_classes": 1000, "pretrained_cfg": {
+        "tag": "a1_in1k", "input_size": [3, 224, 224], "mean": [0.5, 0.4, 0.3], "std": [0.2, 0.2, 0.2], **trained,
+    }}  # fmt: skip
+    (folder / "config.json").write_text(json.dumps({**about, "architecture": architecture}))
+
+
+def test_a_checkpoint_of_timm(tmp_path):
+    torch.manual_seed(3)
+    trained = construct("backbone", Spec(name="resnet18"), BACKBONES, channels=3, size=224)().eval()
+    head = {"fc.weight": torch.zeros(10, 512), "fc.bias": torch.zeros(10)}
+    timm_checkpoint(tmp_path, "resnet18.a1_in1k", {**trained.state_dict(), **head})
+    ours = load(f"hf:{tmp_path}").eval()  # at 32 pixels the stem is still the one that was trained
+    assert torch.equal(ours({"image": pixels()}).pooled, trained({"image": pixels()}).pooled)
+    assert ours.image_mean == (0.5, 0.4, 0.3) and ours.image_size == 224
+    again = load("hf:gone/away", config=json.loads(json.dumps(ours.saved_config)))
+    again.load_state_dict(ours.state_dict())
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224.augreg_in21k", "convnext_tiny", "resnet17"])
+def test_a_timm_network_that_is_not_ours(tmp_path, name):
+    timm_checkpoint(tmp_path, name, {"a": torch.ones(1)})
+    with pytest.raises(UsageError, match="none of our networks") as caught:
+        load(f"hf:{tmp_path}")
+    assert "facebook/convnext-tiny-224" in str(caught.value)
+    assert name != "resnet17" or caught.value.nearest == "resnet18"
+
+
+def damage(folder, how):
+    """One thing wrong with a checkpoint."""
+    config, weights = folder / "config.json", folder / "model.safetensors"
+    about = json.loads(config.read_text())
+    if how == "no config":
+        config.unlink()
+    if how == "config cut":
+        config.write_text(config.read_text()[:40])
+    if how == "config a list":
+        config.write_text("[]")
+    if how == "no type":
+        config.write_text("{}")
+    if how == "type":
+        config.write_text(json.dumps({**about, "model_type": "vitt"}))
+    if how == "value":
+        config.write_text(json.dumps({**about, "hidden_size": "wide"}))
+    if how == "shape":
+        config.write_text(json.dumps({**about, "intermediate_size": 24}))
+    if how == "pickle":
+        weights.rename(folder / "pytorch_model.bin")
+    if how == "no weights":
+        weights.unlink()
+    if how == "cut":
+        weights.write_bytes(weights.read_bytes()[:-100])
+    if how == "noise":
+        weights.write_bytes(b"noise" * 100)
+    if how == "missing":
+        tensors = {n: t for n, t in load_file(weights).items() if "layernorm.weight" not in n}
+        save_file(tensors, weights, {"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("how", "error", "words"),
+    [
+        ("no config", UsageError, "no config.json"),
+        ("config cut", DataError, "config.json"),
+        ("config a list", DataError, "a JSON object"),
+        ("no type", UsageError, "unknown model_type 'None'"),
+        ("type", UsageError, "did you mean: vit"),
+        ("value", DataError, "not a configuration of vit"),
+        ("shape", UsageError, r"weights do not fit: layers.0\S+ is \[32"),
+        ("pickle", UsageError, "only pytorch_model.bin, and loading that could run code"),
+        ("no weights", UsageError, "no safetensors"),
+        ("cut", DataError, "model.safetensors"),
+        ("noise", DataError, "model.safetensors"),
+        ("missing", UsageError, "lacks 1 tensors of vit: layernorm.weight"),
+    ],
+)
+def test_damaged_checkpoints_are_told(tmp_path, how, error, words):
+    checkpoint(tmp_path)
+    damage(tmp_path, how)
+    with pytest.raises(error, match=words):
+        load(f"hf:{tmp_path}")
+
+
+# ------------------------------------------------------------------- the cache and the hub
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty cache, and no network."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    return tmp_path / "cache"
+
+
+def test_from_the_cache(cache):
+    commit = "0123456789" * 4
+    root = cache / "models--owner--name"
+    (root / "refs").mkdir(parents=True)
+    (root / "refs" / "main").write_text(commit)
+    theirs = checkpoint(root / "snapshots" / commit)
+    for name in ("hf:owner/name", "hf:owner/name@main", f"hf:owner/name@{commit}"):
+        ours = load(name).eval()
+        assert torch.equal(
+            ours({"image": pixels()}).pooled, theirs(pixel_values=pixels()).last_hidden_state[:, 0]
+        )
+
+
+def test_neither_in_the_cache_nor_on_the_hub(cache):
+    with pytest.raises(UsageError, match="not in the cache and the hub cannot be reached") as caught:
+        load("hf:owner/name")
+    assert str(cache) in str(caught.value) and "hf download owner/name" in str(caught.value)
+
+
+def test_a_half_fetched_checkpoint_is_fetched_again(tmp_path, monkeypatch):
+    half, whole = tmp_path / "half", tmp_path / "whole"
+    half.mkdir()
+    (half / "config.json").write_text("{}")
+    checkpoint(whole)
+    asked = []
+
+    def snapshot(repository, revision, *, allow_patterns, local_files_only=False, **options):
+        asked.append((repository, revision, local_files_only))
+        assert not any(p.endswith((".bin", ".pkl", ".py")) or p == "*" for p in allow_patterns)
+        return str(half if local_files_only else whole)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    assert load("hf:owner/name@v1").width == 16
+    assert asked == [("owner/name", "v1", True), ("owner/name", "v1", False)]
+
+
+def answer(kind, status):
+    http = pytest.importorskip(errors.HTTPError.__module__.partition(".")[0])
+    return kind("…", response=http.Response(status, request=http.Request("GET", "https://huggingface.co")))
+
+
+@pytest.mark.parametrize(
+    ("raised", "words"),
+    [
+        (lambda: answer(errors.RepositoryNotFoundError, 404), "owner/name is not on the hub, or is private"),
+        (lambda: answer(errors.GatedRepoError, 403), "gated(.|\n)*HF_TOKEN"),
+        (lambda: answer(errors.RevisionNotFoundError, 404), "has no revision 'v9'"),
+        (lambda: answer(errors.HfHubHTTPError, 401), "answered 401(.|\n)*HF_TOKEN"),
+        (lambda: answer(errors.HfHubHTTPError, 403), "answered 403(.|\n)*HF_TOKEN"),
+        (lambda: answer(errors.HfHubHTTPError, 503), "answered 503(.|\n)*later"),
+        (lambda: errors.LocalEntryNotFoundError("…"), "cannot be reached"),
+        (lambda: errors.HTTPError("lost"), "cannot be reached"),
+    ],
+)
+def test_answers_of_the_hub(cache, monkeypatch, raised, words):
+    def snapshot(*_, local_files_only=False, **__):
+        raise errors.LocalEntryNotFoundError("…") if local_files_only else raised()
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    with pytest.raises(UsageError, match=words):
+        load("hf:owner/name@v9")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("hf:./nowhere", "no folder ./nowhere"),
+        ("hf:", "names nothing"),
+        ("hf:a/b/c", "names nothing"),
+        ("hf:own er/name", "names nothing"),
+    ],
+)
+def test_names_that_name_nothing(cache, name, words):
+    with pytest.raises(UsageError, match=words):
+        load(name)
+
+
+def test_hf_is_a_prefix_and_not_a_module():
+    build = construct("backbone", Spec(name="hf:a/b"), BACKBONES, of=nn.Module, channels=1, size=8)
+    assert build.keywords == {"name": "hf:a/b", "channels": 1, "size": 8}  # nothing is loaded yet
+    with pytest.raises(UsageError, match="unknown backbone 'hf'"):
+        construct("backbone", Spec(name="hf"), BACKBONES)
+    with pytest.raises(UsageError, match="did you mean: readout"):
+        construct("backbone", Spec(name="hf:a/b", readuot="cls"), BACKBONES, channels=1, size=8)

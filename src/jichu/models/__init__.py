@@ -7,6 +7,7 @@ BACKBONES = {
     "convnext-base": "jichu.models.transformers_vision:convnext_base",
     "convnext-small": "jichu.models.transformers_vision:convnext_small",
     "convnext-tiny": "jichu.models.transformers_vision:convnext_tiny",
+    "hf:": "jichu.models.hub:load",
     "mlp": "jichu.models.mlp:Mlp",
     "pixels": "jichu.models.mlp:Pixels",
     "resnet18": "jichu.models.resnet:resnet18",

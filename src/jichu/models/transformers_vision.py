@@ -46,6 +46,22 @@ def quiet() -> Iterator[Any]:
             log.enable_progress_bar()
 
 
+def trial(backbone: Backbone, channels: int, size: int) -> Features:
+    """The features of one black image. UsageError where the network cannot take such images."""
+    training = backbone.training
+    try:
+        with torch.no_grad():
+            return backbone.eval()({"image": torch.zeros(1, channels, size, size)})
+    except (RuntimeError, ValueError) as error:
+        network = type(getattr(backbone, "module", backbone)).__name__
+        raise UsageError(
+            f"{network} cannot take images [{channels}, {size}, {size}]: {error}",
+            expected="larger images, as data.size",
+        ) from None
+    finally:
+        backbone.train(training)
+
+
 class TransformersVision(Backbone):
     """A vision model of `transformers` with its own parameter names.
 
@@ -70,20 +86,7 @@ class TransformersVision(Backbone):
                 parameter.requires_grad_(False)
         takes = inspect.signature(module.forward).parameters
         self.options = {"interpolate_pos_encoding": True} if "interpolate_pos_encoding" in takes else {}
-        self.width = self._trial(torch.zeros(1, channels, size, size)).pooled.shape[1]
-
-    def _trial(self, image: Tensor) -> Features:
-        training = self.training
-        try:
-            with torch.no_grad():
-                return self.eval()({"image": image})
-        except (RuntimeError, ValueError) as error:
-            raise UsageError(
-                f"{type(self.module).__name__} cannot take images {list(image.shape[1:])}: {error}",
-                expected="larger images, as data.size",
-            ) from None
-        finally:
-            self.train(training)
+        self.width = trial(self, channels, size).pooled.shape[1]
 
     def forward(self, batch: dict[str, Tensor]) -> Features:
         image = batch["image"]
@@ -112,7 +115,7 @@ def from_config(config: Any) -> nn.Module:
     """The bare model of a configuration with fresh weights; attention is PyTorch's own where it can be."""
     with quiet() as library:
         _, options = model_class(library, config)
-        return library.AutoModel.from_config(config, **options)
+        return library.AutoModel.from_config(config, dtype=torch.float32, **options)
 
 
 def save_pretrained(backbone: TransformersVision, folder: str | Path) -> None:
