@@ -54,7 +54,7 @@ def layer_statistics(
     ]
     weights = {n: p for n, p in model.named_parameters() if p.requires_grad and n.endswith("weight")}
     try:
-        with _untouched(model), torch.enable_grad():
+        with untouched(model), torch.enable_grad():
             outputs = model.train()(batch)
             value = (loss or _against_noise)(outputs)
             if weights and value.requires_grad:
@@ -105,7 +105,8 @@ def _against_noise(outputs: Any) -> Tensor:
 
 
 @contextmanager
-def _untouched(model: nn.Module) -> Iterator[None]:
+def untouched(model: nn.Module) -> Iterator[None]:
+    """Mode, buffers and the process's randomness come out as they went in."""
     modes = [(module, module.training) for module in model.modules()]
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
