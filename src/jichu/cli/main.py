@@ -112,7 +112,15 @@ def parser() -> argparse.ArgumentParser:
     add.add_argument("run", help="a run folder")
     add.add_argument("inputs", nargs="+", metavar="INPUT", help="image files, or tables whose rows are meant")
 
-    _add(commands, "doctor", verbs.doctor, "what this machine has, and what is fast on it", "jichu doctor")
+    about = (
+        "what this machine has and what is fast on it; of a model its cost, and how it would begin to train"
+    )
+    add = _add(commands, "doctor", verbs.doctor, about, "jichu doctor resnet18 --size 64")
+    add.add_argument("model", nargs="?", help="a backbone's name, import path or hf: name, or a run folder")
+    add.add_argument("--size", type=int, default=224, help="pixels of a side; 224 if not given")
+    add.add_argument("--channels", type=int, default=3, help="3 if not given")
+    add.add_argument("--batch-sizes", default="1,8,32,128", metavar="N,N,…", help="1,8,32,128 if not given")
+    add.add_argument("--seconds", type=float, default=1.0, help="for each batch size; 1 if not given")
     return top
 
 

@@ -235,7 +235,9 @@ def _said(value: Any) -> str:
 
 
 def doctor(options: Options) -> None:
-    """What this machine has."""
+    """What this machine has, or what a model costs."""
+    if options.model:
+        return _doctor_of_a_model(options)
     from jichu.core.doctor import examine
 
     found = examine()
@@ -250,3 +252,18 @@ def doctor(options: Options) -> None:
     print()
     for line in found["advice"]:
         print(f"- {line}")
+
+
+def _doctor_of_a_model(options: Options) -> None:
+    from .doctor import examine_model, lines, tables
+
+    sizes = parse_yaml(f"[{options.batch_sizes}]", "--batch-sizes")
+    found = examine_model(options.model, options.channels, options.size, sizes, options.seconds)
+    if options.json:
+        _print_json(found)
+        return
+    print("\n".join(lines(found)))
+    for columns, rows in tables(found):
+        _table(columns, rows)
+    for warning in found["warnings"]:
+        print(f"\n- {warning}")

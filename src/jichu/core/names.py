@@ -16,7 +16,9 @@ from pydantic import BaseModel, ConfigDict, create_model
 from .config import Config, Spec, check
 from .errors import UsageError, unknown
 
-Table = Mapping[str, str]  # name → "module:attribute", imported only when asked for
+# name → "module:attribute", imported only when asked for. A key that ends in a colon, `hf:`, stands for all
+# names that begin with it; what it leads to is given the whole name as `name`.
+Table = Mapping[str, str]
 
 
 @functools.cache
@@ -26,10 +28,15 @@ def _import_user_folder() -> None:
         sys.path.append(os.getcwd())
 
 
+def _entry(name: str, table: Table) -> str | None:
+    prefix, colon, _ = name.partition(":")
+    return table.get(name) or table.get(prefix + colon)
+
+
 def resolve(kind: str, name: str, table: Table, *, where: object = None) -> Callable[..., Any]:
     """The class or function behind a name of the table or an import path `module:attribute`."""
-    own = name in table
-    path = table.get(name, name)
+    own = _entry(name, table)
+    path = own or name
     if ":" not in path:
         raise unknown(kind, name, table, where=where)
     module_name, _, attribute = path.partition(":")
@@ -85,14 +92,14 @@ def construct(
     that names what to build must not get to call whatever it likes.
     """
     factory = resolve(kind, spec.name, table, where=where)
-    if of and spec.name not in table and not (isinstance(factory, type) and issubclass(factory, of)):
+    if of and not _entry(spec.name, table) and not (isinstance(factory, type) and issubclass(factory, of)):
         raise UsageError(
             f"the {kind} {spec.name!r} is no {of.__name__}",
             where=where,
             expected=f"a subclass of {of.__module__}.{of.__name__}",
         )
     takes = inspect.signature(factory).parameters
-    given = {k: v for k, v in given.items() if k in takes}
+    given = {k: v for k, v in {"name": spec.name, **given}.items() if k in takes}
     arguments = spec.arguments
     schema = _signature(factory, set(given))
     if schema is not None:

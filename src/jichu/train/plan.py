@@ -23,6 +23,7 @@ from jichu.core.durations import Duration
 from jichu.core.errors import UsageError
 from jichu.core.ranks import gather_objects
 from jichu.data.batches import Batch
+from jichu.models.cost import kept_bytes
 from jichu.objectives.base import Context
 
 from .config import TrainConfig
@@ -164,26 +165,12 @@ def memory(
     parameter.
     """
     few = [min(rows, n) for n in (2, 3)]
-    kept = [_kept(forward, n) for n in few]
+    kept = [kept_bytes(forward, n) for n in few]
     per_row = max(0, kept[1] - kept[0])
     fixed = kept[1] - per_row * few[1]
     sizes = [(p.numel() * p.element_size(), p.requires_grad) for p in module.parameters()]
     weights = sum(size * (2 + slots if trained else 1) for size, trained in sizes)
     return Memory(weights, fixed, per_row, rows, memory_available(device))
-
-
-def _kept(forward: Callable[[int], Any], rows: int) -> int:
-    seen: dict[int, int] = {}
-
-    def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        seen[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        result = forward(rows)  # kept alive: freed storage would be counted under one address
-    del result
-    return sum(seen.values())
 
 
 def refuse_if_too_large(found: Memory, rows: int) -> None:
