@@ -38,6 +38,7 @@ class RunFolder:
     environment = property(lambda self: self.path / "environment.json")
     metrics = property(lambda self: self.path / "metrics.jsonl")
     timing = property(lambda self: self.path / "timing.jsonl")
+    layers = property(lambda self: self.path / "layers.jsonl")
     quarantine = property(lambda self: self.path / "quarantine.jsonl")
     checkpoints = property(lambda self: self.path / "checkpoints")
     model = property(lambda self: self.path / "model")

@@ -135,8 +135,10 @@ def save(folder: Path, model: Model, config: ModelConfig) -> None:
     }
     with replacing(folder / "model.safetensors") as temporary:
         save_file(tensors, temporary, {"format": "pt"})
-    image = config.image and config.image._asdict()
-    write_json(folder / "config.json", {**asdict(config), "image": image})
+    about = {**asdict(config), "image": config.image and config.image._asdict()}
+    if made := getattr(model.backbone, "saved_config", None):  # built again without asking the hub
+        about["backbone"] = {**about["backbone"], "config": made}
+    write_json(folder / "config.json", about)
 
 
 def read_config(folder: Path) -> ModelConfig:

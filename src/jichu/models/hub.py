@@ -65,6 +65,13 @@ def load(
     return _load_transformers(folder, about, channels, size, readout)
 
 
+def trained_size(name: str) -> int | None:
+    """The side of the images that the checkpoint behind an `hf:` name was trained on, where it says it."""
+    folder = find(name.removeprefix("hf:"))
+    about = _config(folder)
+    return _native(about) if "architecture" in about else _pixels(folder, about).size
+
+
 def _build(config: dict[str, Any], channels: int, size: int, readout: Readout) -> Backbone:
     if "architecture" in config:
         return _classic(config, channels, "config.json")

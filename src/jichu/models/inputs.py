@@ -109,3 +109,11 @@ class Inputs(nn.Module):
         """Set the statistics from (training) rows of a data set."""
         for name, ready in self.named_children():
             ready.estimate(tensors[name], rows)
+
+    @torch.no_grad()
+    def adopt(self, backbone: nn.Module) -> None:
+        """Take the pixel statistics that a pretrained backbone was trained with, where it says them."""
+        mean, std = (getattr(backbone, name, None) for name in ("image_mean", "image_std"))
+        if mean and std:
+            self.image.mean.copy_(torch.tensor(mean).view(-1, 1, 1))
+            self.image.std.copy_(torch.tensor(std).view(-1, 1, 1))

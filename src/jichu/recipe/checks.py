@@ -147,11 +147,13 @@ def check_before(work: Work) -> None:
 
 def _check_validation(stage: FinetuneStage, work: Work, where: str) -> None:
     found = "validation" in work.dataset.splits and len(work.dataset.labelled("validation"))
-    if stage.patience is not None and not found:
-        raise UsageError(
-            "patience needs labelled validation rows",
-            where=f"{where}.patience", expected="data.split.validation above 0",
-        )  # fmt: skip
+    waits = {"patience": stage.patience is not None, "schedule": stage.schedule.name == "plateau"}
+    for key, wanted in waits.items():
+        if wanted and not found:
+            raise UsageError(
+                f"{key} needs labelled validation rows",
+                where=f"{where}.{key}", expected="data.split.validation above 0",
+            )  # fmt: skip
 
 
 def _check_model(stage: PretrainStage | FinetuneStage, work: Work, where: str) -> None:
@@ -166,12 +168,13 @@ def _check_model(stage: PretrainStage | FinetuneStage, work: Work, where: str) -
     try:
         if isinstance(stage, FinetuneStage):
             backbone = root.backbone or (default_backbone(dataset) if root is not stage else None)
-            start = stage.model_copy(update={"from_": root.from_, "backbone": backbone})
+            kept = {"from_": root.from_, "backbone": backbone, "weights": root.weights}
+            start = stage.model_copy(update=kept)
             drawn = dataset.draw(work.recipe.data.labels_per_class, seed=work.recipe.seed, draw=0)
             model, _, objective = start_supervised(start, drawn, work)
         else:
             _check_views(stage, work, where)
-            model, _ = start_model(root.from_, root.backbone, work, {}, {})
+            model, _ = start_model(root, root.backbone, work, {}, {})
         with torch.no_grad():
             model.eval().features(gather(work.inputs, rows[:2]))
     except JichuError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -22,15 +22,48 @@ class InspectStage(Config):
     name: Name = "inspect"
 
 
-class PretrainStage(TrainConfig):
+class InitialiseConfig(Config):
+    """How the weights of a fresh backbone are drawn. `he-normal` is short for `{name: he-normal}`."""
+
+    name: Literal[
+        "default", "xavier-uniform", "xavier-normal", "he-uniform", "he-normal", "orthogonal", "truncated-normal"
+    ] = "default"
+    nonlinearity: Literal["linear", "relu", "leaky_relu", "tanh", "sigmoid", "selu"] = "relu"
+    fan: Literal["in", "out"] = "in"
+    zero_residual: bool = Field(False, description="each residual block begins as the identity")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+
+class ModelStage(TrainConfig):
+    """A stage that trains a model, and what it starts from."""
+
+    from_: str | None = Field(None, alias="from", description="a run or an earlier stage to start from")
+    backbone: Named | None = Field(
+        None, description="start from scratch with this backbone; cnn for images and mlp for tables if nothing is given"
+    )
+    weights: str | None = Field(None, description="a file of weights for the backbone, in torchvision's or timm's names")
+    initialise: InitialiseConfig | None = Field(None, description="how the backbone's weights are drawn")
+    augment: AugmentConfig | Literal["auto"] = Field(AugmentConfig(), description="off if not given")
+
+    @model_validator(mode="after")
+    def _one_start(self) -> Self:
+        for key in ("backbone", "weights", "initialise"):
+            if self.from_ is not None and getattr(self, key) is not None:
+                raise ValueError(f"`from` and `{key}` are both given; expected one of them")
+        if self.weights is not None and self.initialise is not None:
+            raise ValueError("`weights` and `initialise` are both given; expected one of them")
+        return self
+
+
+class PretrainStage(ModelStage):
     """Train a backbone on all training rows, without labels."""
 
     stage: Literal["pretrain"] = "pretrain"
     name: Name = "pretrain"
-    backbone: Named | None = Field(
-        None, description="a backbone's name or import path; cnn for images if not given"
-    )
-    from_: str | None = Field(None, alias="from", description="go on from a run or an earlier stage")
     objective: Named = Spec(name="vicreg")
     augment: AugmentConfig | Literal["auto"] = Field(
         "auto", description="auto follows whether the images have colour"
@@ -40,34 +73,25 @@ class PretrainStage(TrainConfig):
     optimizer: OptimizerConfig = OptimizerConfig(lr=4e-3, weight_decay=1e-4)
 
 
-class FinetuneStage(TrainConfig):
+class FinetuneStage(ModelStage):
     """Fit a model to the labelled training rows."""
 
     stage: Literal["finetune"] = "finetune"
     name: Name = "finetune"
-    from_: str | None = Field(None, alias="from", description="a run or an earlier stage to start from")
-    backbone: Named | None = Field(
-        None,
-        description="start from scratch with this backbone; cnn for images and mlp for tables if nothing is given",
-    )
     head: Named = Field(
-        Spec(name="linear"),
-        description="linear, logistic-regression, gradient-boosting, …, or an import path",
+        Spec(name="linear"), description="linear, logistic-regression, gradient-boosting, …, or an import path"
     )
     adapt: str | list[Any] = Field(
         "full", description="full, head, discriminative, or a list of [pattern, frozen or rate factor]"
     )
     objective: Named = Field(
-        Spec(name="auto"),
-        description="classification, multilabel or regression as the target is, if not given",
+        Spec(name="auto"), description="classification, multilabel or regression as the target is, if not given"
     )
     wrap: list[Named] = Field([], description="objectives around the objective, such as mixup")
-    augment: AugmentConfig | Literal["auto"] = Field(AugmentConfig(), description="off if not given")
+    monitor: str = Field("validation_loss", description="what patience and the schedule plateau watch")
 
     @model_validator(mode="after")
-    def _one_start(self) -> FinetuneStage:
-        if self.from_ is not None and self.backbone is not None:
-            raise ValueError("`from` and `backbone` are both given; expected one of them")
+    def _pairs(self) -> Self:
         for rule in self.adapt if isinstance(self.adapt, list) else []:
             if not (isinstance(rule, list) and len(rule) == 2 and isinstance(rule[0], str)):
                 raise ValueError(

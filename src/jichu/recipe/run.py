@@ -24,7 +24,7 @@ from jichu.data.dataset import Dataset, load
 from jichu.models.folder import read_config
 
 from .checks import check_before, check_names
-from .config import FinetuneStage, PretrainStage, Recipe
+from .config import ModelStage, Recipe
 from .stages import STAGES, Work, locate
 
 RUNS = Path("runs")
@@ -141,7 +141,7 @@ def _dataset(recipe: Recipe, data: Any) -> Dataset:
     if isinstance(data, Dataset):
         return data
     config = recipe.data
-    starts = [s.from_ for s in recipe.stages if isinstance(s, (PretrainStage, FinetuneStage)) and s.from_]
+    starts = [s.from_ for s in recipe.stages if isinstance(s, ModelStage) and s.from_]
     outside = [s for s in starts if s not in [stage.name for stage in recipe.stages]]
     table = None
     if outside:  # inputs must be as the model they go into was trained
@@ -190,7 +190,7 @@ def _write_summary(work: Work, done: list[dict[str, Any]]) -> None:
         "peak_memory_mib": devices.peak_memory() // 2**20,
         "stages": done,
         "headline": {k: v for k, v in headline.items() if isinstance(v, dict)},
-        "warnings": [s["warning"] for s in done if s.get("warning")],
+        "warnings": [w for s in done for w in s.get("warnings", [])],
     }
     write_json(work.folder.summary, summary)
 

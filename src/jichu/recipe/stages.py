@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,11 @@ from jichu.models.backbone import Backbone, Features
 from jichu.models.classical import Estimated
 from jichu.models.folder import ModelConfig
 from jichu.models.heads import HeadsAlone
+from jichu.models.initialise import initialise
 from jichu.models.model import Model
+from jichu.models.statistics import layer_statistics
+from jichu.models.statistics import warnings as foretold
+from jichu.models.weights import load_pretrained
 from jichu.objectives import OBJECTIVES
 from jichu.objectives.base import Objective, as_terms
 from jichu.objectives.several import Several
@@ -45,8 +49,9 @@ from jichu.objectives.wrapper import Augmented
 from jichu.train.fit import Fitted, fit
 from jichu.train.predict import embed, evaluating, predict
 
-from .config import AuditStage, FinetuneStage, InspectStage, PretrainStage, Recipe
+from .config import AuditStage, FinetuneStage, InspectStage, ModelStage, PretrainStage, Recipe
 
+_LOOKED_AT = 32  # rows on which the layers are looked at before the first step
 _POPULATION = 10_000  # training rows that the features' mean and deviation are taken from
 
 
@@ -71,7 +76,7 @@ class Work:
         return {name: t for name, t in self.dataset.tensors.items() if name not in self.dataset.targets}
 
 
-Result = dict[str, Any]  # {"metrics": {…}, "samples_per_second": …, "warning": …}
+Result = dict[str, Any]  # {"metrics": {…}, "samples_per_second": …, "warnings": […]}
 
 
 def inspect(stage: InspectStage, work: Work) -> Result:
@@ -95,26 +100,26 @@ def inspect(stage: InspectStage, work: Work) -> Result:
 def pretrain(stage: PretrainStage, work: Work) -> Result:
     """Train a backbone without labels, and say so where it collapsed."""
     dataset = work.dataset
-    model, config = start_model(stage.from_, stage.backbone, work, heads={}, targets={})
-    augment = Augment(augmentation(stage.augment, dataset.tensors["image"].shape[1]))
+    model, config = start_model(stage, stage.backbone, work, heads={}, targets={})
+    augment = _augment(stage, dataset) or Augment(AugmentConfig())
     objective = construct(
         "objective", stage.objective, OBJECTIVES, where=f"{stage.name}.objective", augment=augment
     )()
     rows = dataset.splits["train"]
     batches = Batches(work.inputs, rows, batch_size=stage.batch_size, seed=work.recipe.seed, drop_last=True)
+    remarks = _look(model, stage, rows, work, stage.name)
     fitted = fit(model, objective, batches, stage, seed=work.recipe.seed,
                  folder=work.folder, name=stage.name, resume=work.resume)  # fmt: skip
     last: dict[str, Any] = next((row for row in reversed(fitted.history) if "rank_share" in row), {})
-    warning = collapse(last)
-    if warning:
-        warning = f"{stage.name} {warning}"
-        say(f"warning: {warning}")
+    if found_collapse := collapse(last):
+        remarks.append(f"{stage.name} {found_collapse}")
+        say(f"warning: {remarks[-1]}")
     if work.folder.writes:
         model_folder.save(work.folder.stage_model(stage.name), model, config)
     told = ("loss", "effective_rank", "rank_share", "spread")
     found: dict[str, Any] = {key: last[key] for key in told if key in last}
     found["epochs"] = fitted.rows / len(rows)
-    return {**_result(fitted, model, work, stage.name, found), "warning": warning}
+    return {**_result(fitted, model, work, stage.name, found), "warnings": remarks}
 
 
 def finetune(stage: FinetuneStage, work: Work) -> Result:
@@ -125,6 +130,7 @@ def finetune(stage: FinetuneStage, work: Work) -> Result:
     fitted = Fitted()
     model: Model | None = None
     features: dict[str, Tensor] = {}
+    remarks: list[str] = []
     for draw in range(draws):
         parts = {key: part(work, stage.name, draw, key) for key in dataset.targets}
         whole = work.resume and all(p.exists() for p in parts.values())
@@ -136,6 +142,7 @@ def finetune(stage: FinetuneStage, work: Work) -> Result:
         if supervised is None:
             outputs = _estimate(model, config.targets, rows, held_out, work, features)
         else:
+            remarks = remarks or _look(model, stage, rows, work, name)
             once = _train(model, supervised, stage, rows, work, name)
             fitted.steps, fitted.rows = once.steps, fitted.rows + once.rows
             fitted.seconds += once.seconds
@@ -151,7 +158,8 @@ def finetune(stage: FinetuneStage, work: Work) -> Result:
     if model is None:  # every draw was there already
         model, _ = model_folder.load(work.folder.stage_model(stage.name), work.own_backbone())
     labelled = len(dataset.draw(recipe.data.labels_per_class, seed=recipe.seed, draw=0))
-    return _result(fitted, model, work, stage.name, {"draws": draws, "labelled_rows": labelled})
+    about = {"draws": draws, "labelled_rows": labelled}
+    return {**_result(fitted, model, work, stage.name, about), "warnings": remarks}
 
 
 def part(work: Work, stage: str, draw: int, key: str) -> Path:
@@ -182,7 +190,7 @@ def start_supervised(
         targets = {key: objective.answer(key, target) for key, target in targets.items()}
     backbone = stage.backbone or default_backbone(work.dataset, head if estimated else None)
     heads = {key: stage.head.model_dump() for key in targets}
-    model, config = start_model(stage.from_, backbone, work, heads, targets, draw=draw)
+    model, config = start_model(stage, backbone, work, heads, targets, draw=draw)
     return model, config, objective
 
 
@@ -248,21 +256,44 @@ def _train(
     model: Model, supervised: Objective, stage: FinetuneStage, rows: Tensor, work: Work, name: str
 ) -> Fitted:
     dataset, objective = work.dataset, wrapped(stage, supervised)
-    tensors, trained, augmented = dataset.tensors, model, False
-    if "image" in tensors:
-        augment = augmentation(stage.augment, tensors["image"].shape[1])
-        augmented = augment != AugmentConfig()
-        if augmented:
-            objective = Augmented(objective, Augment(augment))
+    tensors: dict[str, Tensor] = dataset.tensors
+    trained: nn.Module = model
+    augment = _augment(stage, dataset)
+    if augment is not None:
+        objective = Augmented(objective, augment)
     validation = dataset.labelled("validation") if "validation" in dataset.splits else rows[:0]
-    if not augmented and not stage.wrap and _only_heads_learn(model, adaptation(stage)):
+    if augment is None and not stage.wrap and _only_heads_learn(model, adaptation(stage)):
         say(f"  {name}: the backbone is frozen; its features are computed once")
         tensors = _features(model, work, torch.cat([rows, validation]))
         trained = HeadsAlone(model)
     evaluate = _evaluation(supervised, tensors, validation) if len(validation) else None
     batches = Batches(tensors, rows, batch_size=stage.batch_size, seed=work.recipe.seed)
-    return fit(trained, objective, batches, stage, adapt=adaptation(stage), evaluate=evaluate, monitor="validation_loss",
+    return fit(trained, objective, batches, stage, adapt=adaptation(stage), evaluate=evaluate, monitor=stage.monitor,
                seed=work.recipe.seed, folder=work.folder, name=name, resume=work.resume)  # fmt: skip
+
+
+def _augment(stage: ModelStage, dataset: Dataset) -> Augment | None:
+    """What changes the training rows at random; None where nothing is asked for."""
+    image = dataset.tensors.get("image")
+    config = augmentation(stage.augment, None if image is None else image.shape[1])
+    spread = None
+    if "numbers" in dataset.tensors and config.table.noise:
+        numbers = dataset.tensors["numbers"][dataset.splits["train"]]
+        spread = (numbers - numbers.nanmean(0)).square().nanmean(0).sqrt().nan_to_num()
+    return None if config == AugmentConfig() else Augment(config, spread)
+
+
+def _look(model: Model, stage: ModelStage, rows: Tensor, work: Work, name: str) -> list[str]:
+    """Statistics of each layer before the first step, of a model that starts from nothing, into
+    `layers.jsonl`; what they foretell, in words."""
+    if stage.from_ is not None or stage.weights is not None or work.resume:
+        return []
+    layers = layer_statistics(model.backbone, model.inputs(gather(work.inputs, rows[:_LOOKED_AT])))
+    work.folder.log(work.folder.layers, [{"stage": name, **asdict(layer)} for layer in layers])
+    remarks = [f"{name} at its first step: {text}" for text in foretold(layers)]
+    for remark in remarks:
+        say(f"  warning: {remark}")
+    return remarks
 
 
 def _only_heads_learn(model: Model, adapt: Any) -> bool:
@@ -334,17 +365,17 @@ def _estimate(
 
 
 def start_model(
-    start: str | None, backbone: Spec | None, work: Work, heads: dict[str, dict[str, Any]],
+    stage: ModelStage, backbone: Spec | None, work: Work, heads: dict[str, dict[str, Any]],
     targets: dict[str, Target], draw: int = 0,
 ) -> tuple[Model, ModelConfig]:  # fmt: skip
     """A model with fresh heads, on the backbone of an earlier stage or run, or on a fresh one."""
     dataset, own = work.dataset, work.own_backbone()
     with guarded(torch.device("cpu")):
         seed_step(torch.device("cpu"), work.recipe.seed, "init", draw)
-        if start is not None:
-            earlier = locate(start, getattr(work, "folder", None))
+        if stage.from_ is not None:
+            earlier = locate(stage.from_, getattr(work, "folder", None))
             source = model_folder.read_config(earlier)
-            _refuse_other_inputs(source, dataset, start)
+            _refuse_other_inputs(source, dataset, stage.from_)
             image = dataset.preprocess if source.image else None
             config = ModelConfig(source.backbone, image, source.table, heads, targets)
             model = config.build(own)
@@ -364,7 +395,12 @@ def start_model(
         table = dataset.table if "table" in read else None
         config = ModelConfig(described, image, table, heads, targets)
         model = config.build(own)
+        if stage.initialise is not None:
+            initialise(model.backbone, **stage.initialise.model_dump())
+        if stage.weights is not None:
+            load_pretrained(model.backbone, stage.weights)
         model.inputs.estimate(dataset.tensors, dataset.splits["train"])
+        model.inputs.adopt(model.backbone)
         return model, config
 
 
