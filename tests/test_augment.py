@@ -536,7 +536,7 @@ def test_strengths_are_allowed_at_every_size(channels):
 
     for side in (4, 8, 4096):
         shown = operations(strengths(channels, side))
-        assert any(name.startswith("hue") for name in shown) == (channels == 3) and len(shown) >= 13
+        assert any(name.startswith("hue") for name in shown) == (channels == 3) and len(shown) >= 12
 
 
 def test_inspect_draws_augmentation(in_folder, photos, capsys):
