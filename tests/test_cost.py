@@ -11,6 +11,7 @@ from jichu.cli.main import main
 from jichu.core.config import Spec
 from jichu.core.names import construct
 from jichu.data.decode import Preprocess
+from jichu.data.target import Target
 from jichu.models import BACKBONES, cost, folder
 from jichu.models.cost import flops
 from jichu.models.folder import ModelConfig
@@ -166,12 +167,13 @@ def test_doctor_of_a_checkpoint_and_of_a_run(capsys, tmp_path):
     assert doctor(f"hf:{tmp_path}/vit", "--json") == 0
     assert json.loads(capsys.readouterr().out)["parameters"] > 1000
     spec = {"name": "cnn", "widths": [4]}
-    made = ModelConfig(spec, Preprocess(8, 1, "crop"), {"label": {"name": "linear"}}, ["a", "b"])
+    target = Target("label", "classification", ("a", "b"))
+    made = ModelConfig(spec, Preprocess(8, 1, "crop"), None, {"label": {"name": "linear"}}, {"label": target})
     folder.save(tmp_path / "run" / "model", made.build(), made)
     assert doctor(str(tmp_path / "run"), "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert found["parameters"] == 4 * 9 + 4 + 4 + (4 + 1) * 2
-    assert list(found["flops"]["by_module"]) == ["normalize", "backbone", "heads"]
+    assert list(found["flops"]["by_module"]) == ["inputs", "backbone", "heads"]
 
 
 @pytest.mark.parametrize(

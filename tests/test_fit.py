@@ -273,7 +273,12 @@ def test_resumed_equals_undisturbed_bit_for_bit(stop, tensors, tmp_path):
     def evaluate(model):
         return {
             "accuracy": float(
-                (predict(model, tensors, torch.arange(50)).argmax(1) == tensors["label"][:50]).float().mean()
+                (
+                    predict(model, tensors, torch.arange(50), ["label"])["label"].argmax(1)
+                    == tensors["label"][:50]
+                )
+                .float()
+                .mean()
             )
         }
 
@@ -440,7 +445,7 @@ def test_batches_of_ones_own_and_a_model_of_ones_own():
 def test_prediction_keeps_the_order_and_the_mode(tensors):
     model = network("batch").train()
     rows = torch.tensor([5, 3, 199])
-    out = predict(model, tensors, rows)
+    out = predict(model, tensors, rows, ["label"])["label"]
     assert model.training and out.shape == (3, 10)
     model.eval()
     with torch.no_grad():

@@ -9,6 +9,7 @@ from sklearn import metrics as reference
 
 from jichu.auditing import measure, table
 from jichu.core.errors import UsageError
+from jichu.data.target import Target
 from jichu.metrics import METRICS, fits, metric
 from jichu.metrics import classification as C
 from jichu.metrics import ranking as R
@@ -314,6 +315,9 @@ def test_a_metric_of_ones_own_gets_an_interval():
     assert own.low == pytest.approx(known.low, abs=0.02) and own.high == pytest.approx(known.high, abs=0.02)
 
 
+XYZ = Target("label", "classification", ("x", "y", "z"))
+
+
 def tables(*, shift=0.0, rows=300, draws=3):
     rng = np.random.default_rng(0)
     truth = torch.from_numpy(rng.integers(3, size=rows))
@@ -324,7 +328,7 @@ def tables(*, shift=0.0, rows=300, draws=3):
         for draw in range(draws):
             wrong = torch.from_numpy(hard + 0.02 * rng.random(rows) < level)
             logits = 4 * torch.nn.functional.one_hot(torch.where(wrong, (truth + 1) % 3, truth), 3).float()
-            made.append(table.make(stage, draw, torch.arange(rows), names, truth, logits))
+            made.append(table.make(stage, draw, torch.arange(rows), names, XYZ, truth, logits))
     import pyarrow
 
     return pyarrow.concat_tables(made).unify_dictionaries()
@@ -332,14 +336,16 @@ def tables(*, shift=0.0, rows=300, draws=3):
 
 def test_the_gain_is_paired():
     metrics = {"accuracy": C.accuracy}
-    found = measure.measure(tables(shift=0.04), ["x", "y", "z"], metrics, ["a", "b"])
+    found = measure.measure(tables(shift=0.04), XYZ, metrics, ["a", "b"])
     alone = found["models"]["a"]["metrics"]["accuracy"]
     gain = found["gain"]
     assert gain["low"] > 0
     assert gain["high"] - gain["low"] < 0.7 * (alone["high"] - alone["low"])
-    none = measure.measure(tables(), ["x", "y", "z"], metrics, ["a", "b"])["gain"]
+    none = measure.measure(tables(), XYZ, metrics, ["a", "b"])["gain"]
     assert none["low"] <= 0 <= none["high"]
-    own = measure.paired_gain(tables(shift=0.04), "a", "b", lambda t, s: float((s.argmax(1) == t).mean()))
+    own = measure.paired_gain(
+        tables(shift=0.04), "a", "b", lambda t, s: float((s.argmax(1) == t).mean()), XYZ
+    )
     assert own.value == pytest.approx(gain["value"])
 
 
@@ -360,7 +366,7 @@ def test_the_table_keeps_every_row(tmp_path):
     _, truth, scores = table.scores(again, "b")
     assert scores.shape == (2, 300, 3) and np.allclose(scores.sum(2), 1)
     assert again["loss"].to_pylist()[0] == pytest.approx(-np.log(table.scores(again, "a")[2][0, 0, truth[0]]))
-    headline = measure.headline(measure.measure(made, ["x", "y", "z"], {"accuracy": C.accuracy}, ["a", "b"]))
+    headline = measure.headline(measure.measure(made, XYZ, {"accuracy": C.accuracy}, ["a", "b"]))
     assert set(headline) == {"a", "b", "gain"} and all(
         set(v) == {"value", "low", "high"} for v in headline.values()
     )
@@ -368,7 +374,7 @@ def test_the_table_keeps_every_row(tmp_path):
 
 def test_a_metric_that_gives_no_number_is_refused():
     with pytest.raises(UsageError, match="gave list"):
-        measure.measure(tables(), ["x", "y", "z"], {"own": lambda t, s: [1]})
+        measure.measure(tables(), XYZ, {"own": lambda t, s: [1]})
 
 
 def test_effective_rank():

@@ -195,8 +195,8 @@ def test_a_whole_recipe_on_two_processes(tmp_path):
     table = pq.read_table(run_.path / "predictions.parquet").to_pydict()
     dataset = run_.dataset()
     rows = torch.tensor([r for r, d in zip(table["row"], table["draw"], strict=True) if d == 0])
-    again = predict(run_.model, dataset.tensors, rows).softmax(1)
+    again = predict(run_.model, dataset.tensors, rows, ["label"])["label"].softmax(1)
     told = torch.tensor(
-        [p for p, d in zip(table["probabilities"], table["draw"], strict=True) if d == 0], dtype=torch.float64
+        [p for p, d in zip(table["scores"], table["draw"], strict=True) if d == 0], dtype=torch.float64
     )
     assert torch.allclose(again.double(), told, atol=1e-5)

@@ -241,6 +241,7 @@ def test_many_classes(in_folder):
         "log_loss",
         "balanced_accuracy",
         "macro_f1",
+        "auroc",
     }
 
 
@@ -412,7 +413,7 @@ def test_data_without_labels_says_what_it_needs(in_folder, capsys):
         Image.fromarray(rng.integers(0, 255, (9, 9), dtype=np.uint8)).save(f"{i}.png")
     assert run("pretrain", ".", "--budget", "2 steps", "--quiet") == 0
     assert run("finetune", ".", "--budget", "2 steps", "--quiet") == 3
-    assert "no labelled images" in capsys.readouterr().err
+    assert "no labelled records" in capsys.readouterr().err
     assert run("predict", "runs/pretrain", "0.png") == 2
     assert "no head to predict with" in capsys.readouterr().err
 
@@ -438,15 +439,15 @@ def test_data_that_changed_are_not_resumed_with(in_folder, photos, capsys):
         ("stages.finetune.adapt=[['.*', frozen]]", 2, "frozen"),
         ("stages.finetune.adapt=[[1, 2]]", 2, "not a pair"),
         ("stages.finetune.from=''", 2, "neither an earlier stage"),
-        ("stages.finetune.objective=regression", 2, "learns the column 'target'"),
+        ("stages.finetune.objective=regression", 2, "asks for classification"),
         ("stages.pretrain.backbone={name: cnn, widths: [0]}", 2, "widths"),
         ("stages.pretrain.backbone=torch.nn:Linear", 2, "in_features"),
         ("stages.finetune.head=os:getcwd", 2, "is no Module"),
         ("stages.finetune.head={name: naive-bayes}", 2, "does nothing with the head"),
         ("stages.finetune.wrap=[{name: mixup, alpha: -1}]", 2, "alpha"),
         ("stages.audit.metrics=['os:getcwd']", 2, "on a trial"),
-        ("stages.audit.metrics=['math:pi']", 2, "on a trial"),
-        ("stages.audit.metrics=[{name: accuracy, k: 3}]", 2, "takes no arguments"),
+        ("stages.audit.metrics=['math:pi']", 2, "a function of truth"),
+        ("stages.audit.metrics=[{name: accuracy, k: 3}]", 2, "unknown key 'k'"),
         ("result=audit", 2, "no trained stage is named 'audit'"),
         ("stages.finetune.from=inspect", 2, "neither an earlier stage"),
         ("data.split.test=0.0", 3, "no labelled rows are held out"),

@@ -147,11 +147,13 @@ class Run:
             items.ndim == 4 or (items.ndim == 3 and items.shape[2] not in (1, 3, 4))
         )
         given: Sequence[Any] = items if stacked or isinstance(items, (list, tuple)) else [items]
+        preprocess = self._loaded[1].image
+        assert preprocess is not None
         names, arrays = [], []
         for i, item in enumerate(given):
             name = str(item) if isinstance(item, (str, Path)) else f"input {i}"
             try:
-                arrays.append(decode_image(item, self._loaded[1].image))
+                arrays.append(decode_image(item, preprocess))
             except UNREADABLE as error:
                 raise DataError(
                     f"not an image: {error}", where=name, expected="a file Pillow opens"

@@ -11,7 +11,7 @@ import pyarrow as pa
 from jichu.core.errors import UsageError
 from jichu.data.target import Target
 from jichu.metrics.classification import by_class, confusion
-from jichu.metrics.intervals import Interval, bootstrap, mean_interval, metric_interval
+from jichu.metrics.intervals import Interval, metric_interval
 
 from . import table as tables
 
@@ -98,15 +98,7 @@ def paired_gain(
         )
     if getattr(metric, "lower_is_better", False):
         a, b = b, a
-    if hasattr(metric, "per_row"):
-        first, second = (np.stack([metric.per_row(truth, s) for s in scores]) for scores in (a, b))
-        return mean_interval(first - second, seed=seed)
-
-    def difference(d: int, picked: np.ndarray) -> float:
-        first, second = (metric(truth[picked], s[d % len(s)][picked]) for s in (a, b))
-        return first - second
-
-    return bootstrap(difference, max(len(a), len(b)), len(truth), seed=seed)
+    return metric_interval(metric, truth, a, against=b, seed=seed)
 
 
 def headline(found: dict[str, Any]) -> dict[str, Any]:

@@ -51,11 +51,20 @@ def _of_a_run(name: str) -> Examined | None:
     if path is None:
         return None
     model, config = folder.load(path)
-    p = config.preprocess
 
     def batch_of(rows: int) -> dict[str, Tensor]:
-        shape = (rows, p.channels, p.size, p.size)
-        return {"image": torch.randint(256, shape, dtype=torch.uint8, generator=generator("doctor"))}
+        noise, batch = generator("doctor"), {}
+        if p := config.image:
+            batch["image"] = torch.randint(
+                256, (rows, p.channels, p.size, p.size), dtype=torch.uint8, generator=noise
+            )
+        if table := config.table:
+            batch["numbers"] = torch.randn(rows, len(table.number_names), generator=noise)
+            columns = [torch.randint(size, (rows,), generator=noise) for size in table.sizes]
+            batch["categories"] = (
+                torch.stack(columns, 1) if columns else torch.zeros(rows, 0, dtype=torch.int64)
+            )
+        return batch
 
     return model, batch_of
 

@@ -215,8 +215,8 @@ def predict(options: Options) -> int:
     else:
         for p in found:
             if "scores" not in p or "label" not in p:
-                rest = {k: v for k, v in p.items() if k not in ("input", "scores")}
-                print(f"{p['input']}: " + ", ".join(f"{k} {_said(v)}" for k, v in rest.items()))
+                told = (f"{k} {_said(v)}" for k, v in p.items() if k not in ("input", "scores"))
+                print(f"{p['input']}: {', '.join(told)}")
                 continue
             others = sorted(p["scores"].items(), key=lambda item: -item[1])[1:3]
             rest = ", ".join(f"{name} {100 * s:.0f}%" for name, s in others)

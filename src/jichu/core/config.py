@@ -203,7 +203,12 @@ def _fault(cls: type[BaseModel], fault: Any) -> tuple[str, str, str | None, str 
     where = ".".join([*path, key])
     if fault["type"] == "extra_forbidden":
         keys = _keys(owner)
-        return where, f"unknown key {key!r}", f"one of {', '.join(keys)}", nearest(key, keys)
+        return (
+            where,
+            f"unknown key {key!r}",
+            f"one of {', '.join(keys)}" if keys else "no key",
+            nearest(key, keys),
+        )
     if fault["type"] == "missing":
         return where, f"the key {key!r} is missing", None, None
     if fault["type"].startswith("union_tag"):

@@ -86,12 +86,11 @@ class Dataset:
         """Labelled training rows: all, or `per_class` of each class."""
         if not self.targets:
             names = [c["name"] for c in self.columns if c["type"] in ("number", "category", "tags")]
-            raise UsageError(
-                f"no labelled records to learn from in {self.source}",
-                where="data.target",
-                expected=f"the column to predict, one of {', '.join(names)}" if names
-                else "class folders, or a label column",
-            )  # fmt: skip
+            what = f"no labelled records to learn from in {self.source}"
+            if not names:
+                raise DataError(what, expected="class folders, or a label column")
+            choices = f"the column to predict, one of {', '.join(names)}"
+            raise UsageError(what, where="data.target", expected=choices)
         rows = self.labelled("train")
         if not len(rows):
             raise DataError(
@@ -289,7 +288,9 @@ def _strata(labels: Tensor | None, target: Target | None, rows: int) -> np.ndarr
         return labels.numpy()
     values = labels.numpy() if labels.ndim == 1 else labels.numpy().sum(1)
     known = ~np.isnan(values)
-    edges = np.unique(np.quantile(values[known], np.linspace(0, 1, _BINS + 1)[1:-1])) if known.any() else []
+    edges: Any = (
+        np.unique(np.quantile(values[known], np.linspace(0, 1, _BINS + 1)[1:-1])) if known.any() else []
+    )
     return np.where(known, np.searchsorted(edges, values), UNLABELLED)
 
 

@@ -53,6 +53,8 @@ def metric(name: str, *, task: Task | None = None, where: str = "", **arguments:
     """The metric of a name or import path, its arguments checked and set; UsageError where it is not for
     the task. A function of one's own may be for any."""
     found = resolve("metric", name, METRICS, where=where)
+    if not callable(found):
+        raise UsageError(f"{name} is {found!r}", where=where, expected="a function of truth and scores")
     tasks = getattr(found, "tasks", None)
     if task and tasks and task not in tasks:
         raise UsageError(

@@ -67,11 +67,13 @@ class ModelConfig:
         for name, spec in self.heads.items():
             target = self.targets[name]
             given = {"width": made.width, "outputs": target.outputs, "task": target.task,
-                     "categorical": getattr(made, "categorical", None)}  # fmt: skip
+                     "quantiles": target.quantiles, "categorical": getattr(made, "categorical", None)}  # fmt: skip
             heads[name] = construct(
                 "head", Spec(**spec), HEADS, where=f"head {name}", of=nn.Module, **given
             )()
-        reads = {name: shape.get(name) for name in ("channels", "numbers", "categories") if shape.get(name)}
+        reads: dict[str, Any] = {
+            name: shape.get(name) for name in ("channels", "numbers", "categories") if shape.get(name)
+        }
         return Model(made, heads, Inputs(**reads))
 
     def _backbone(self, shape: dict[str, Any]) -> nn.Module:
@@ -156,11 +158,16 @@ def read_config(folder: Path) -> ModelConfig:
                 {name: tuple(known) for name, known in table["categories"].items()},
             ),
             about["heads"],
-            {key: Target(**{k: tuple(v) if isinstance(v, list) else v for k, v in target.items()})
+            {key: Target(**_frozen(target))
              for key, target in about["targets"].items()},
         )  # fmt: skip
     except (TypeError, KeyError, AttributeError) as error:
         raise DataError(f"not a model's configuration: {error}", where=folder / "config.json") from None
+
+
+def _frozen(fields: dict[str, Any]) -> dict[str, Any]:
+    """JSON's lists as the tuples they were."""
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
 
 
 def load(folder: Path, backbone: nn.Module | None = None) -> tuple[Model, ModelConfig]:

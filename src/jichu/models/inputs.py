@@ -3,6 +3,8 @@ the model has it."""
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import torch
 from torch import Tensor, nn
 
@@ -70,6 +72,7 @@ class Categories(nn.Module):
     """Codes [B, G]; those that training rows do not have, or hardly, become 0, unknown."""
 
     kept: Tensor
+    starts: Tensor
 
     def __init__(self, sizes: list[int]):
         super().__init__()
@@ -87,33 +90,32 @@ class Categories(nn.Module):
         self.kept.copy_(torch.bincount(places, minlength=len(self.kept)) >= _RARE)
 
 
-class Inputs(nn.Module):
+class Inputs(nn.ModuleDict):
     """Each kind of input made ready; other columns of the batch are left."""
 
     def __init__(self, channels: int = 0, numbers: int = 0, categories: list[int] | None = None):
-        super().__init__()
+        kinds: dict[str, nn.Module] = {}
         if channels:
-            self.image = Pixels(torch.zeros(channels), torch.ones(channels))
+            kinds["image"] = Pixels(torch.zeros(channels), torch.ones(channels))
         if numbers:
-            self.numbers = Numbers(numbers)
+            kinds["numbers"] = Numbers(numbers)
         if categories:
-            self.categories = Categories(categories)
+            kinds["categories"] = Categories(categories)
+        super().__init__(kinds)
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {
-            **batch,
-            **{name: ready(batch[name]) for name, ready in self.named_children() if name in batch},
-        }
+        return {**batch, **{name: ready(batch[name]) for name, ready in self.items() if name in batch}}
 
     def estimate(self, tensors: dict[str, Tensor], rows: Tensor) -> None:
         """Set the statistics from (training) rows of a data set."""
-        for name, ready in self.named_children():
-            ready.estimate(tensors[name], rows)
+        for name, ready in self.items():
+            cast(Any, ready).estimate(tensors[name], rows)
 
     @torch.no_grad()
     def adopt(self, backbone: nn.Module) -> None:
         """Take the pixel statistics that a pretrained backbone was trained with, where it says them."""
         mean, std = (getattr(backbone, name, None) for name in ("image_mean", "image_std"))
         if mean and std:
-            self.image.mean.copy_(torch.tensor(mean).view(-1, 1, 1))
-            self.image.std.copy_(torch.tensor(std).view(-1, 1, 1))
+            pixels = cast(Pixels, self["image"])
+            pixels.mean.copy_(torch.tensor(mean).view(-1, 1, 1))
+            pixels.std.copy_(torch.tensor(std).view(-1, 1, 1))

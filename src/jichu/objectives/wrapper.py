@@ -52,12 +52,12 @@ class Wrapper(Objective):
 
 
 class Augmented(Wrapper):
-    """The images of each training batch are changed at random before anything else sees them."""
+    """The inputs of each training batch are changed at random before anything else sees them."""
 
     def __init__(self, inner: Objective, augment: Augment):
         super().__init__(inner)
         self.augment = augment
 
     def prepare(self, batch: Batch, context: Context) -> Batch:
-        images = self.augment(batch["image"], context.for_rows(batch["row"]))
-        return super().prepare({**batch, "image": images}, context)
+        changed = self.augment.columns(batch, context.for_rows(batch["row"]))
+        return super().prepare({**batch, **changed}, context)

@@ -45,6 +45,7 @@ def check_names(recipe: Recipe, objects: dict[str, Any]) -> None:
                 width=1,
                 outputs=1,
                 task="",
+                quantiles=(),
                 categorical=None,
             )
             if stage.objective.name != "auto":
@@ -184,7 +185,7 @@ def _check_model(stage: PretrainStage | FinetuneStage, work: Work, where: str) -
             f"the model cannot be built for these data: {str(error).splitlines()[0]}",
             where=f"{where}.backbone", expected=f"one that takes {dataset.preprocess or dataset.table}",
         ) from None  # fmt: skip
-    if objective is not None:
+    if objective is not None and isinstance(stage, FinetuneStage):
         assigned = rules.assign(model, rules.resolve(adaptation(stage)))
         if assigned and all(rule == "frozen" for rule in assigned.values()):
             raise UsageError(

@@ -26,7 +26,13 @@ class InitialiseConfig(Config):
     """How the weights of a fresh backbone are drawn. `he-normal` is short for `{name: he-normal}`."""
 
     name: Literal[
-        "default", "xavier-uniform", "xavier-normal", "he-uniform", "he-normal", "orthogonal", "truncated-normal"
+        "default",
+        "xavier-uniform",
+        "xavier-normal",
+        "he-uniform",
+        "he-normal",
+        "orthogonal",
+        "truncated-normal",
     ] = "default"
     nonlinearity: Literal["linear", "relu", "leaky_relu", "tanh", "sigmoid", "selu"] = "relu"
     fan: Literal["in", "out"] = "in"
@@ -41,18 +47,22 @@ class InitialiseConfig(Config):
 class ModelStage(TrainConfig):
     """A stage that trains a model, and what it starts from."""
 
+    name: Name
     from_: str | None = Field(None, alias="from", description="a run or an earlier stage to start from")
     backbone: Named | None = Field(
-        None, description="start from scratch with this backbone; cnn for images and mlp for tables if nothing is given"
+        None,
+        description="start from scratch with this backbone; cnn for images and mlp for tables if nothing is given",
     )
-    weights: str | None = Field(None, description="a file of weights for the backbone, in torchvision's or timm's names")
+    weights: str | None = Field(
+        None, description="a file of weights for the backbone, in torchvision's or timm's names"
+    )
     initialise: InitialiseConfig | None = Field(None, description="how the backbone's weights are drawn")
     augment: AugmentConfig | Literal["auto"] = Field(AugmentConfig(), description="off if not given")
 
     @model_validator(mode="after")
     def _one_start(self) -> Self:
         for key in ("backbone", "weights", "initialise"):
-            if self.from_ is not None and getattr(self, key) is not None:
+            if self.from_ is not None and getattr(self, key) != type(self).model_fields[key].default:
                 raise ValueError(f"`from` and `{key}` are both given; expected one of them")
         if self.weights is not None and self.initialise is not None:
             raise ValueError("`weights` and `initialise` are both given; expected one of them")
@@ -64,6 +74,7 @@ class PretrainStage(ModelStage):
 
     stage: Literal["pretrain"] = "pretrain"
     name: Name = "pretrain"
+    backbone: Named | None = Field(Spec(name="cnn"), description="a backbone's name or import path")
     objective: Named = Spec(name="vicreg")
     augment: AugmentConfig | Literal["auto"] = Field(
         "auto", description="auto follows whether the images have colour"
@@ -79,13 +90,15 @@ class FinetuneStage(ModelStage):
     stage: Literal["finetune"] = "finetune"
     name: Name = "finetune"
     head: Named = Field(
-        Spec(name="linear"), description="linear, logistic-regression, gradient-boosting, …, or an import path"
+        Spec(name="linear"),
+        description="linear, logistic-regression, gradient-boosting, …, or an import path",
     )
     adapt: str | list[Any] = Field(
         "full", description="full, head, discriminative, or a list of [pattern, frozen or rate factor]"
     )
     objective: Named = Field(
-        Spec(name="auto"), description="classification, multilabel or regression as the target is, if not given"
+        Spec(name="auto"),
+        description="classification, multilabel or regression as the target is, if not given",
     )
     wrap: list[Named] = Field([], description="objectives around the objective, such as mixup")
     monitor: str = Field("validation_loss", description="what patience and the schedule plateau watch")

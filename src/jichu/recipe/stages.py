@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import torch
@@ -30,6 +30,7 @@ from jichu.data.dataset import Dataset
 from jichu.data.schema import LABEL
 from jichu.data.target import Target
 from jichu.metrics import fits, metric
+from jichu.metrics.base import Metric
 from jichu.models import HEADS
 from jichu.models import folder as model_folder
 from jichu.models.backbone import Backbone, Features
@@ -175,15 +176,19 @@ def start_supervised(
     targets = work.dataset.about_targets(rows)
     for key, target in targets.items():
         _refuse_constant(target, work.dataset.tensors[key][rows[work.dataset.known(rows, key)]])
-    head = resolve("head", stage.head.name, HEADS, where=f"{stage.name}.head")
+    head: Any = resolve("head", stage.head.name, HEADS, where=f"{stage.name}.head")
     estimated = isinstance(head, type) and issubclass(head, Estimated)
     if estimated:
         for target in targets.values():
             if target.task not in head.tasks:
-                fit = [n for n in HEADS if n != "linear" and target.task in resolve("head", n, HEADS).tasks]
+                fit = [
+                    n
+                    for n in HEADS
+                    if target.task in getattr(resolve("head", n, HEADS), "tasks", (target.task,))
+                ]
                 raise UsageError(
                     f"{stage.head.name} does no {target.task}, which {target.column} wants",
-                    where=f"{stage.name}.head", expected=f"one of linear, {', '.join(fit)}",
+                    where=f"{stage.name}.head", expected=f"one of {', '.join(fit)}",
                 )  # fmt: skip
     objective = None if estimated else supervised_objective(stage, work, targets)
     if objective is not None:
@@ -224,7 +229,7 @@ def supervised_objective(stage: FinetuneStage, work: Work, targets: dict[str, Ta
             )  # fmt: skip
         spec = spec if fits else Spec(name=target.task)
         where = f"{stage.name}.objective"
-        of = {} if "target" in spec.arguments else {"target": key}
+        of: dict[str, Any] = {} if "target" in spec.arguments else {"target": key}
         inner[key] = construct("objective", spec, OBJECTIVES, where=where, targets=targets, **of)()
         column = getattr(inner[key], "target", key)
         if column not in work.dataset.tensors:
@@ -276,6 +281,17 @@ def _augment(stage: ModelStage, dataset: Dataset) -> Augment | None:
     """What changes the training rows at random; None where nothing is asked for."""
     image = dataset.tensors.get("image")
     config = augmentation(stage.augment, None if image is None else image.shape[1])
+    asked = config.model_fields_set if stage.augment != "auto" else set()
+    if image is None and (idle := sorted(asked - {"table"})):
+        raise UsageError(
+            f"{idle[0]} changes images, and these data have none", where=f"{stage.name}.augment.{idle[0]}",
+            expected="augment.table: {noise, swap, mask}",
+        )  # fmt: skip
+    if "table" in asked and not dataset.table:
+        raise UsageError(
+            "table changes the columns of tables, and these data have none",
+            where=f"{stage.name}.augment.table",
+        )
     spread = None
     if "numbers" in dataset.tensors and config.table.noise:
         numbers = dataset.tensors["numbers"][dataset.splits["train"]]
@@ -321,7 +337,7 @@ def _evaluation(
     def evaluate(model: nn.Module) -> dict[str, float]:
         heads = list(model.heads) if isinstance(model.heads, nn.ModuleDict) else [LABEL]
         found = predict(model, tensors, rows, heads)
-        outputs = objective.forward(lambda batch: found, batch)  # in the form that its losses take
+        outputs = objective.forward(cast(Any, lambda batch: found), batch)  # in the form that its losses take
         weights, scales = objective.weights(batch), objective.scales()
         terms = as_terms(objective.losses(outputs, batch))
         loss = sum(
@@ -463,8 +479,11 @@ def metric_functions(
         specs = [s for s in specs if ":" in s.name or s.name in fits(target.task)] or usual
     named = {}
     for spec in specs:
-        function = metric(spec.name, task=target.task, where="metrics", **spec.arguments)
-        named[getattr(function, "__name__", spec.name.rpartition(":")[2])] = function
+        function: Any = metric(spec.name, task=target.task, where="metrics", **spec.arguments)
+        name = function.__name__ if spec.arguments else spec.name.rpartition(":")[2]
+        if target.quantiles and isinstance(function, Metric):
+            function = function.bind(quantiles=list(target.quantiles))
+        named[name] = function
     return named | objects.get("metrics", {})
 
 

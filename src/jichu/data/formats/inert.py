@@ -10,7 +10,7 @@ from __future__ import annotations
 import pickletools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -57,8 +57,8 @@ def _run(program: bytes) -> Any:
         del stack[place:]
         return items
 
-    for opcode, argument, _ in pickletools.genops(program):
-        name = opcode.name
+    for opcode, given, _ in pickletools.genops(program):
+        name, argument = opcode.name, cast(Any, given)
         if name in _IGNORED:
             continue
         if name in _VALUES:
@@ -73,9 +73,9 @@ def _run(program: bytes) -> Any:
             stack.append(list(above_mark()) if name == "LIST" else tuple(above_mark()))
         elif name in ("TUPLE1", "TUPLE2", "TUPLE3"):
             count = int(name[-1])
-            items = tuple(stack[-count:])
+            last = tuple(stack[-count:])
             del stack[-count:]
-            stack.append(items)
+            stack.append(last)
         elif name in ("DICT", "SETITEMS", "SETITEM"):
             items = above_mark() if name != "SETITEM" else [stack.pop(-2), stack.pop()]
             if name == "DICT":
