@@ -89,7 +89,7 @@ def _execute(recipe: Any, options: Options) -> None:
     examples = sorted(folder.examples.glob("*.png")) if folder.examples.exists() else []
     after = [f"look at it:   {folder.report}"]
     if predicts:
-        after.append(f"use it:       jichu predict {folder.path} {examples[0] if examples else 'IMAGE'}")
+        after.append(f"use it:       jichu predict {folder.path} {examples[0] if examples else 'TABLE'}")
     else:
         after.append(f"adapt it:     jichu finetune {recipe.data.path} --from {folder.path} --adapt head")
     after += _advice(summary)

@@ -44,6 +44,13 @@ class InitialiseConfig(Config):
         return {"name": value} if isinstance(value, str) else value
 
 
+class PixelsConfig(Config):
+    """Pixels, 0 to 1, less `mean`, over `std`: one number, or one for each channel."""
+
+    mean: float | list[float]
+    std: Annotated[float, Field(gt=0)] | list[Annotated[float, Field(gt=0)]]
+
+
 class ModelStage(TrainConfig):
     """A stage that trains a model, and what it starts from."""
 
@@ -57,11 +64,15 @@ class ModelStage(TrainConfig):
         None, description="a file of weights for the backbone, in torchvision's or timm's names"
     )
     initialise: InitialiseConfig | None = Field(None, description="how the backbone's weights are drawn")
+    pixels: PixelsConfig | None = Field(
+        None,
+        description="mean and std of pixels; those of the training rows, or of the weights, if not given",
+    )
     augment: AugmentConfig | Literal["auto"] = Field(AugmentConfig(), description="off if not given")
 
     @model_validator(mode="after")
     def _one_start(self) -> Self:
-        for key in ("backbone", "weights", "initialise"):
+        for key in ("backbone", "weights", "initialise", "pixels"):
             if self.from_ is not None and getattr(self, key) != type(self).model_fields[key].default:
                 raise ValueError(f"`from` and `{key}` are both given; expected one of them")
         if self.weights is not None and self.initialise is not None:

@@ -416,7 +416,10 @@ def start_model(
         if stage.weights is not None:
             load_pretrained(model.backbone, stage.weights)
         model.inputs.estimate(dataset.tensors, dataset.splits["train"])
-        model.inputs.adopt(model.backbone)
+        if stage.pixels is not None:
+            model.inputs.set_pixels(stage.pixels.mean, stage.pixels.std)
+        else:
+            model.inputs.adopt(model.backbone)
         return model, config
 
 
