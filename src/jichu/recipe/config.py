@@ -22,28 +22,6 @@ class InspectStage(Config):
     name: Name = "inspect"
 
 
-class InitialiseConfig(Config):
-    """How the weights of a fresh backbone are drawn. `he-normal` is short for `{name: he-normal}`."""
-
-    name: Literal[
-        "default",
-        "xavier-uniform",
-        "xavier-normal",
-        "he-uniform",
-        "he-normal",
-        "orthogonal",
-        "truncated-normal",
-    ] = "default"
-    nonlinearity: Literal["linear", "relu", "leaky_relu", "tanh", "sigmoid", "selu"] = "relu"
-    fan: Literal["in", "out"] = "in"
-    zero_residual: bool = Field(False, description="each residual block begins as the identity")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _short(cls, value: Any) -> Any:
-        return {"name": value} if isinstance(value, str) else value
-
-
 class PixelsConfig(Config):
     """Pixels, 0 to 1, less `mean`, over `std`: one number, or one for each channel."""
 
@@ -63,7 +41,9 @@ class ModelStage(TrainConfig):
     weights: str | None = Field(
         None, description="a file of weights for the backbone, in torchvision's or timm's names"
     )
-    initialise: InitialiseConfig | None = Field(None, description="how the backbone's weights are drawn")
+    initialise: Named | None = Field(
+        None, description="how the backbone's weights are drawn: he-normal, orthogonal, …"
+    )
     pixels: PixelsConfig | None = Field(
         None,
         description="mean and std of pixels; those of the training rows, or of the weights, if not given",

@@ -31,13 +31,12 @@ from jichu.data.schema import LABEL
 from jichu.data.target import Target
 from jichu.metrics import fits, metric
 from jichu.metrics.base import Metric
-from jichu.models import HEADS
+from jichu.models import HEADS, INITIALISATIONS
 from jichu.models import folder as model_folder
 from jichu.models.backbone import Backbone, Features
 from jichu.models.classical import Estimated
 from jichu.models.folder import ModelConfig
 from jichu.models.heads import HeadsAlone
-from jichu.models.initialise import initialise
 from jichu.models.model import Model
 from jichu.models.statistics import layer_statistics
 from jichu.models.statistics import warnings as foretold
@@ -197,6 +196,11 @@ def start_supervised(
     heads = {key: stage.head.model_dump() for key in targets}
     model, config = start_model(stage, backbone, work, heads, targets, draw=draw)
     return model, config, objective
+
+
+def initialisation(spec: Spec, where: str, network: nn.Module | None) -> Callable[[], Any]:
+    """What draws the weights of a network anew."""
+    return construct("initialisation", spec, INITIALISATIONS, where=where, network=network)
 
 
 def default_backbone(dataset: Dataset, estimated: Any = None) -> Spec:
@@ -412,7 +416,7 @@ def start_model(
         config = ModelConfig(described, image, table, heads, targets)
         model = config.build(own)
         if stage.initialise is not None:
-            initialise(model.backbone, **stage.initialise.model_dump())
+            initialisation(stage.initialise, f"{stage.name}.initialise", model.backbone)()
         if stage.weights is not None:
             load_pretrained(model.backbone, stage.weights)
         model.inputs.estimate(dataset.tensors, dataset.splits["train"])
@@ -477,6 +481,7 @@ def metric_functions(
     """The metrics by name: those of the recipe (or the usual ones of the target's task), then those given
     in Python. UsageError where one does not fit the task."""
     usual = [Spec(name=name) for name in measure.USUAL[target.task]]
+    usual += [Spec(name="pinball")] if target.quantiles else []
     specs = stage.metrics or usual
     if several:  # each metric measures the targets it is for
         specs = [s for s in specs if ":" in s.name or s.name in fits(target.task)] or usual
