@@ -25,6 +25,7 @@ from .config import AuditStage, FinetuneStage, PretrainStage, Recipe
 from .stages import (
     Work,
     adaptation,
+    augmenter,
     default_backbone,
     initialisation,
     metric_functions,
@@ -144,6 +145,7 @@ def check_before(work: Work) -> None:
             dataset.draw(recipe.data.labels_per_class, seed=recipe.seed, draw=0)
             _check_validation(stage, work, where)
         if isinstance(stage, (PretrainStage, FinetuneStage)):
+            augmenter(stage, dataset)
             _check_model(stage, work, where)
         if isinstance(stage, AuditStage):
             for target in dataset.targets.values():
