@@ -29,8 +29,9 @@ def near_rows(numbers: Tensor | None, categories: Tensor | None) -> np.ndarray:
     """Groups [N] of rows that are equal once numbers are rounded to three digits of their spread."""
     parts = []
     if numbers is not None:
-        spread = np.nanstd(numbers.numpy(), axis=0, keepdims=True)
-        steps = numbers.numpy() / np.where(spread > 0, spread, 1) * 1000
+        x = numbers.double()
+        spread = (x - x.nanmean(0)).square().nanmean(0).sqrt().nan_to_num()
+        steps = (x / torch.where(spread > 0, spread, 1.0) * 1000).numpy()
         parts.append(np.where(np.isnan(steps), -(2**40), np.round(steps)).astype(np.int64))
     if categories is not None:
         parts.append(categories.numpy())
@@ -43,16 +44,16 @@ def near_images(images: Tensor) -> np.ndarray:
     0.98 or more. Each image is paired with one that was before it at most."""
     bits, thumbnails = _hashes(images)
     packed = np.packbits(bits, axis=1)
-    found: dict[int, int] = {}
+    first = np.arange(len(images))  # the earliest image that each is like
     for one, other in _candidates(packed):
         differ = np.unpackbits(packed[one] ^ packed[other], axis=1).sum(1)
         close = differ <= _BITS
         one, other = one[close], other[close]
         alike = (thumbnails[one] * thumbnails[other]).sum(1) >= _LIKE
-        for a, b in zip(one[alike].tolist(), other[alike].tolist(), strict=True):
-            late, early = max(a, b), min(a, b)
-            found[late] = min(early, found.get(late, early))
-    return np.array(sorted(found.items()), np.int64).reshape(-1, 2)[:, ::-1]
+        one, other = one[alike], other[alike]
+        np.minimum.at(first, np.maximum(one, other), np.minimum(one, other))
+    late = np.flatnonzero(first < np.arange(len(images)))
+    return np.stack([first[late], late], axis=1)
 
 
 def _hashes(images: Tensor) -> tuple[np.ndarray, np.ndarray]:
