@@ -167,7 +167,7 @@ def test_what_the_first_step_foretells_is_said(in_folder):
         (["--target", "day"], 3, "of dates"),
         (["--set", "augment={flip: true}", "--target", "grade"], 2, "changes images"),
         (["--set", "data.split={group: patients}", "--target", "grade"], 2, "patient"),
-        (["--set", "data.weight=kind", "--target", "grade"], 3, "no column of numbers"),
+        (["--set", "data.weight=kind", "--target", "grade"], 3, "is of kind category"),
         (["--schedule", "plateau", "--target", "grade"], 2, "validation"),
         ([], 2, "the column to predict"),
     ],
