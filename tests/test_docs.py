@@ -100,6 +100,38 @@ def test_augmentation_page(photos, monkeypatch):
     assert (ROOT / "docs/augmentation.png").stat().st_size < 400_000
 
 
+@pytest.mark.parametrize("page", ["data", "networks", "training"])
+def test_recipes_and_commands_of_pages_run(page, in_folder):
+    lines = ["age;height;postcode;remark;family;grade"]
+    for i in range(160):
+        height = "unknown" if i % 9 == 0 else f"{150 + 7 * i % 50},5"
+        lines.append(f"{20 + i % 40};{height};0{1000 + i % 5};some words on {i};{i // 4};{'AB'[i % 40 < 20]}")
+    Path("people.csv").write_text("\n".join(lines))
+    for text in blocks(f"docs/{page}.md", "yaml"):
+        Path("page.yaml").write_text(shrink(text))
+        assert main(["run", "page.yaml", "--quiet"]) == 0
+    for text in blocks(f"docs/{page}.md", "bash"):
+        assert main([*shlex.split(text)[1:], "--seconds", "0.1"]) == 0
+
+
+@pytest.mark.parametrize(
+    "table", ["BACKBONES", "HEADS", "METRICS", "SCHEDULES", "INITIALISATIONS", "OBJECTIVES"]
+)
+def test_every_name_is_on_a_page(table):
+    import jichu.metrics
+    import jichu.models
+    import jichu.objectives
+    import jichu.train.schedules
+
+    homes = (jichu.models, jichu.metrics, jichu.objectives, jichu.train.schedules)
+    names = next(getattr(home, table) for home in homes if hasattr(home, table))
+    pages = "".join(
+        (ROOT / f"docs/{p}.md").read_text(encoding="utf-8") for p in ("networks", "training", "extending")
+    )
+    families = re.compile(r"(micro|macro|weighted)_|vgg|(vit|convnext)-|hf:|vicreg")
+    assert [n for n in names if f"`{n}" not in pages and not families.match(n)] == []
+
+
 @pytest.mark.parametrize("readme", ["README.md", "README.zh-CN.md"])
 def test_readme_python_runs(readme, in_folder, monkeypatch, photos, capsys):
     monkeypatch.chdir(photos.parent)

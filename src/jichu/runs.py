@@ -230,8 +230,11 @@ def audit(
             codes = torch.tensor([target.classes.index(c) if c in target.classes else -1 for c in classes])
             truth = codes[truth]
         made = table.make(run.recipe.name, 0, rows[known], dataset.names, target, truth, outputs[key][known])
-        functions = metric_functions(AuditStage(), {"metrics": metrics or {}}, target)
-        mine = measure.measure(made, target, functions, seed=run.recipe.seed)
+        functions = metric_functions(
+            AuditStage(), {"metrics": metrics or {}}, target, quantiles=bool(target.quantiles)
+        )
+        levels = {run.recipe.name: target.quantiles}
+        mine = measure.measure(made, target, functions, quantiles=levels, seed=run.recipe.seed)
         if key == LABEL:
             found = mine
         else:

@@ -26,17 +26,30 @@ Metric = Callable[[np.ndarray, np.ndarray], float]
 def measure(
     table: pa.Table,
     target: Target,
-    metrics: dict[str, Metric],
+    metrics: dict[str, Any],
     gain: list[str] | None = None,
     *,
+    quantiles: dict[str, tuple[float, ...]] | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """All metrics of all models; `gain` names two of them, whose paired difference is given."""
+    """All metrics of all models; `gain` names two of them, whose paired difference is given. `quantiles`
+    are those that models predict, by stage."""
     models = {}
     classes = list(target.classes)
     for stage in dict.fromkeys(table["stage"].to_pylist()):
         _, truth, scores = _scores(table, stage, target)
-        found = {name: _interval(name, m, truth, scores, seed)._asdict() for name, m in metrics.items()}
+        found = {}
+        for name, metric in metrics.items():
+            levels = (quantiles or {}).get(stage)
+            if levels and _of_quantiles(
+                metric
+            ):  # each level by itself; every other metric sees the prediction
+                every = tables.scores(table, stage)[2]
+                found[name] = _interval(
+                    name, metric.bind(quantiles=list(levels)), truth, every, seed
+                )._asdict()
+            else:
+                found[name] = _interval(name, metric, truth, scores, seed)._asdict()
         models[stage] = {
             "metrics": found,
             "draws": len(scores),
@@ -62,12 +75,18 @@ def measure(
 
 
 def _scores(table: pa.Table, stage: str, target: Target) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows, truth and scores; of a number without quantiles [D, N] instead of [D, N, 1]."""
+    """Rows, truth and scores [D, N, K]; of a number its predictions [D, N]."""
     rows, truth, found = tables.scores(table, stage)
+    if target.task == "regression":
+        return rows, truth, tables.predictions(table, stage)
     if target.task == "multilabel":  # a row that is known in part cannot be measured as one
         whole = ~np.isnan(truth).any(1)
         return rows[whole], truth[whole].astype(np.int64), found[:, whole]
-    return rows, truth, found[..., 0] if target.task == "regression" and not target.quantiles else found
+    return rows, truth, found
+
+
+def _of_quantiles(metric: Any) -> bool:
+    return getattr(metric, "__name__", "").startswith("pinball")
 
 
 def _interval(name: str, metric: Metric, truth: np.ndarray, scores: np.ndarray, seed: int) -> Interval:

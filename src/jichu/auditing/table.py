@@ -103,6 +103,12 @@ def scores(table: pa.Table, stage: str) -> tuple[np.ndarray, np.ndarray, np.ndar
     return mine["row"].to_numpy()[:count], truth[:count], found.reshape(len(draws), count, -1)
 
 
+def predictions(table: pa.Table, stage: str) -> np.ndarray:
+    """Predicted numbers [D, N] of one stage over its draws."""
+    mine = of_stage(table, stage)
+    return mine["prediction"].to_numpy().reshape(len(np.unique(mine["draw"].to_numpy())), -1)
+
+
 def _numpy(column: pa.ChunkedArray) -> np.ndarray:
     if not pa.types.is_fixed_size_list(column.type):
         return column.to_numpy()

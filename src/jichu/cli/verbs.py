@@ -90,7 +90,7 @@ def _execute(recipe: Any, options: Options) -> None:
     examples = sorted(folder.examples.glob("*.png")) if folder.examples.exists() else []
     after = [f"look at it:   {folder.report}"]
     if predicts:
-        after.append(f"use it:       jichu predict {folder.path} {examples[0] if examples else 'IMAGE'}")
+        after.append(f"use it:       jichu predict {folder.path} {examples[0] if examples else 'TABLE'}")
     else:
         after.append(f"adapt it:     jichu finetune {recipe.data.path} --from {folder.path} --adapt head")
     after += _advice(summary)
@@ -169,8 +169,10 @@ def audit(options: Options) -> None:
     if options.json:
         _print_json(found)
         return
+    from jichu.auditing.measure import headline
+
+    _headline(headline(found))
     model = next(iter(found["models"].values()))
-    _headline(model["metrics"])
     print(f"\n{model['rows']} held-out rows of {options.data or run_.recipe.data.path}")
 
 
@@ -189,24 +191,24 @@ def predict(options: Options) -> int:
         _print_json(found)
     else:
         for p in found:
-            if "scores" not in p or "label" not in p:
-                told = (f"{k} {_said(v)}" for k, v in p.items() if k not in ("input", "scores"))
-                print(f"{p['input']}: {', '.join(told)}")
-                continue
-            others = sorted(p["scores"].items(), key=lambda item: -item[1])[1:3]
-            rest = ", ".join(f"{name} {100 * s:.0f}%" for name, s in others)
-            print(f"{p['input']}: {p['label']} {100 * p['score']:.0f}%" + (f"  ({rest})" if rest else ""))
+            print(f"{p['input']}: {_said({k: v for k, v in p.items() if k != 'input'})}")
     for fault in faults:
         print(f"jichu: {fault}", file=sys.stderr)
     return DataError.code if faults else 0
 
 
-def _said(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.5g}"
-    if isinstance(value, dict):
-        return ", ".join(f"{k} {_said(v)}" for k, v in value.items() if k != "scores")
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+def _said(answer: dict[str, Any]) -> str:
+    """A prediction in words: of one target, or of several by column."""
+    if all(isinstance(part, dict) for part in answer.values()):
+        return "; ".join(f"{column} = {_said(part)}" for column, part in answer.items())
+    if "label" in answer:
+        others = sorted(answer["scores"].items(), key=lambda item: -item[1])[1:3]
+        rest = ", ".join(f"{name} {100 * score:.0f}%" for name, score in others)
+        return f"{answer['label']} {100 * answer['score']:.0f}%" + (f"  ({rest})" if rest else "")
+    if "value" in answer:
+        ends = [f"{level}: {value:.5g}" for level, value in answer.get("quantiles", {}).items()]
+        return f"{answer['value']:.5g}" + (f"  ({', '.join(ends)})" if ends else "")
+    return ", ".join(f"{t} {100 * answer['scores'][t]:.0f}%" for t in answer["tags"]) or "no tag"
 
 
 def doctor(options: Options) -> None:

@@ -22,7 +22,7 @@ class ColumnConfig(Config):
     type: Kind | None = None
     missing: list[str] = Field([], description="further cells that mean: not known")
     rename: dict[str, str] = Field({}, description="cells to be read as others, {found: meant}")
-    separator: str = Field("|", description="between the tags of a cell, for the type tags")
+    separator: str = Field("|", min_length=1, description="between the tags of a cell, for the type tags")
 
     @model_validator(mode="before")
     @classmethod

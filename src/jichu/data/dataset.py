@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
@@ -275,11 +277,11 @@ def _weights(values: np.ndarray, source: Source) -> np.ndarray:
 
 def _group_codes(column: Column) -> np.ndarray:
     """Codes [N] of equal values; a row without one is a group of its own."""
-    values = np.asarray(column.values if column.kind != "text" else [str(v) for v in column.values])
-    missing = values == -1 if column.kind == "category" else values != values
-    codes = np.unique(values, return_inverse=True)[1].astype(np.int64)
-    codes[missing] = len(codes) + np.arange(int(missing.sum()))
-    return codes
+    codes = column.values
+    if column.kind != "category":
+        cells = codes if isinstance(codes, (pa.Array, pa.ChunkedArray)) else pa.array(codes, from_pandas=True)
+        codes = pc.index_in(cells, pc.unique(cells).drop_null()).fill_null(-1).to_numpy(zero_copy_only=False)
+    return np.where(codes < 0, len(codes) + np.arange(len(codes)), codes)
 
 
 def _strata(labels: Tensor | None, target: Target | None, rows: int) -> np.ndarray:
@@ -341,13 +343,15 @@ def _warn(dataset: Dataset, config: DataConfig) -> None:
     trained = dataset.labels("train")
     if not dataset.classes or not (trained != UNLABELLED).any():
         return
-    absent = [c for i, c in enumerate(dataset.classes) if not (trained == i).any()]
+    counts = np.bincount(trained[trained != UNLABELLED], minlength=len(dataset.classes))
+    absent = [c for c, count in zip(dataset.classes, counts.tolist(), strict=True) if not count]
     if not absent:
         return
     say(f"no labelled training rows for {', '.join(absent[:10])}")
     test = dataset.labels("test") if "test" in dataset.splits else trained
     if not np.isin(test[test != UNLABELLED], trained).any():
-        column, known = dataset.targets[LABEL].column, [c for c in dataset.classes if c not in absent]
+        column = dataset.targets[LABEL].column
+        known = [c for c, count in zip(dataset.classes, counts.tolist(), strict=True) if count]
         near = nearest(absent[0], known)
         raise DataError(
             f"no label of the test rows ({', '.join(absent[:5])}) is one of the training rows'",

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import io
+import os
+import struct
+import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-# what decoding raises for what is no image
+# What decoding raises for what is no image: Pillow's readers let through whatever a damaged file leads to.
 UNREADABLE = (
-    OSError, ValueError, SyntaxError, TypeError, Image.DecompressionBombError, Image.DecompressionBombWarning,
+    OSError, ValueError, SyntaxError, TypeError, LookupError, ArithmeticError, AttributeError, EOFError,
+    MemoryError, struct.error, zlib.error, Image.DecompressionBombError, Image.DecompressionBombWarning,
 )  # fmt: skip
 _RESAMPLE = Image.Resampling.BILINEAR
 
@@ -33,8 +37,19 @@ def open_image(item: Any) -> Image.Image:
         return Image.fromarray(item[..., 0] if item.ndim == 3 and item.shape[2] == 1 else item)
     if item is None:
         raise ValueError("no image in this row")
-    encoded = item if isinstance(item, (bytes, bytearray)) else Path(item).read_bytes()
-    return Image.open(io.BytesIO(encoded))
+    encoded = item if isinstance(item, (bytes, bytearray)) else _file(item).read_bytes()
+    if not encoded:
+        raise ValueError("it is empty")
+    try:
+        return Image.open(io.BytesIO(encoded))
+    except UnidentifiedImageError:
+        raise ValueError("not an image in a format Pillow opens") from None
+
+
+def _file(path: str | Path) -> Path:
+    if not os.path.isfile(path):  # also what could be read without end, such as a device
+        raise ValueError(f"there is no file {path}")
+    return Path(path)
 
 
 class Header(NamedTuple):
@@ -55,7 +70,7 @@ class Header(NamedTuple):
 def peek_image(item: Any) -> Header:
     """The header; of a file nothing more is read. Raises OSError or ValueError where it is no image."""
     if isinstance(item, (str, Path)):
-        with Image.open(item) as file:
+        with Image.open(_file(item)) as file:
             return Header(*file.size, file.mode, file.format, Path(item).stat().st_size)
     image = open_image(item)
     return Header(*image.size, image.mode, image.format, len(item) if isinstance(item, bytes) else None)

@@ -85,9 +85,8 @@ def _apart(thumbnails: np.ndarray, pairs: np.ndarray) -> np.ndarray:
         nearest.append(np.partition(like, -rank, axis=1)[:, -rank])
     stranger = np.concatenate(nearest)[at.reshape(pairs.shape)].max(1)
     own = (thumbnails[pairs[:, 0]] * thumbnails[pairs[:, 1]]).sum(1)
-    return 1 - own <= _RATIO**2 * (
-        1 - stranger
-    )  # the distance of two unit vectors is √(2 - 2 × their product)
+    # the squared distance of two unit vectors is 2 - 2 × their product
+    return 1 - own <= _RATIO**2 * (1 - stranger)
 
 
 def _hashes(images: Tensor) -> tuple[np.ndarray, np.ndarray]:

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from jichu.core.errors import DataError, nearest, unknown
+from jichu.core.errors import DataError, UsageError, nearest, unknown
 
 from .config import DataConfig
-from .source import SPLITS, Column
+from .source import SPLITS, UNLABELLED, Column
 from .target import Target
 
 LABEL = "label"  # the tensor of the first target, whatever its column is called
@@ -126,6 +126,14 @@ def understand(columns: Mapping[str, Column], config: DataConfig) -> Schema:
     ]:  # fmt: skip
         if name is not None and name not in columns:
             raise unknown("column", name, columns, where=f"data.{key}")
+    if repeated := [n for i, n in enumerate(wanted) if n in wanted[:i]]:
+        raise UsageError(f"the column {repeated[0]!r} is given twice", where="data.target")
+    if config.weight in wanted:
+        raise UsageError(
+            f"the column {config.weight!r} is both target and weight",
+            where="data.weight",
+            expected="another column",
+        )
     if not wanted:
         named = [
             n for n, c in columns.items() if n.lower() in NAMES and c.kind not in ("ignored", "image", "text")
@@ -148,13 +156,16 @@ def understand(columns: Mapping[str, Column], config: DataConfig) -> Schema:
             categories[name] = _frequent(column)
     of = {kind: tuple(n for n, c in free.items() if c.kind == kind and n not in unused)
           for kind in ("number", "timestamp")}  # fmt: skip
-    if config.weight and columns[config.weight].kind != "number":
-        raise DataError(f"{config.weight!r} is no column of numbers", where="data.weight")
-    if config.split.time and columns[config.split.time].kind not in ("timestamp", "number"):
-        raise DataError(
-            f"{config.split.time!r} is of kind {columns[config.split.time].kind}",
-            where="data.split.time", expected="a column of dates or numbers",
-        )  # fmt: skip
+    for key, part, kinds in (
+        ("weight", config.weight, ("number",)), ("split.time", config.split.time, ("timestamp", "number")),
+        ("split.group", config.split.group, ("number", "timestamp", "category", "text", "ignored")),
+    ):  # fmt: skip
+        if part and columns[part].kind not in kinds:
+            raise DataError(
+                f"the column {part!r} is of kind {columns[part].kind}",
+                where=f"data.{key}",
+                expected=" or ".join(kinds),
+            )
     return Schema(
         TableSchema(of["number"], of["timestamp"], categories), images[0] if images else None, targets,
         config.weight, config.split.group, config.split.time, split, unused,
@@ -186,7 +197,7 @@ def _target(name: str, column: Column, config: DataConfig) -> Target:
     kind = column.kind
     if kind == "category":
         return Target(name, "classification", column.classes)
-    if kind == "tags":
+    if kind == "tags" and column.classes:
         return Target(name, "multilabel", column.classes)
     if kind == "number":
         known = column.values[~np.isnan(column.values)]
@@ -195,7 +206,12 @@ def _target(name: str, column: Column, config: DataConfig) -> Target:
         if override is None and len(distinct) <= _FEW and (distinct == distinct.round()).all():
             return Target(name, "classification", tuple(str(int(v)) for v in distinct))
         return Target(name, "regression")
-    said = {"text": "free text", "image": "of images", "timestamp": "of dates"}.get(kind, column.note)
+    said = {
+        "text": "free text",
+        "image": "of images",
+        "timestamp": "of dates",
+        "tags": "lists without any tag",
+    }.get(kind, column.note)
     raise DataError(
         f"the column {name!r} cannot be predicted: it is {said}",
         where="data.target", expected=f"a column of numbers, categories or tags; or data.columns.{name}.type",
@@ -210,5 +226,5 @@ def target_values(target: Target, column: Column) -> np.ndarray:
         return column.values
     if column.kind == "category":
         return column.values
-    place = {int(c): i for i, c in enumerate(target.classes)}
-    return np.array([-1 if np.isnan(v) else place[int(v)] for v in column.values], np.int64)
+    codes = np.searchsorted(np.array(target.classes, np.float64), column.values)
+    return np.where(np.isnan(column.values), UNLABELLED, codes)

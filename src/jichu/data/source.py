@@ -101,6 +101,17 @@ def label_column(labels: Iterable[Any], classes: Sequence[str] | None = None) ->
     return Column("category", coded.astype(np.int64), tuple(classes))
 
 
+def number_column(values: np.ndarray, note: str = "") -> Column:
+    """A column of numbers [N]; those that a float32 does not hold are taken as missing, which is noted."""
+    numbers = values.astype(np.float64)
+    beyond = np.abs(numbers) > np.finfo(np.float32).max
+    if beyond.any():
+        numbers = np.where(beyond, np.nan, numbers)
+        told = f"{int(beyond.sum())} cells are infinite or beyond 3e38, taken as missing"
+        note = "; ".join(filter(None, [told, note]))
+    return Column("number", numbers, note=note)
+
+
 def in_order(names: Iterable[str]) -> list[str]:
     """Class names sorted, as numbers where all are."""
     names = set(names)

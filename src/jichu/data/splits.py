@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from scipy.sparse import coo_array
@@ -17,13 +19,21 @@ def _shuffled(rows: np.ndarray, *keys: object) -> np.ndarray:
     return rows[torch.randperm(len(rows), generator=generator(*keys)).numpy()]
 
 
+def _by_class(labels: np.ndarray, rows: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Each class with those of the rows that are of it, in their order."""
+    ordered = rows[np.argsort(labels[rows], kind="stable")]
+    codes, starts, counts = np.unique(labels[ordered], return_index=True, return_counts=True)
+    for code, start, count in zip(codes.tolist(), starts, counts, strict=True):
+        yield code, ordered[start : start + count]
+
+
 def stratified(
     labels: np.ndarray, shares: dict[str, float], *, seed: int, groups: np.ndarray | None = None
 ) -> dict[str, np.ndarray]:
     """Rows of each named share and of `train`, which gets the rest, with each class in proportion.
 
-    labels: int [N]; rows with -1 all go to `train`; where there are no labels, zeros. groups: int [N]; rows of one group stay together
-    (a group counts as its first row's class). A class with at least two groups keeps one in `train`.
+    labels: int [N]; rows with -1 all go to `train`; where there are no labels, zeros. groups: int [N]; rows of
+    one group stay together (a group counts as its first row's class). Each class keeps a group in `train`.
     """
     groups = np.arange(len(labels)) if groups is None else groups
     _, first, member = np.unique(groups, return_index=True, return_inverse=True)
@@ -31,8 +41,8 @@ def stratified(
     # a group with an unlabelled row is for training: what is held out must be labelled
     blind = np.zeros(len(first), bool)
     np.logical_or.at(blind, member, labels == UNLABELLED)
-    for code in np.unique(labels[labels != UNLABELLED]):
-        mine = _shuffled(np.flatnonzero((labels[first] == code) & ~blind), "split", seed, int(code))
+    for code, mine in _by_class(labels[first], np.flatnonzero(~blind)):
+        mine = _shuffled(mine, "split", seed, code)
         start = 0
         for name, share in shares.items():
             count = min(round(share * len(mine)), len(mine) - start - 1)
@@ -45,10 +55,8 @@ def stratified(
 def draw_labels(labels: np.ndarray, rows: np.ndarray, per_class: int, *, seed: int, draw: int) -> np.ndarray:
     """`per_class` rows of each class out of `rows` (all of a class that has fewer), sorted."""
     chosen = []
-    for code in np.unique(labels[rows]):
-        if code != UNLABELLED:
-            mine = _shuffled(rows[labels[rows] == code], "draw", seed, draw, int(code))
-            chosen.append(mine[:per_class])
+    for code, mine in _by_class(labels, rows[labels[rows] != UNLABELLED]):
+        chosen.append(_shuffled(mine, "draw", seed, draw, code)[:per_class])
     if not chosen:
         raise DataError("no labelled rows to draw from", expected="rows with a label")
     return np.sort(np.concatenate(chosen))
@@ -56,15 +64,23 @@ def draw_labels(labels: np.ndarray, rows: np.ndarray, per_class: int, *, seed: i
 
 def latest(times: np.ndarray, shares: dict[str, float]) -> dict[str, np.ndarray]:
     """Rows of each share and of `train`: the latest are the last share's, what is before them the one's
-    before it. times: [N]; rows without a time go to `train`, rows of one instant stay together."""
-    known = np.flatnonzero(~np.isnan(times))
-    if not len(known):
-        raise DataError("no row has a time to split by", expected="dates or numbers")
+    before it. times: [N]; rows without a time go to `train`, rows of one instant stay together, so that a
+    share may be larger than asked for. DataError where there are fewer instants than shares."""
+    known = np.sort(times[~np.isnan(times)])
+    instants = np.unique(known)
+    if len(instants) <= len(shares):
+        raise DataError(
+            f"{len(instants)} different times to split by",
+            where="data.split.time", expected=f"at least {len(shares) + 1} dates or numbers",
+        )  # fmt: skip
     found, before = {}, np.inf
-    taken = 0.0
+    taken, left = 0.0, len(shares)
     for name, share in reversed(shares.items()):
-        taken += share
-        after = np.quantile(times[known], 1 - taken, method="lower")
+        taken, left = taken + share, left - 1
+        # at least one instant in this share, and one for each of those before it and for the training rows
+        place = np.searchsorted(instants, np.quantile(known, 1 - taken, method="lower"))
+        last = np.searchsorted(instants, before, side="right") - 1
+        after = instants[min(max(place, left), last - 1)]
         found[name] = np.flatnonzero((times > after) & (times <= before))
         before = after
     held_out = np.concatenate([*found.values(), np.empty(0, np.int64)])

@@ -51,7 +51,7 @@ class Store:
 def headers(images: Sequence[Any]) -> dict[int, Header]:
     """The headers of at most 2,000 images, evenly spaced, by row; what cannot be read is left out."""
     found = {}
-    for i in range(0, len(images), max(1, len(images) // _PEEKED)):
+    for i in range(0, len(images), max(1, math.ceil(len(images) / _PEEKED))):
         with contextlib.suppress(*UNREADABLE):
             found[i] = peek_image(images[i])
     return found

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from jichu.core.errors import DataError
 
 from .config import ColumnConfig
-from .source import Column, in_order
+from .source import Column, in_order, number_column
 
 MISSING = ("", "?", "-", "na", "n/a", "#n/a", "nan", "-nan", "null", "none", "nil", "<na>")
 _NUMERIC = 0.95  # share of the cells that must be numbers (or dates) for a column to be of that kind
@@ -23,7 +23,10 @@ _THOUSANDS = r"^[+-]?\d{1,3}(,\d{3})+(\.\d*)?$"
 _DECIMAL_COMMA = r"^[+-]?(\d{1,3}(\.\d{3})+|\d+),\d*$"
 _DATES = ("%Y-%m-%d", "%Y/%m/%d", "%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%d-%m-%Y", "%d-%b-%Y", "%d %b %Y",
           "%B %d, %Y")  # fmt: skip
-_TIMES = ("", " %H:%M", " %H:%M:%S", "T%H:%M", "T%H:%M:%S", "T%H:%M:%SZ")
+_TIMES = ("", " %H:%M", " %H:%M:%S", "T%H:%M", "T%H:%M:%S")
+_TOO_FINE = r"(:\d{2})(?:\.\d+)?(?:Z|\+00:?00)?$"  # fractions of a second, and that the time is UTC
+_DIGITS = 15  # that a float holds: a whole number of more is a key or a code, and no quantity
+_MOST_TAGS = 10_000
 _SAMPLE = 1000  # cells that a format of dates is tried on before all are
 _WORDS, _DISTINCT = 3, 0.5  # a column of so many words a cell, most of them different, is text
 _KEY = re.compile(r"(.*[_\s])?(id|uuid|index|key|rownum|row)|.*[a-z]I[dD]|unnamed.*|", re.IGNORECASE)
@@ -37,13 +40,18 @@ def typed(name: str, column: Column, wanted: ColumnConfig) -> Column:
         if wanted.type not in (None, column.kind):
             raise DataError(f"the column {name!r} is of kind {column.kind}", expected=f"not {wanted.type}")
         return column
+    if wanted.type == "image":
+        raise DataError(
+            f"the column {name!r} is of type {column.values.type}",
+            where=f"data.columns.{name}", expected=f"images; reader: {{name: table, image: {name}}} takes it for such",
+        )  # fmt: skip
     cells = column.values.combine_chunks() if isinstance(column.values, pa.ChunkedArray) else column.values
     if pa.types.is_dictionary(cells.type):
         cells = cells.dictionary_decode()
+    if _is_list(cells.type):
+        return _tags(cells.to_pylist(), column.classes)
     if column.classes:  # codes whose names the source knows
-        return _coded(name, cells, column.classes)
-    if pa.types.is_list(cells.type) or pa.types.is_large_list(cells.type):
-        return _tags(cells.to_pylist())
+        return _coded(name, cells, column.classes, wanted)
     if not _is_text(cells.type):
         return _native(name, cells, wanted)
     cells = _cleaned(cells, wanted)
@@ -64,7 +72,11 @@ def typed(name: str, column: Column, wanted: ColumnConfig) -> Column:
 
 
 def _is_text(kind: pa.DataType) -> bool:
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
 
 
 def _cleaned(cells: pa.Array, wanted: ColumnConfig) -> pa.Array:
@@ -80,13 +92,12 @@ def _cleaned(cells: pa.Array, wanted: ColumnConfig) -> pa.Array:
 def _native(name: str, cells: pa.Array, wanted: ColumnConfig) -> Column:
     """Of an Arrow type that says its kind by itself."""
     kind = cells.type
-    if pa.types.is_null(kind):
-        return Column("ignored", cells, note="every cell is missing")
-    if pa.types.is_boolean(kind):
+    if pa.types.is_null(kind) or pa.types.is_boolean(kind):
         cells = cells.cast(pa.string())
     elif pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-        if wanted.type in (None, "number"):
-            return _finite(name, cells.cast(pa.float64()), pa.types.is_integer(kind))
+        whole = pa.types.is_integer(kind)
+        if wanted.type == "number" or (wanted.type is None and not (whole and _beyond_floats(cells))):
+            return _quantity(name, cells.cast(pa.float64(), safe=False), whole and wanted.type is None)
         cells = cells.cast(pa.string())
         cells = pc.replace_substring_regex(cells, r"\.0$", "")  # 3.0 of a float column with gaps is 3
     elif pa.types.is_temporal(kind) and not pa.types.is_duration(kind) and not pa.types.is_time(kind):
@@ -97,9 +108,25 @@ def _native(name: str, cells: pa.Array, wanted: ColumnConfig) -> Column:
     return typed(name, Column("cells", cells), wanted if wanted.type else ColumnConfig(type="category"))
 
 
-def _coded(name: str, cells: pa.Array, classes: Sequence[str]) -> Column:
+def _beyond_floats(cells: pa.Array) -> bool:
+    """Whether there are whole numbers that a float would take for their neighbours."""
+    ends = pc.min_max(cells).as_py()
+    return max(abs(ends["min"] or 0), abs(ends["max"] or 0)) > 2**53
+
+
+def _coded(name: str, cells: pa.Array, classes: Sequence[str], wanted: ColumnConfig) -> Column:
+    """Of names of `classes`, or of their codes."""
     if _is_text(cells.type):
-        cells = pc.index_in(cells, pa.array(list(classes)))
+        cells = _cleaned(cells, wanted)
+        found = pc.index_in(cells, pa.array([*classes, *map(str, range(len(classes)))]))
+        stray = pc.and_(cells.is_valid(), found.is_null())
+        if row := pc.index(stray, True).as_py() + 1:
+            raise DataError(
+                f"{cells[row - 1].as_py()!r} in the column {name!r} is not one of the {len(classes)} classes",
+                where=f"row {row - 1}", expected=f"one of {', '.join(classes[:20])}",
+            )  # fmt: skip
+        codes = found.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+        return Column("category", np.where(codes < 0, codes, codes % len(classes)), tuple(classes))
     codes = cells.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False)
     if len(codes) and codes.max() >= len(classes):
         row = int(codes.argmax())
@@ -126,33 +153,30 @@ def _numbers(name: str, cells: pa.Array, least: float) -> Column | None:
             clean = pc.if_else(grouped, pc.replace_substring(cells, ",", ""), cells)
             plain = pc.or_(plain, grouped)
         found = _count(plain)
-    if not found or found < least * present:
-        if least:
-            return None
+    if least and (not found or found < least * present):
+        return None
+    if present and not found:
         raise DataError(f"no cell of the column {name!r} is a number", expected="another type than number")
-    if _key(name, cells, found) and least and pc.max(pc.utf8_length(cells)).as_py() > 15:
-        return None  # more digits than a float holds: a key, not a quantity
+    whole = least > 0 and not _count(pc.match_substring_regex(clean, r"[.eE]"))
+    if whole and pc.max(pc.utf8_length(clean)).as_py() > _DIGITS:
+        return None
     values = pc.if_else(plain, clean, pa.scalar(None, pa.string())).cast(pa.float64())
-    whole = not _count(pc.match_substring_regex(clean, r"[.eE]"))
-    return _finite(name, values, whole, _odd(cells, plain, "numbers"))
+    return _quantity(name, values, whole, _odd(cells, plain, "numbers"))
 
 
-def _finite(name: str, values: pa.Array, whole: bool, note: str = "") -> Column:
-    array = values.to_numpy(zero_copy_only=False).astype(np.float64)
-    infinite = np.isinf(array)
-    if infinite.any():
-        array = np.where(infinite, np.nan, array)
-        note = f"{int(infinite.sum())} cells are infinite, taken as missing" + (f"; {note}" if note else "")
-    known = array[~np.isnan(array)]
-    if whole and _KEY.fullmatch(name) and len(known) > 20 and len(np.unique(known)) == len(array):
-        return Column("ignored", array, note="a key: another whole number in every row")
-    return Column("number", array, note=note)
+def _quantity(name: str, values: pa.Array, whole: bool, note: str = "") -> Column:
+    """Numbers; not used where they are whole, different in every row, and called like a key."""
+    column = number_column(values.to_numpy(zero_copy_only=False), note)
+    if whole and _KEY.fullmatch(name) and len(values) > 20 and len(np.unique(column.values)) == len(values):
+        return Column("ignored", column.values, note="a key: another whole number in every row")
+    return column
 
 
 def _timestamps(name: str, cells: pa.Array, least: float) -> Column | None:
     """Dates, with or without a time, in one of the usual formats."""
+    cells = pc.replace_substring_regex(cells, _TOO_FINE, r"\1")
     present = cells.drop_null()
-    if least and not _count(pc.match_substring_regex(present.slice(0, 50), r"\d.*[-/. :T].*\d")):
+    if least and not _count(pc.match_substring_regex(present.slice(0, 50), r"\d{4}[-/]|[-/. ]\d{4}")):
         return None
     best: tuple[int, str] = (0, "")
     for day in _DATES:
@@ -161,10 +185,13 @@ def _timestamps(name: str, cells: pa.Array, least: float) -> Column | None:
             best = max(best, (len(parsed) - parsed.null_count, day + time), key=lambda pair: pair[0])
     parsed = pc.strptime(cells, format=best[1] or "%Y-%m-%d", unit="s", error_is_null=True)
     found = len(parsed) - parsed.null_count
-    if not found or found < least * len(present):
-        if least:
-            return None
-        raise DataError(f"no cell of the column {name!r} is a date", expected=f"such as {', '.join(_DATES)}")
+    if least and (not found or found < least * len(present)):
+        return None
+    if len(present) and not found:
+        raise DataError(
+            f"no cell of the column {name!r} is a date",
+            expected="such as 2030-12-31, 31.12.2030, 12/31/2030 or 2030-12-31 23:59:59",
+        )
     note = _odd(cells, parsed.is_valid(), "dates")
     if best[1].startswith("%m/%d"):
         note = "read as month/day/year" + (f"; {note}" if note else "")
@@ -188,6 +215,8 @@ def _text(name: str, cells: pa.Array, least: float) -> Column | None:
 def _categories(name: str, cells: pa.Array, least: float) -> Column:
     encoded = cells.dictionary_encode()
     names = encoded.dictionary.to_pylist()
+    if {n.lower() for n in names} <= {"true", "false"}:  # as Python, JSON and others write them
+        names = [n.lower() for n in names]
     classes = in_order(names)
     place = {c: i for i, c in enumerate(classes)}
     to = np.array([place[n] for n in names] + [-1])
@@ -198,25 +227,26 @@ def _categories(name: str, cells: pa.Array, least: float) -> Column:
     return Column("category", to[codes], tuple(classes), note)
 
 
-def _tags(rows: list[Any]) -> Column:
-    classes = in_order({str(tag) for row in rows if row is not None for tag in row if str(tag)})
+def _tags(rows: list[Any], names: Sequence[str] = ()) -> Column:
+    """Of a list of tags, or of their codes in `names`, in each row."""
+    if names:
+        rows = [row and [names[tag] for tag in row] for row in rows]
+    rows = [row if row is None else {str(tag) for tag in row if tag not in (None, "")} for row in rows]
+    classes = names or in_order({tag for row in rows if row for tag in row})
+    if len(classes) > _MOST_TAGS:
+        return Column("ignored", rows, note=f"lists of {len(classes)} different values")
     place = {c: i for i, c in enumerate(classes)}
     values = np.zeros((len(rows), len(classes)), np.float32)
     for i, row in enumerate(rows):
         if row is None:
             values[i] = np.nan
-        for tag in row or ():
-            if str(tag):
-                values[i, place[str(tag)]] = 1
+        else:
+            values[i, [place[tag] for tag in row]] = 1
     return Column("tags", values, tuple(classes))
 
 
 def _count(mask: pa.Array) -> int:
     return pc.sum(mask).as_py() or 0
-
-
-def _key(name: str, cells: pa.Array, found: int) -> bool:
-    return found == len(cells) == pc.count_distinct(cells).as_py()
 
 
 def _odd(cells: pa.Array, fits: pa.Array, kind: str) -> str:

@@ -41,6 +41,18 @@ BACKBONES = {
     "vit-small": "jichu.models.transformers_vision:vit_small",
     "vit-tiny": "jichu.models.transformers_vision:vit_tiny",
 }
+INITIALISATIONS = dict.fromkeys(
+    (
+        "default",
+        "xavier-uniform",
+        "xavier-normal",
+        "he-uniform",
+        "he-normal",
+        "orthogonal",
+        "truncated-normal",
+    ),
+    "jichu.models.initialise:initialise",
+)
 HEADS = {
     "gradient-boosting": "jichu.models.classical:GradientBoosting",
     "linear": "jichu.models.heads:Linear",

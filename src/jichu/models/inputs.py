@@ -8,6 +8,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from jichu.core.errors import UsageError
+
 _SAMPLE = 10_000  # rows of images from which mean and deviation are taken
 _MANY = 100_000  # rows of numbers from which quartiles are
 _BEND = 3.0  # numbers so many spreads out are bent back
@@ -111,11 +113,21 @@ class Inputs(nn.ModuleDict):
         for name, ready in self.items():
             cast(Any, ready).estimate(tensors[name], rows)
 
-    @torch.no_grad()
     def adopt(self, backbone: nn.Module) -> None:
         """Take the pixel statistics that a pretrained backbone was trained with, where it says them."""
         mean, std = (getattr(backbone, name, None) for name in ("image_mean", "image_std"))
         if mean and std:
-            pixels = cast(Pixels, self["image"])
-            pixels.mean.copy_(torch.tensor(mean).view(-1, 1, 1))
-            pixels.std.copy_(torch.tensor(std).view(-1, 1, 1))
+            self.set_pixels(mean, std)
+
+    @torch.no_grad()
+    def set_pixels(self, mean: Any, std: Any) -> None:
+        """Mean and deviation of pixels from 0 to 1: one number, or one for each channel."""
+        pixels = cast(Pixels, self["image"]) if "image" in self else None
+        for name, given in (("mean", mean), ("std", std)):
+            values = torch.as_tensor(given, dtype=torch.float32).reshape(-1, 1, 1)
+            if pixels is None or len(values) not in (1, len(pixels.mean)):
+                raise UsageError(
+                    f"{len(values)} values for the pixels' {name}",
+                    where="pixels", expected=f"one, or {len(pixels.mean)}" if pixels else "data with images",
+                )  # fmt: skip
+            getattr(pixels, name).copy_(values.expand_as(pixels.mean))

@@ -5,7 +5,6 @@ OBJECTIVES = {
     "multilabel": "jichu.objectives.supervised:MultiLabel",
     "regression": "jichu.objectives.supervised:Regression",
     "vicreg": "jichu.objectives.vicreg:VICReg",
-    "several": "jichu.objectives.several:Several",
     "mixup": "jichu.objectives.mixup:Mixup",
     "cutmix": "jichu.objectives.cutmix:CutMix",
 }

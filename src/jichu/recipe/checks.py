@@ -22,7 +22,16 @@ from jichu.objectives import OBJECTIVES
 from jichu.train.config import TrainConfig
 
 from .config import AuditStage, FinetuneStage, PretrainStage, Recipe
-from .stages import Work, adaptation, default_backbone, metric_functions, start_model, start_supervised
+from .stages import (
+    Work,
+    adaptation,
+    augmenter,
+    default_backbone,
+    initialisation,
+    metric_functions,
+    start_model,
+    start_supervised,
+)
 
 
 def check_names(recipe: Recipe, objects: dict[str, Any]) -> None:
@@ -33,6 +42,8 @@ def check_names(recipe: Recipe, objects: dict[str, Any]) -> None:
             if stage.backbone and "backbone" not in objects:
                 construct("backbone", stage.backbone, BACKBONES, where=f"{where}.backbone", channels=1, size=8,
                           numbers=1, categories=[])  # fmt: skip
+            if stage.initialise:
+                initialisation(stage.initialise, f"{where}.initialise", None)
             _check_training(stage, where)
         if isinstance(stage, PretrainStage):
             construct("objective", stage.objective, OBJECTIVES, where=f"{where}.objective", augment=None)
@@ -134,6 +145,7 @@ def check_before(work: Work) -> None:
             dataset.draw(recipe.data.labels_per_class, seed=recipe.seed, draw=0)
             _check_validation(stage, work, where)
         if isinstance(stage, (PretrainStage, FinetuneStage)):
+            augmenter(stage, dataset)
             _check_model(stage, work, where)
         if isinstance(stage, AuditStage):
             for target in dataset.targets.values():

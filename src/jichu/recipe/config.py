@@ -22,26 +22,11 @@ class InspectStage(Config):
     name: Name = "inspect"
 
 
-class InitialiseConfig(Config):
-    """How the weights of a fresh backbone are drawn. `he-normal` is short for `{name: he-normal}`."""
+class PixelsConfig(Config):
+    """Pixels, 0 to 1, less `mean`, over `std`: one number, or one for each channel."""
 
-    name: Literal[
-        "default",
-        "xavier-uniform",
-        "xavier-normal",
-        "he-uniform",
-        "he-normal",
-        "orthogonal",
-        "truncated-normal",
-    ] = "default"
-    nonlinearity: Literal["linear", "relu", "leaky_relu", "tanh", "sigmoid", "selu"] = "relu"
-    fan: Literal["in", "out"] = "in"
-    zero_residual: bool = Field(False, description="each residual block begins as the identity")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _short(cls, value: Any) -> Any:
-        return {"name": value} if isinstance(value, str) else value
+    mean: float | list[float]
+    std: Annotated[float, Field(gt=0)] | list[Annotated[float, Field(gt=0)]]
 
 
 class ModelStage(TrainConfig):
@@ -56,12 +41,18 @@ class ModelStage(TrainConfig):
     weights: str | None = Field(
         None, description="a file of weights for the backbone, in torchvision's or timm's names"
     )
-    initialise: InitialiseConfig | None = Field(None, description="how the backbone's weights are drawn")
+    initialise: Named | None = Field(
+        None, description="how the backbone's weights are drawn: he-normal, orthogonal, …"
+    )
+    pixels: PixelsConfig | None = Field(
+        None,
+        description="mean and std of pixels; those of the training rows, or of the weights, if not given",
+    )
     augment: AugmentConfig | Literal["auto"] = Field(AugmentConfig(), description="off if not given")
 
     @model_validator(mode="after")
     def _one_start(self) -> Self:
-        for key in ("backbone", "weights", "initialise"):
+        for key in ("backbone", "weights", "initialise", "pixels"):
             if self.from_ is not None and getattr(self, key) != type(self).model_fields[key].default:
                 raise ValueError(f"`from` and `{key}` are both given; expected one of them")
         if self.weights is not None and self.initialise is not None:

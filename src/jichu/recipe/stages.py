@@ -31,14 +31,12 @@ from jichu.data.inspection import inspect as look_into
 from jichu.data.schema import LABEL
 from jichu.data.target import Target
 from jichu.metrics import fits, metric
-from jichu.metrics.base import Metric
-from jichu.models import HEADS
+from jichu.models import HEADS, INITIALISATIONS
 from jichu.models import folder as model_folder
 from jichu.models.backbone import Backbone, Features
 from jichu.models.classical import Estimated
 from jichu.models.folder import ModelConfig
 from jichu.models.heads import HeadsAlone
-from jichu.models.initialise import initialise
 from jichu.models.model import Model
 from jichu.models.statistics import layer_statistics
 from jichu.models.statistics import warnings as foretold
@@ -109,7 +107,7 @@ def pretrain(stage: PretrainStage, work: Work) -> Result:
     """Train a backbone without labels, and say so where it collapsed."""
     dataset = work.dataset
     model, config = start_model(stage, stage.backbone, work, heads={}, targets={})
-    augment = _augment(stage, dataset) or Augment(AugmentConfig())
+    augment = augmenter(stage, dataset) or Augment(AugmentConfig())
     objective = construct(
         "objective", stage.objective, OBJECTIVES, where=f"{stage.name}.objective", augment=augment
     )()
@@ -206,6 +204,11 @@ def start_supervised(
     return model, config, objective
 
 
+def initialisation(spec: Spec, where: str, network: nn.Module | None) -> Callable[[], Any]:
+    """What draws the weights of a network anew."""
+    return construct("initialisation", spec, INITIALISATIONS, where=where, network=network)
+
+
 def default_backbone(dataset: Dataset, estimated: Any = None) -> Spec:
     """What is taken where nothing is said; `estimated` is the class of a head that learns at once."""
     if dataset.kind == "image":
@@ -270,7 +273,7 @@ def _train(
     dataset, objective = work.dataset, wrapped(stage, supervised)
     tensors: dict[str, Tensor] = dataset.tensors
     trained: nn.Module = model
-    augment = _augment(stage, dataset)
+    augment = augmenter(stage, dataset)
     if augment is not None:
         objective = Augmented(objective, augment)
     validation = dataset.labelled("validation") if "validation" in dataset.splits else rows[:0]
@@ -284,7 +287,7 @@ def _train(
                seed=work.recipe.seed, folder=work.folder, name=name, resume=work.resume)  # fmt: skip
 
 
-def _augment(stage: ModelStage, dataset: Dataset) -> Augment | None:
+def augmenter(stage: ModelStage, dataset: Dataset) -> Augment | None:
     """What changes the training rows at random; None where nothing is asked for."""
     image = dataset.tensors.get("image")
     config = augmentation(stage.augment, None if image is None else image.shape[1])
@@ -419,11 +422,14 @@ def start_model(
         config = ModelConfig(described, image, table, heads, targets)
         model = config.build(own)
         if stage.initialise is not None:
-            initialise(model.backbone, **stage.initialise.model_dump())
+            initialisation(stage.initialise, f"{stage.name}.initialise", model.backbone)()
         if stage.weights is not None:
             load_pretrained(model.backbone, stage.weights)
         model.inputs.estimate(dataset.tensors, dataset.splits["train"])
-        model.inputs.adopt(model.backbone)
+        if stage.pixels is not None:
+            model.inputs.set_pixels(stage.pixels.mean, stage.pixels.std)
+        else:
+            model.inputs.adopt(model.backbone)
         return model, config
 
 
@@ -462,8 +468,14 @@ def audit(stage: AuditStage, work: Work) -> Result:
             for draw in range(work.recipe.data.draws)
         ]
         table = pa.concat_tables([tables.read(p) for p in parts]).unify_dictionaries()
-        metrics = metric_functions(stage, work.objects, target, len(work.dataset.targets) > 1)
-        mine = measure.measure(table, target, metrics, stage.gain, seed=work.recipe.seed)
+        models = {
+            name: model_folder.read_config(work.folder.stage_model(name)) for name in work.recipe.fitted
+        }
+        levels = {name: model.targets[key].quantiles for name, model in models.items()}
+        metrics = metric_functions(
+            stage, work.objects, target, len(work.dataset.targets) > 1, any(levels.values())
+        )
+        mine = measure.measure(table, target, metrics, stage.gain, quantiles=levels, seed=work.recipe.seed)
         if key == LABEL:
             found = mine
         else:
@@ -476,11 +488,12 @@ def audit(stage: AuditStage, work: Work) -> Result:
 
 
 def metric_functions(
-    stage: AuditStage, objects: dict[str, Any], target: Target, several: bool = False
+    stage: AuditStage, objects: dict[str, Any], target: Target, several: bool = False, quantiles: bool = False
 ) -> dict[str, Any]:
     """The metrics by name: those of the recipe (or the usual ones of the target's task), then those given
     in Python. UsageError where one does not fit the task."""
     usual = [Spec(name=name) for name in measure.USUAL[target.task]]
+    usual += [Spec(name="pinball")] if quantiles else []
     specs = stage.metrics or usual
     if several:  # each metric measures the targets it is for
         specs = [s for s in specs if ":" in s.name or s.name in fits(target.task)] or usual
@@ -488,8 +501,6 @@ def metric_functions(
     for spec in specs:
         function: Any = metric(spec.name, task=target.task, where="metrics", **spec.arguments)
         name = function.__name__ if spec.arguments else spec.name.rpartition(":")[2]
-        if target.quantiles and isinstance(function, Metric):
-            function = function.bind(quantiles=list(target.quantiles))
         named[name] = function
     return named | objects.get("metrics", {})
 

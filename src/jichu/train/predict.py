@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from jichu.core.ranks import gather_objects, rank, world_size
-from jichu.data.batches import gather, in_order
+from jichu.data.batches import Batch, gather, in_order
 
 _BATCH = 512
 
@@ -34,16 +33,23 @@ def predict(
     model: nn.Module, tensors: dict[str, Tensor], rows: Tensor, heads: list[str]
 ) -> dict[str, Tensor]:
     """What each of the heads gives for the rows, [N, ...] on the processor."""
-    return _over(model, tensors, rows, lambda out: {head: out[head] for head in heads})
+
+    def call(batch: Batch) -> dict[str, Tensor]:
+        out = model(batch)
+        return {head: out[head] for head in heads}
+
+    return _over(model, tensors, rows, call)
 
 
 def embed(model: nn.Module, tensors: dict[str, Tensor], rows: Tensor) -> Tensor:
     """Pooled features [N, D] of the rows."""
-    return _over(model, tensors, rows, lambda out: {"": out["features"].pooled})[""]
+    # the heads are not asked where that can be: they may not be fitted yet
+    features = getattr(model, "features", lambda batch: model(batch)["features"])
+    return _over(model, tensors, rows, lambda batch: {"": features(batch).pooled})[""]
 
 
 def _over(
-    model: nn.Module, tensors: dict[str, Tensor], rows: Tensor, take: Callable[[Any], dict[str, Tensor]]
+    model: nn.Module, tensors: dict[str, Tensor], rows: Tensor, call: Callable[[Batch], dict[str, Tensor]]
 ) -> dict[str, Tensor]:
     world = world_size()
     parts: list[dict[str, Tensor]] = []
@@ -51,8 +57,8 @@ def _over(
         # a batch of no rows at least, so that the shapes are known
         mine = rows[rank() :: world]
         for batch in in_order(tensors, mine, _BATCH) if len(mine) else [gather(tensors, mine)]:
-            out = model({name: tensor.to(device) for name, tensor in batch.items()})
-            parts.append({name: value.float().cpu() for name, value in take(out).items()})
+            found = call({name: tensor.to(device) for name, tensor in batch.items()})
+            parts.append({name: value.float().cpu() for name, value in found.items()})
     return {name: _whole(torch.cat([p[name] for p in parts]), len(rows)) for name in parts[0]}
 
 

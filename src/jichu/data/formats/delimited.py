@@ -7,6 +7,7 @@ import collections
 import csv
 import gzip
 import io
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ from ..source import unusable
 SUFFIXES = (".csv", ".tsv", ".tab")
 _DELIMITERS = ",;\t|"
 _SAMPLE = 200_000  # bytes from which delimiter and header are told
-_BOMS = {
+_BOMS = {  # the marks of UTF-32 first: one of them begins with one of UTF-16
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
     codecs.BOM_UTF8: "utf-8-sig",
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
@@ -48,11 +51,13 @@ def read(
         raise DataError(
             f"{len(names)} column names for {len(first)} columns", where=path, expected=f"{len(first)} names"
         )
-    _refuse_repeated(names, path)
+    refuse_repeated(names, path)
     faults: list[tuple[int, str]] = []
 
     def bad(row: Any) -> str:
         cells = f"{row.actual_columns} cells, not {row.expected_columns}"
+        if lines := row.text.count("\n"):
+            cells += f"; with the {lines} lines after it, which an open quote takes"
         faults.append((row.number - has_header, cells))
         return "skip"
 
@@ -64,6 +69,8 @@ def read(
         pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False),
     )  # fmt: skip
     bad_rows = {number for number, _ in faults}
+    if not len(table) and not bad_rows:
+        raise DataError("no rows", where=path, expected="rows below the line of column names")
     if bad_rows and len(bad_rows) > len(table):
         number, cells = faults[0]
         raise DataError(
@@ -81,7 +88,7 @@ def contents(path: Path) -> bytes:
         return raw
     try:
         return gzip.decompress(raw)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"cannot decompress: {error}", where=path) from None
 
 
@@ -90,7 +97,7 @@ def decode(raw: bytes, path: Path, encoding: str | None = None) -> str:
     if encoding is None:
         encoding = next((name for mark, name in _BOMS.items() if raw.startswith(mark)), "utf-8")
         try:
-            return raw.decode(encoding)
+            text = raw.decode(encoding)
         except UnicodeDecodeError:
             import charset_normalizer
 
@@ -100,6 +107,14 @@ def decode(raw: bytes, path: Path, encoding: str | None = None) -> str:
                     "this is no text", where=path, expected="text; reader: {name: table, encoding: …}"
                 ) from None
             encoding = found.encoding
+        else:
+            if text[:_SAMPLE].count("\0") > len(text[:_SAMPLE]) / 10:
+                raise DataError(
+                    "this is no text in UTF-8",
+                    where=path,
+                    expected="reader: {name: table, encoding: utf-16-le}",
+                )
+            return text
     try:
         return raw.decode(encoding)
     except (UnicodeDecodeError, LookupError) as error:
@@ -125,9 +140,9 @@ def _delimiter(lines: list[str]) -> str:
 
 def _looks_named(first: list[str], rest: list[list[str]]) -> bool:
     """A first line without any number, and not repeated below, is a header."""
-    return bool(rest) and not any(map(_is_number, first)) and not (
-        all(any(row[i : i + 1] == [cell] for row in rest) for i, cell in enumerate(first))
-    )  # fmt: skip
+    if any(map(_is_number, first)):
+        return False
+    return not all(any(row[i : i + 1] == [cell] for row in rest) for i, cell in enumerate(first))
 
 
 def _is_number(cell: str) -> bool:
@@ -138,10 +153,11 @@ def _is_number(cell: str) -> bool:
     return cell.strip().lower() not in ("nan", "inf", "infinity")
 
 
-def _refuse_repeated(names: list[str], path: Path) -> None:
+def refuse_repeated(names: list[str], where: object) -> None:
+    """DataError where two columns have one name."""
     repeated = [name for name, count in collections.Counter(names).items() if count > 1]
     if repeated:
         raise DataError(
-            f"the column {repeated[0]!r} stands in the first line {names.count(repeated[0])} times", where=path,
+            f"the column {repeated[0]!r} stands there {names.count(repeated[0])} times", where=where,
             expected="another name for each; or reader: {name: table, columns: [all the names]}",
         )  # fmt: skip

@@ -28,7 +28,9 @@ def read(path: Path, encoding: str | None = None) -> tuple[pa.Table, list[int], 
             row = json.loads(line)
             if not isinstance(row, dict):
                 raise ValueError(f"a {type(row).__name__} and no object")
-        except ValueError as error:
+            if "\\u" in line:  # may write half of a surrogate pair, which is no text
+                json.dumps(row, ensure_ascii=False).encode()
+        except (ValueError, RecursionError) as error:
             faults.append(unusable(f"{path.name}:{number}", str(error)))
             continue
         rows.append(row)

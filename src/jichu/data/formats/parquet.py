@@ -19,15 +19,17 @@ def read(path: Path) -> tuple[pa.Table, list[int], list[dict[str, Any]]]:
     try:
         table = pyarrow.parquet.read_table(path, partitioning=None)
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"not readable as Parquet: {error}", where=path) from None
+        told = " ".join(str(error).split())
+        raise DataError(f"not readable as Parquet: {told}", where=path) from None
     return table, list(range(len(table))), []
 
 
 def class_names(schema: pa.Schema) -> dict[str, list[str]]:
-    """{column: names of its codes} from the metadata that `datasets` writes."""
+    """{column: names of its codes, or of those in its lists} from the metadata that `datasets` writes."""
     try:
         about = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
         features = about.get("info", {}).get("features", {})
-        return {n: f["names"] for n, f in features.items() if isinstance(f, dict) and f.get("names")}
+        inner = {n: f.get("feature") or f for n, f in features.items() if isinstance(f, dict)}
+        return {n: f["names"] for n, f in inner.items() if isinstance(f, dict) and f.get("names")}
     except (ValueError, AttributeError):  # somebody else's metadata under that name
         return {}

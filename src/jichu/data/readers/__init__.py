@@ -42,6 +42,6 @@ def read(data: Any, reader: Spec | None = None) -> Source:
             return module.read(data)
     raise DataError(
         f"no reader recognises {data if isinstance(data, (str, Path)) else type(data).__name__}",
-        expected="a folder of images (one subfolder a class), an idx file, Parquet with an image"
-        " column, arrays (images, labels), or sklearn:digits",
+        expected="a folder of images (one subfolder a class), CSV, TSV, JSON lines or Parquet, idx or CIFAR"
+        " files, a data frame, arrays (inputs, labels), or sklearn:digits",
     )

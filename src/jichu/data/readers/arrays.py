@@ -10,7 +10,7 @@ import numpy as np
 from jichu.core.errors import DataError
 from jichu.core.files import fingerprint
 
-from ..source import Column, Source, label_column, unusable
+from ..source import Column, Source, label_column, number_column, unusable
 
 
 def recognises(data: Any) -> bool:
@@ -53,9 +53,7 @@ def read(path: Any) -> Source:
 
 
 def _table(x: np.ndarray, y: Any) -> Source:
-    columns = {
-        f"x{i}": Column("number", np.where(np.isfinite(x[:, i]), x[:, i], np.nan)) for i in range(x.shape[1])
-    }
+    columns = {f"x{i}": number_column(x[:, i]) for i in range(x.shape[1])}
     if y is not None:
         columns["label"] = _labels(y, np.ones(len(x), bool))
     return Source(columns, [f"array:{i}" for i in range(len(x))])
@@ -68,13 +66,16 @@ def _labels(given: Any, keep: np.ndarray) -> Column:
         raise DataError(f"labels of shape {labels.shape} for {len(keep)} rows", expected=f"({len(keep)},)")
     labels = labels[keep]
     if labels.dtype.kind == "f" and (labels[np.isfinite(labels)] % 1).any():
-        return Column("number", np.where(np.isfinite(labels), labels, np.nan).astype(np.float64))
+        return number_column(labels)
     return label_column(labels.tolist())
 
 
 def _array(value: Any) -> np.ndarray:
     """An array of anything array-like; of a tensor its values, wherever they are."""
-    return np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+    try:
+        return np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+    except (ValueError, TypeError) as error:
+        raise DataError(f"this is no array: {error}", expected="images or rows of one shape") from None
 
 
 def _bytes(images: np.ndarray, keep: np.ndarray) -> np.ndarray:

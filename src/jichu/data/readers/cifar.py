@@ -13,7 +13,7 @@ import numpy as np
 from jichu.core.errors import DataError
 from jichu.core.files import fingerprint
 
-from ..formats import inert
+from ..formats import delimited, inert
 from ..source import Column, Source, split_named
 
 _SHAPE = (3, 32, 32)
@@ -66,10 +66,10 @@ def read(path: Path) -> Source:
         stats.append((file.name, file.stat().st_size, file.stat().st_mtime_ns))
     classes = _classes(folder / version.names, bool(version.label_bytes))
     codes = np.concatenate(labels).astype(np.int64)
-    if codes.min() < 0 or codes.max() >= len(classes):
+    if codes.max() >= len(classes):
         raise DataError(
-            f"labels from {codes.min()} to {codes.max()}",
-            where=folder, expected=f"0 to {len(classes) - 1}, as {version.names} names {len(classes)}",
+            f"labels up to {codes.max()}",
+            where=folder, expected=f"less than {len(classes)}, as {version.names} names so many classes",
         )  # fmt: skip
     columns = {
         "image": Column("image", np.concatenate(images)),
@@ -80,10 +80,16 @@ def read(path: Path) -> Source:
 
 def _pickled(file: Path) -> tuple[np.ndarray, np.ndarray]:
     batch = inert.load(file)
-    labels = batch.get("labels", batch.get("fine_labels")) if isinstance(batch, dict) else None
-    data = batch.get("data") if isinstance(batch, dict) else None
-    if not isinstance(labels, list) or not all(isinstance(c, int) for c in labels):
-        raise DataError("no list of labels in it", where=file, expected="a batch of CIFAR's python version")
+    labels, data = batch.get("labels", batch.get("fine_labels")), batch.get("data")
+    if (
+        not labels
+        or not isinstance(labels, list)
+        or not all(isinstance(c, int) and 0 <= c < 256 for c in labels)
+    ):
+        raise DataError(
+            "no list of labels from 0 to 255 in it",
+            where=file, expected="a batch of CIFAR's python version",
+        )  # fmt: skip
     if not isinstance(data, np.ndarray) or data.shape != (len(labels), 3072):
         found = data.shape if isinstance(data, np.ndarray) else type(data).__name__
         raise DataError(f"its data are {found}", where=file, expected=f"({len(labels)}, 3072) bytes")
@@ -101,9 +107,10 @@ def _binary(file: Path, label_bytes: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _classes(file: Path, plain: bool) -> list[str]:
     if plain:
-        return [line.strip() for line in file.read_text("utf-8").split("\n") if line.strip()]
+        found = delimited.decode(file.read_bytes(), file)
+        return [line.strip() for line in found.split("\n") if line.strip()]
     meta = inert.load(file)
-    names = meta.get("label_names", meta.get("fine_label_names")) if isinstance(meta, dict) else None
-    if not isinstance(names, list):
+    names = meta.get("label_names", meta.get("fine_label_names"))
+    if not isinstance(names, list) or not all(isinstance(n, (str, bytes)) for n in names):
         raise DataError("no class names in it", where=file, expected="label_names or fine_label_names")
-    return [str(n) for n in names]
+    return [inert.text(n) for n in names]

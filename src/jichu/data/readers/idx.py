@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import math
 import re
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from jichu.core.errors import DataError
 from jichu.core.files import fingerprint
 
+from ..formats.delimited import contents
 from ..source import Column, Source, label_column
 
 _IMAGES = re.compile(r"(train|t10k|test|val\w*)?.*images.*idx3", re.IGNORECASE)
@@ -32,12 +32,7 @@ def recognises(data: Any) -> bool:
 
 def load(path: Path) -> np.ndarray:
     """The array in one idx file of unsigned bytes. DataError where header and length disagree."""
-    raw = path.read_bytes()
-    if raw[:2] == b"\x1f\x8b":
-        try:
-            raw = gzip.decompress(raw)
-        except (OSError, EOFError) as error:
-            raise DataError(f"cannot decompress: {error}", where=path) from None
+    raw = contents(path)
     if len(raw) < 4 or raw[0] or raw[1] or not 1 <= raw[3] <= 4:
         raise DataError(f"not an idx file: it begins with {raw[:4]!r}", where=path)
     if raw[2] != _UBYTE:

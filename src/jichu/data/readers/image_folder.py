@@ -5,6 +5,8 @@ Images directly in the folder, or in one named `unlabelled`, have no label.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,38 +24,71 @@ def recognises(data: Any) -> bool:
     return isinstance(data, Path) and data.is_dir()
 
 
-def read(path: Path) -> Source:
-    """Columns `image` and, where there are class folders, `label`."""
-    files, labels, splits, quarantine = [], [], [], []
-    is_split = _top_folders_are_splits(Path(path))
-    runs = {
-        p.parent for p in Path(path).rglob("recipe.yaml") if (p.parent / "environment.json").exists()
-    }  # our own results are not data
-    for file in sorted(p for p in Path(path).rglob("*") if p.is_file()):
-        parts = file.relative_to(path).parts
-        if any(part.startswith(".") for part in parts) or not runs.isdisjoint(file.parents):
-            continue
-        if file.suffix.lower() not in SUFFIXES:
-            quarantine.append(unusable("/".join(parts), f"{file.suffix or 'no suffix'} is not an image"))
+def read(path: Path, links: bool = False) -> Source:
+    """Columns `image` and, where there are class folders, `label`. With `links` those that lead out of the
+    folder are followed too."""
+    root = Path(path)
+    files, names, labels, splits, quarantine = [], [], [], [], []
+    is_split = _top_folders_are_splits(root)
+    for file, fault in _walk(root, os.path.realpath(root), links):
+        parts = [_shown(part) for part in file.relative_to(root).parts]
+        if not fault and file.suffix.lower() not in SUFFIXES:
+            fault = f"{_shown(file.suffix) or 'no suffix'} is not an image"
+        if fault:
+            quarantine.append(unusable("/".join(parts), fault))
             continue
         split = SPLITS.get(parts[0].lower(), "") if is_split and len(parts) > 1 else ""
         classes = parts[1:-1] if split else parts[:-1]
         named = bool(classes) and classes[0].lower() not in _NO_LABEL
         files.append(file)
+        names.append("/".join(parts))
         labels.append(classes[0] if named else None)
         splits.append(split)
     if not files:
         raise DataError(
             f"no images in {path}",
+            where=quarantine[0]["record"] + ": " + quarantine[0]["reason"] if quarantine else None,
             expected=f"files ending in {', '.join(sorted(SUFFIXES))}, one subfolder a class",
         )
     columns = {"image": Column("image", files)}
     if any(label is not None for label in labels):
         columns["label"] = label_column(labels)
     stats = [(f.stat().st_size, f.stat().st_mtime_ns) for f in files]
-    names = [f.relative_to(path).as_posix() for f in files]
-    key = fingerprint(str(Path(path).resolve()), names, labels, stats)
+    key = fingerprint(os.path.realpath(root), names, labels, stats)
     return Source(columns, names, splits if any(splits) else None, quarantine, key)
+
+
+def _walk(folder: Path, root: str, links: bool) -> Iterator[tuple[Path, str]]:
+    """Each file below a folder, in the order of their names, and why it cannot be used, or ""."""
+    try:
+        entries = sorted(p for p in folder.iterdir() if not p.name.startswith("."))
+    except OSError as error:
+        yield folder, f"cannot be read: {error.strerror}"
+        return
+    if {"recipe.yaml", "environment.json"} <= {p.name for p in entries}:
+        return  # our own results are not data
+    for path in entries:
+        fault = _fault_of_link(path, root, links) if path.is_symlink() else ""
+        if path.is_dir() and not fault:
+            yield from _walk(path, root, links)
+        else:
+            yield path, fault or ("" if path.is_file() else "neither a file nor a folder")
+
+
+def _fault_of_link(path: Path, root: str, links: bool) -> str:
+    target = os.path.realpath(path)
+    if not os.path.exists(target):
+        return "a broken link"
+    if not links and os.path.commonpath([root, target]) != root:
+        return "a link out of the folder, which reader: {name: image_folder, links: true} would follow"
+    if os.path.commonpath([os.path.realpath(path.parent), target]) == target:
+        return "a link to a folder that it stands in"
+    return ""
+
+
+def _shown(name: str) -> str:
+    """A file's name as text, whatever bytes it is made of."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _top_folders_are_splits(path: Path) -> bool:

@@ -7,24 +7,30 @@ column of images is binary, `struct{bytes, path}` as in the Hugging Face layout,
 from __future__ import annotations
 
 import bisect
+import contextlib
 import itertools
+import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import Field
 
 from jichu.core.errors import DataError, unknown
 from jichu.core.files import fingerprint
 
+from ..decode import UNREADABLE, peek_image
 from ..formats import delimited, jsonl, parquet
 from ..source import SPLITS, Column, Source, split_named
 from .image_folder import SUFFIXES as IMAGES
 
 _FORMATS = {suffix: kind for kind in (delimited, jsonl, parquet) for suffix in kind.SUFFIXES}
+# one character of ASCII, and none that ends a line or quotes
+Delimiter = Annotated[str, Field(pattern=r"^[\t !#-~]$")]
 _TRIED = 50  # cells looked at before a column of texts counts as one of images
-_LISTS = ("metadata.", "labels.", "train", "test", "validation")  # how a list of image files is called
+_LISTS = {"metadata", "labels", *SPLITS}  # how a list of image files is called
 
 
 def recognises(data: Any) -> bool:
@@ -46,7 +52,7 @@ def _files(path: Path) -> list[Path]:
         found = sorted(p for p in folder.glob("*") if p.is_file() and p.name[0] != "." and _format(p))
         for kind in (parquet, delimited, jsonl):
             mine = [p for p in found if _format(p) is kind]
-            listing = kind is parquet or any(p.name.lower().startswith(_LISTS) for p in mine)
+            listing = kind is parquet or any(p.name.lower().partition(".")[0] in _LISTS for p in mine)
             if mine and (listing or not any(p.suffix.lower() in IMAGES for p in path.rglob("*"))):
                 return mine
     return []
@@ -54,7 +60,7 @@ def _files(path: Path) -> list[Path]:
 
 def read(
     path: Any, image: str | None = None, label: str | None = None, encoding: str | None = None,
-    delimiter: str | None = None, header: bool | None = None, columns: list[str] | None = None,
+    delimiter: Delimiter | None = None, header: bool | None = None, columns: list[str] | None = None,
 ) -> Source:  # fmt: skip
     """Columns as they stand there. `image` names the column of images, `label` the target where it is not
     called so; encoding, delimiter, header and column names of text are found where they are not given."""
@@ -75,8 +81,15 @@ def read(
                 table, numbers, bad = kind.read(file, **taken)
             except pa.ArrowException as error:
                 raise DataError(f"not readable: {error}", where=file) from None
+            delimited.refuse_repeated(table.column_names, file)
+            if tables and not set(table.column_names) & set(tables[0].column_names):
+                raise DataError(
+                    f"it has none of the columns of {files[0].name}",
+                    where=file, expected=f"columns such as {', '.join(tables[0].column_names[:10])}",
+                )  # fmt: skip
             tables.append(table)
-            names += [f"{file.name}:{n}" for n in numbers]
+            prefix = file.name
+            names += [f"{prefix}:{n}" for n in numbers]
             splits += [split_named(file.name) if path.is_dir() else ""] * len(table)
             faults += bad
         folders = [file.parent for file in files]
@@ -88,6 +101,7 @@ def read(
         if parts is None:
             raise DataError(f"a {type(path).__name__} is no table", expected="a data frame or Arrow table")
         for split, table in parts.items():
+            delimited.refuse_repeated(table.column_names, split or "the table")
             tables.append(table)
             names += [f"{split or 'row'}:{i}" for i in range(len(table))]
             splits += [SPLITS.get(split, "")] * len(table)
@@ -132,13 +146,13 @@ def _digest(table: pa.Table) -> bytes:
 
 def _about(path: Path) -> Any:
     lines = path / "labels.txt"
-    return [lines.stat().st_size, lines.stat().st_mtime_ns] if path.is_dir() and lines.exists() else None
+    return [lines.stat().st_size, lines.stat().st_mtime_ns] if lines.is_file() else None
 
 
 def _class_lines(path: Path, label: str) -> dict[str, list[str]]:
     """The names of the codes of the label, from `labels.txt` beside the files."""
     file = path / "labels.txt"
-    if not file.exists():
+    if not file.is_file():
         return {}
     found = [line.strip() for line in delimited.decode(file.read_bytes(), file).split("\n") if line.strip()]
     if len(set(found)) < len(found):
@@ -155,11 +169,14 @@ def _in_memory(data: Any) -> dict[str, pa.Table] | None:
         try:
             return {"": pa.Table.from_pandas(data.rename(columns=str), preserve_index=False)}
         except (pa.ArrowException, ValueError) as error:
-            raise DataError(f"this data frame does not fit into a table: {error}") from None
+            told = "; ".join(map(str, error.args[::-1]))
+            raise DataError(
+                f"this data frame is no table: {told}", expected="values of one type in each column"
+            ) from None
     if kind.startswith("polars.") and hasattr(data, "to_arrow"):
         return {"": data.to_arrow()}
     if kind.startswith("datasets.") and isinstance(data, dict):
-        return {split: table for name, part in data.items() for split, table in [(str(name), _of_hub(part))]}
+        return {str(name): _of_hub(part) for name, part in data.items()}
     if kind.startswith("datasets.") and hasattr(data, "with_format"):
         return {"": _of_hub(data)}
     return None
@@ -167,16 +184,10 @@ def _in_memory(data: Any) -> dict[str, pa.Table] | None:
 
 def _of_hub(dataset: Any) -> pa.Table:
     """A Hugging Face data set's rows, in its own order, with the names of its classes."""
-    table = dataset.with_format("arrow")[:]
-    metadata = {b"huggingface": _features(dataset).encode()}
-    return table.replace_schema_metadata(metadata)
-
-
-def _features(dataset: Any) -> str:
-    import json
-
-    named = {n: {"names": f.names} for n, f in dataset.features.items() if getattr(f, "names", None)}
-    return json.dumps({"info": {"features": named}})
+    if not hasattr(dataset, "num_rows"):
+        raise DataError("a data set that streams", expected="load_dataset(…, streaming=False)")
+    about = {"info": {"features": dataset.features.to_dict()}}
+    return dataset.with_format("arrow")[:].replace_schema_metadata({"huggingface": json.dumps(about)})
 
 
 class _Images(Sequence[Any]):
@@ -195,23 +206,38 @@ class _Images(Sequence[Any]):
 
 
 def _images(cells: pa.ChunkedArray, parts: list[tuple[Path, int]], named: bool) -> _Images | None:
-    """The images of a column, or None where it holds none."""
+    """The images of a column, or None where it holds none. One that is not `named` is looked at."""
     kind = cells.type
     if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
         inside = pc.struct_field(cells, "bytes")
-        if inside.null_count < len(inside) or kind.get_field_index("path") < 0:
-            return _Images(inside, parts)
-        return _Images(pc.struct_field(cells, "path"), parts)
-    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-        return _Images(cells, parts)
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        whole = inside.null_count < len(inside) or kind.get_field_index("path") < 0
+        images = _Images(inside if whole else pc.struct_field(cells, "path"), parts)
+    elif pa.types.is_string(kind) or pa.types.is_large_string(kind):
         images = _Images(pc.utf8_trim_whitespace(cells), parts)
-        some = [images[i] for i in range(0, len(images), max(1, len(images) // _TRIED))]
-        like = [isinstance(p, Path) and p.suffix.lower() in IMAGES for p in some]
-        if named or (some and sum(like) > 0.9 * len(like)):
-            return images
+    elif pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        images = _Images(cells, parts)
+    else:
+        images = None
+    if images is not None and (named or _like_images(images)):
+        return images
     if named:
         raise DataError(
             f"the image column is of type {kind}", expected="struct{bytes, path}, binary, or file names"
         )
     return None
+
+
+def _like_images(images: _Images) -> bool:
+    """Whether nearly all of some texts end as image files do, or some of some bytes can be opened."""
+    some = [images[i] for i in range(0, len(images), max(1, len(images) // _TRIED))]
+    paths = [p for p in some if isinstance(p, Path)]
+    if paths:
+        return sum(p.suffix.lower() in IMAGES for p in paths) > 0.9 * len(some)
+    return any(_opens(value) for value in some)
+
+
+def _opens(value: Any) -> bool:
+    with contextlib.suppress(*UNREADABLE):
+        peek_image(value)
+        return True
+    return False
