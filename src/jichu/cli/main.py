@@ -74,6 +74,20 @@ def parser() -> argparse.ArgumentParser:
     _add_set(add, "data keys, such as size=32")
 
     add = _add(
+        commands, "init", verbs.init, "write a recipe fitted to data",
+        "jichu init photos && jichu run recipe.yaml",
+    )  # fmt: skip
+    add.add_argument("data", help="a folder, a file, or sklearn:digits, iris, …")
+    add.add_argument(
+        "-o", "--output", default="recipe.yaml", metavar="FILE.yaml", help="recipe.yaml if not given"
+    )
+    add.add_argument(
+        "--target", metavar="COLUMN", help="the column to predict; label, target, class or y if not given"
+    )
+    add.add_argument("--force", action="store_true", help="replace the file if it is there")
+    _add_set(add, "data keys, such as size=32")
+
+    add = _add(
         commands,
         "pretrain",
         verbs.pretrain,

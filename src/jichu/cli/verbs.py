@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -127,17 +128,43 @@ def _figure(value: float | None) -> str:
     return "–" if value is None else f"{value:.4g}"
 
 
-def inspect(options: Options) -> None:
-    """Print what data are, or draw it."""
+def _data_config(verb: str, options: Options, **given: Any) -> Any:
     from jichu.core.config import check, override
     from jichu.data.config import DataConfig
+
+    tree = override({"path": options.data, **given}, [a.removeprefix("data.") for a in options.set])
+    return check(DataConfig, tree, where=verb)
+
+
+def init(options: Options) -> None:
+    """Write a recipe for data."""
+    from jichu.core.files import write_text
+    from jichu.data.dataset import load
+    from jichu.data.inspection import inspect as look_into
+    from jichu.recipe.init import draft, refuse_existing
+
+    path = Path(options.output)
+    refuse_existing(path, options.force)
+    config = _data_config("init", options, **({"target": options.target} if options.target else {}))
+    dataset = load(options.data, config)
+    found = look_into(dataset)
+    write_text(path, draft(dataset, found, config))
+    if options.json:
+        _print_json({"recipe": options.output, "remarks": found["remarks"]})
+        return
+    for remark in found["remarks"]:
+        print(f"- {remark}")
+    print(f"written: {options.output}\nrun it:  jichu run {shlex.quote(options.output)}")
+
+
+def inspect(options: Options) -> None:
+    """Print what data are, or draw it."""
     from jichu.data.dataset import load
     from jichu.data.inspection import inspect as look_into
 
     from .inspect import draw_augmentation, lines, tables
 
-    tree = override({"path": options.data}, [a.removeprefix("data.") for a in options.set])
-    dataset = load(options.data, check(DataConfig, tree, where="inspect"))
+    dataset = load(options.data, _data_config("inspect", options))
     found = look_into(dataset)
     drawn = {}
     if options.augment:

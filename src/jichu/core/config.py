@@ -95,10 +95,31 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
 
 
-# YAML 1.1 takes 1e-3 for text; everybody means a number by it
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+class _Dumper(yaml.SafeDumper):
+    """Quotes what the loader would not take for the text that it is."""
+
+
+_Dumper.add_representer(
+    str,
+    lambda dumper, text: dumper.represent_scalar(
+        "tag:yaml.org,2002:str", text, style=None if text.isprintable() else '"'
+    ),
 )
+
+# YAML 1.1 takes 1e-3 for text; everybody means a number by it
+for _kind in (_Loader, _Dumper):
+    _kind.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+    )
+
+
+def dump_yaml(value: Any, *, inline: bool = False) -> str:
+    """YAML that `parse_yaml` reads as the same value; `inline` on one line."""
+    text = yaml.dump(
+        value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=float("inf"),
+        default_flow_style=inline,
+    )  # fmt: skip
+    return text.strip().removesuffix("\n...") if inline else text
 
 
 def parse_yaml(text: str, name: str = "the value") -> Any:

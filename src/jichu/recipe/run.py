@@ -9,13 +9,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from jichu.auditing import report
 from jichu.auditing import table as tables
 from jichu.auditing.figures import picture
 from jichu.core import devices, ranks
-from jichu.core.config import read_yaml
+from jichu.core.config import dump_yaml, parse_yaml, read_yaml
 from jichu.core.errors import DataError, Interrupted, UsageError
 from jichu.core.files import append_jsonl, read_json, read_jsonl, write_json, write_text
 from jichu.core.folder import RunFolder
@@ -114,7 +112,7 @@ def _numbered(path: Path) -> list[Path]:
 
 def _refuse_difference(recipe: Recipe, folder: Path) -> None:
     """A run is resumed with the recipe it began with."""
-    before, now = read_yaml(folder / "recipe.yaml"), yaml.safe_load(_text(recipe))
+    before, now = read_yaml(folder / "recipe.yaml"), parse_yaml(_text(recipe))
     for key, old, new in _differences(before, now, ""):
         raise UsageError(
             f"{key} was {old!r} and is now {new!r}", where=folder / "recipe.yaml",
@@ -134,7 +132,7 @@ def _differences(a: Any, b: Any, path: str) -> list[tuple[str, Any, Any]]:
 
 
 def _text(recipe: Recipe) -> str:
-    return yaml.safe_dump(recipe.plain(), sort_keys=False, allow_unicode=True)
+    return dump_yaml(recipe.plain())
 
 
 def _dataset(recipe: Recipe, data: Any) -> Dataset:
