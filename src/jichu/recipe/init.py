@@ -290,7 +290,7 @@ class _Draft:
              *self._objective(),
              ("optimizer", {"name": "adamw", "lr": 0.001, "weight_decay": 0.00001}, ""),
              *self._length(_epochs(self.labelled, 200_000, 2, 50), 5)],
-            *self._audit("mlp", "boosting"),
+            *self._audit("boosting", "linear"),
         ]  # fmt: skip
 
     def _objective(self) -> Iterator[Key]:
