@@ -14,6 +14,7 @@ from jichu.core.names import import_path
 from jichu.data.config import IN_MEMORY, DataConfig
 from jichu.data.dataset import Dataset
 from jichu.data.dataset import load as _load
+from jichu.data.inspection import inspect as look_into
 from jichu.recipe.config import one_stage, read_recipe
 from jichu.recipe.run import execute
 from jichu.runs import Run
@@ -29,8 +30,8 @@ def load(data: Any, *, seed: int = 0, **config: Any) -> Dataset:
 
 
 def inspect(data: Any, **config: Any) -> dict[str, Any]:
-    """Schema, counts, sizes, duplicates and unusable records, as a dict."""
-    return (data if isinstance(data, Dataset) else load(data, **config)).summary()
+    """Schema, counts, sizes, duplicates, suspected leakage and unusable records, as a dict."""
+    return look_into(data if isinstance(data, Dataset) else load(data, **config))
 
 
 def run(recipe: str | Path, *, set: dict[str, Any] | None = None, resume: bool = False) -> Run:

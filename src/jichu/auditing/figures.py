@@ -7,6 +7,7 @@ import html
 import io
 import re
 import warnings
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -139,6 +140,39 @@ def scatter(truth: np.ndarray, predicted: np.ndarray, label: str, most: int = 15
     return _svg(figure, f"predicted against true {label}")
 
 
+def histogram(counts: list[int], label: str) -> str:
+    """Bars side by side, one path that is stretched to the width it is given: there may be hundreds."""
+    top = max(counts, default=0) or 1
+    bars = "".join(f"M{10 * i} 40V{40 - max(1.0, 40 * n / top):.3g}h9V40z" for i, n in enumerate(counts) if n)
+    return (
+        f'<svg class="histogram" role="img" aria-label="{html.escape(label)}" viewBox="0 0 {10 * len(counts)} 40"'
+        f' preserveAspectRatio="none"><path d="{bars}" fill="var(--mark)"/></svg>'
+    )
+
+
+def sizes(widths: list[int], heights: list[int]) -> str:
+    """A dot for each width and height of images, the larger the more images have it; on the line they are
+    square."""
+    counts = Counter(zip(widths, heights, strict=True))
+    most, side = max(counts.values()), max(*widths, *heights)
+    dots = "".join(
+        f'<circle cx="{40 + 200 * w / side:.1f}" cy="{210 - 200 * h / side:.1f}" r="{2 + 5 * (n / most) ** 0.5:.1f}"/>'
+        for (w, h), n in counts.items()
+    )
+    text = "".join(
+        f'<text x="{x}" y="{y}" text-anchor="{anchor}">{said}</text>'
+        for x, y, anchor, said in [
+            (36, 14, "end", side), (36, 213, "end", 0), (240, 226, "end", side), (140, 226, "middle", "width"),
+            (36, 112, "end", "height"),
+        ]
+    )  # fmt: skip
+    return (
+        '<svg class="sizes" role="img" aria-label="widths and heights of the images" viewBox="0 0 250 232">'
+        '<path d="M40 10V210H240M40 210L240 10" fill="none" stroke="var(--line)"/>'
+        f'<g fill="var(--mark)" fill-opacity=".5">{dots}</g><g fill="var(--soft)" font-size="10">{text}</g></svg>'
+    )
+
+
 def picture(image: Tensor, height: int = 72) -> Image.Image:
     """uint8 [C, H, W] as an image at least `height` pixels high, its pixels kept sharp."""
     array = image.numpy().transpose(1, 2, 0)
@@ -149,6 +183,19 @@ def picture(image: Tensor, height: int = 72) -> Image.Image:
 
 def data_uri(image: Tensor) -> str:
     """A small picture as a data: address."""
+    return _uri(picture(image), "PNG")
+
+
+def thumbnail(image: Tensor, most: int = 96) -> str:
+    """The data: address of a picture of at most so many pixels; a page may hold hundreds."""
+    made = picture(image, 0)
+    if max(made.size) <= 48:
+        return _uri(made, "PNG")
+    made.thumbnail((most, most))
+    return _uri(made, "JPEG")
+
+
+def _uri(made: Image.Image, kind: str) -> str:
     buffer = io.BytesIO()
-    picture(image).save(buffer, "PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    made.save(buffer, kind)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"

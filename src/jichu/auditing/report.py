@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from torch import Tensor
 
-from jichu.core.files import write_text
-from jichu.core.progress import clock
 from jichu.data.target import Target
 
 from . import figures
 from . import table as tables
+from .page import render
 
 _MOST_EXAMPLES, _MOST_WORST = 24, 12
 
@@ -24,11 +22,9 @@ _MOST_EXAMPLES, _MOST_WORST = 24, 12
 def write(
     path: Path, *, title: str, summary: dict[str, Any], audit: dict[str, Any] | None, table: pa.Table | None,
     history: list[dict[str, Any]], images: Tensor | None, data: dict[str, Any], environment: dict[str, Any],
-    chosen: str | None, target: Target | None = None,
+    chosen: str | None, target: Target | None = None, data_page: str | None = None,
 ) -> None:  # fmt: skip
-    """Render the report of a run. `images` are uint8 [N, C, H, W] by row."""
-    import jinja2
-
+    """Render the report of a run. `images` are uint8 [N, C, H, W] by row; `data_page` is what to link to."""
     shown = (
         chosen
         if audit and chosen in audit["models"]
@@ -42,12 +38,8 @@ def write(
     plots = {"training loss": figures.curves(history, "loss", "training loss")}
     plots |= {words: figures.curves(history, key, words) for key, words in kinds}
     plots["effective rank of the features"] = figures.curves(history, "effective_rank", "effective rank")
-    environment_ = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment_.filters |= {"clock": clock, "number": _number, "share": _share}
-    template = environment_.from_string(
-        resources.files(__package__).joinpath("report.html.j2").read_text("utf-8")
-    )
-    page = template.render(
+    render(
+        path, "report.html.j2",
         title=title, summary=summary, audit=audit, data=data, environment=environment, shown=shown,
         curves={k: v for k, v in plots.items() if v},
         comparison=audit and figures.comparison(
@@ -59,18 +51,8 @@ def write(
         wrong=_wrong(table, shown, images, audit["classes"]) if audit and table is not None and shown and target
         and target.task == "classification" else [],
         worst=_worst(table, shown, target) if table is not None and shown and target and images is None else [],
+        data_page=data_page,
     )  # fmt: skip
-    write_text(path, page)
-
-
-def _number(value: Any) -> str:
-    if value is None:
-        return "–"
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
-
-
-def _share(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
 
 
 def _points(table: pa.Table, stage: str) -> tuple[np.ndarray, np.ndarray]:

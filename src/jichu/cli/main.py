@@ -60,12 +60,16 @@ def parser() -> argparse.ArgumentParser:
         "inspect",
         verbs.inspect,
         "say what data are and what of them cannot be used",
-        "jichu inspect photos",
+        "jichu inspect photos --page",
     )
     add.add_argument("data", help="a folder, a file, or sklearn:digits, iris, …")
     add.add_argument(
         "--augment", nargs="?", const="augment.png", metavar="FILE.png",
         help="draw what each augmentation does to the images; into augment.png if no file is given",
+    )  # fmt: skip
+    add.add_argument(
+        "--page", nargs="?", const="inspect.html", metavar="FILE.html",
+        help="show it on a page for the browser; inspect.html if no file is given",
     )  # fmt: skip
     _add_set(add, "data keys, such as size=32")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 from jichu.core.config import parse_yaml
@@ -127,61 +128,35 @@ def _figure(value: float | None) -> str:
 
 
 def inspect(options: Options) -> None:
-    """Print what data are."""
+    """Print what data are, or draw it."""
     from jichu.core.config import check, override
     from jichu.data.config import DataConfig
     from jichu.data.dataset import load
+    from jichu.data.inspection import inspect as look_into
+
+    from .inspect import draw_augmentation, lines, tables
 
     tree = override({"path": options.data}, [a.removeprefix("data.") for a in options.set])
     dataset = load(options.data, check(DataConfig, tree, where="inspect"))
-    found = dataset.summary()
+    found = look_into(dataset)
+    drawn = {}
     if options.augment:
-        _draw_augmentation(dataset, options.augment)
+        draw_augmentation(dataset, options.augment)
+        drawn["augmentation drawn"] = options.augment
+    if options.page:
+        from jichu.auditing import data_page
+
+        data_page.write(Path(options.page), dataset, found)
+        drawn["look at it"] = options.page
     if options.json:
         _print_json(found)
         return
-    print(f"{found['source']}: {found['rows']} records")
-    _table(["column", "type", "part", "missing", "different", "range or most frequent"],
-           [[c["name"][:40], c["type"], c["role"], _cell(c.get("missing")), _cell(c.get("distinct")), _range(c)]
-            for c in found["columns"]])  # fmt: skip
-    splits = found["splits"]
-    blind = any(s["unlabelled"] for s in splits.values())
-    rows = [["rows", *[str(s["rows"]) for s in splits.values()]]]
-    rows += [["without label", *[str(s["unlabelled"]) for s in splits.values()]]] if blind else []
-    rows += [[c, *[str(s["classes"][c]) for s in splits.values()]] for c in found["classes"]]
-    _table(["", *splits], rows)
-    d = found["duplicates"]
-    print(f"\nexact duplicates {d['exact']}, of them not used because held out too {d['removed']},"
-          f" with different labels {d['conflicting_labels']}")  # fmt: skip
-    remarks = [f"{c['name']}: {c['note']}" for c in found["columns"] if c["note"]]
-    if remarks:
-        print("\nnotes\n  " + "\n  ".join(remarks))
-    print(f"\nnot used {found['quarantined']}")
-    for record in found["quarantine"]:
-        print(f"  {record['record']}: {record['reason']}")
-    if options.augment:
-        print(f"\naugmentation drawn: {options.augment}")
-
-
-def _draw_augmentation(dataset: Any, path: str) -> None:
-    from jichu.auditing.gallery import gallery, save
-    from jichu.core.errors import UsageError
-
-    if "image" not in dataset.tensors:
-        raise UsageError(f"{dataset.source} has no images to draw", where="--augment")
-    save(gallery(dataset.tensors["image"][dataset.splits["train"][:6]]), path)
-
-
-def _cell(value: Any) -> str:
-    return "" if value is None else f"{value:,}"
-
-
-def _range(column: dict[str, Any]) -> str:
-    if "low" in column:
-        low, high = column["low"], column["high"]
-        return f"{low} to {high}" if isinstance(low, str) else f"{low:.4g} to {high:.4g}"
-    top = ", ".join(f"{name[:16]} {count:,}" for name, count in column.get("top", [])[:3])
-    return top + (", …" if len(column.get("top", [])) > 3 else "")
+    print(f"{found['source']}: {found['rows']:,} records")
+    for columns, rows in tables(found):
+        _table(columns, rows)
+    print("\n" + "\n".join(lines(found)))
+    for what, where in drawn.items():
+        print(f"\n{what}: {where}")
 
 
 def audit(options: Options) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -16,7 +17,7 @@ from jichu.core.progress import say
 
 from .config import IN_MEMORY, ColumnConfig, DataConfig, SplitConfig
 from .decode import Header, Preprocess
-from .duplicates import exact_groups
+from .duplicates import equal_rows, exact_groups
 from .profile import describe
 from .readers import read
 from .schema import LABEL, Schema, TableSchema, target_key, target_values, understand
@@ -42,7 +43,7 @@ class Dataset:
     table: TableSchema = TableSchema()  # noqa: RUF009 (frozen)
     preprocess: Preprocess | None = None
     columns: list[dict[str, Any]] = field(default_factory=list)  # what each column holds
-    headers: dict[int, Header] = field(default_factory=dict)  # of some images, by row of the source
+    headers: dict[int, Header] = field(default_factory=dict)  # of some images, by row
     quarantine: list[dict[str, Any]] = field(default_factory=list)
     duplicates: dict[str, int] = field(default_factory=dict)
     fingerprint: str = ""
@@ -178,7 +179,7 @@ def load(
     strata = _strata(store.tensors.get(LABEL), targets.get(LABEL), len(store.names))
     splits, leaks = _split(store, strata, groups, extra, config.split, seed)
     faults = [unusable(store.names[row], "exact duplicate of a held-out record") for row in leaks.tolist()]
-    equal = groups if image is not None else _equal_rows(store.tensors)
+    equal = groups if image is not None else equal_rows(store.tensors)
     classified = LABEL in targets and targets[LABEL].task == "classification"
     duplicates = {
         "exact": int(len(equal) - len(np.unique(equal))),
@@ -193,7 +194,7 @@ def load(
         schema.table,
         store.preprocess,
         store.about["columns"],
-        {int(row): Header(*h) for row, h in store.about["headers"].items()},
+        _headers(store, source.names),
         store.quarantine + faults,
         duplicates,
         store.fingerprint,
@@ -253,6 +254,15 @@ def _stored(source: Source, columns: dict[str, Column], schema: Schema, config: 
     return build(source, images, preprocess, arrays, about)
 
 
+def _headers(store: Store, names: Sequence[str]) -> dict[int, Header]:
+    """The headers by row of the store, which lacks the rows that could not be decoded."""
+    found = {int(row): Header(*h) for row, h in store.about["headers"].items()}
+    if len(store.names) == len(names):
+        return found
+    place = {name: row for row, name in enumerate(store.names)}
+    return {place[names[row]]: h for row, h in found.items() if names[row] in place}
+
+
 def _weights(values: np.ndarray, source: Source) -> np.ndarray:
     bad = ~(values >= 0)
     if bad.any():
@@ -272,14 +282,6 @@ def _group_codes(column: Column) -> np.ndarray:
         cells = codes if isinstance(codes, (pa.Array, pa.ChunkedArray)) else pa.array(codes, from_pandas=True)
         codes = pc.index_in(cells, pc.unique(cells).drop_null()).fill_null(-1).to_numpy(zero_copy_only=False)
     return np.where(codes < 0, len(codes) + np.arange(len(codes)), codes)
-
-
-def _equal_rows(tensors: dict[str, Tensor]) -> np.ndarray:
-    """Groups of rows whose inputs are the same."""
-    parts = [tensors[n].numpy().view(np.uint8) for n in ("numbers", "categories") if n in tensors]
-    if not parts:
-        return np.arange(len(next(iter(tensors.values()))))
-    return exact_groups(torch.from_numpy(np.concatenate(parts, axis=1)))
 
 
 def _strata(labels: Tensor | None, target: Target | None, rows: int) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
@@ -12,9 +12,11 @@ from torch import Tensor
 
 _HASH = 8  # the perceptual hash has 8 × 8 bits
 _BANDS = 8  # two hashes that differ in fewer bits than there are bands share a band
-_BITS = 6  # bits in which the hashes of near duplicates may differ
-_SIDE, _LIKE = 16, 0.98  # and the least correlation of what both look like at 16 × 16 pixels
+_BITS = 12  # bits in which the hashes of near duplicates may differ
+_SIDE, _LIKE = 16, 0.95  # and the least correlation of what both look like at 16 × 16 pixels
 _CROWD = 64  # of so many images with one band each is compared with its neighbours only
+_RATIO, _RANK = 0.4, 3  # two copies are at most 0.4 as far apart as either is from its third nearest stranger
+_STRANGERS = 2000  # images among which those are looked for
 _CHUNK = 4096
 
 
@@ -25,23 +27,37 @@ def exact_groups(tensor: Tensor) -> np.ndarray:
     return np.unique(np.frombuffer(b"".join(digests), np.int64), return_inverse=True)[1]
 
 
-def near_rows(numbers: Tensor | None, categories: Tensor | None) -> np.ndarray:
+def equal_rows(tensors: Mapping[str, Tensor]) -> np.ndarray:
+    """Groups [N] of rows whose numbers and categories are the same; each row alone where there are none."""
+    parts = [tensors[n].numpy().view(np.uint8) for n in ("numbers", "categories") if n in tensors]
+    return _groups(parts, tensors)
+
+
+def near_rows(tensors: Mapping[str, Tensor]) -> np.ndarray:
     """Groups [N] of rows that are equal once numbers are rounded to three digits of their spread."""
     parts = []
-    if numbers is not None:
-        x = numbers.double()
-        spread = (x - x.nanmean(0)).square().nanmean(0).sqrt().nan_to_num()
-        steps = (x / torch.where(spread > 0, spread, 1.0) * 1000).numpy()
-        parts.append(np.where(np.isnan(steps), -(2**40), np.round(steps)).astype(np.int64))
-    if categories is not None:
-        parts.append(categories.numpy())
+    if "numbers" in tensors:
+        away = tensors["numbers"].double()
+        away = away - away.nanmean(0)
+        spread = away.square().nanmean(0).sqrt()
+        steps = (away / spread.where(spread > 0, 1.0) * 1000).round()
+        parts.append(steps.nan_to_num(nan=2.0**40).long().numpy())
+    if "categories" in tensors:
+        parts.append(tensors["categories"].numpy())
+    return _groups(parts, tensors)
+
+
+def _groups(parts: list[np.ndarray], tensors: Mapping[str, Tensor]) -> np.ndarray:
+    if not parts:
+        return np.arange(len(next(iter(tensors.values()))))
     return exact_groups(torch.from_numpy(np.concatenate(parts, axis=1)))
 
 
 def near_images(images: Tensor) -> np.ndarray:
     """Pairs [P, 2] of rows of uint8 [N, C, H, W] that look alike: perceptual hashes (the signs of the
-    lowest frequencies, as Zauner's pHash, 2010) within 6 bits of 64, and as thumbnails a correlation of
-    0.98 or more. Each image is paired with one that was before it at most."""
+    lowest frequencies, as Zauner's pHash, 2010) within 12 bits of 64, as thumbnails a correlation of 0.95
+    or more, and far nearer to each other than to anything else, as two handwritten ones are not (the
+    ratio of distances, Lowe, 2004). Each image is paired with one that was before it at most."""
     bits, thumbnails = _hashes(images)
     packed = np.packbits(bits, axis=1)
     first = np.arange(len(images))  # the earliest image that each is like
@@ -53,7 +69,24 @@ def near_images(images: Tensor) -> np.ndarray:
         one, other = one[alike], other[alike]
         np.minimum.at(first, np.maximum(one, other), np.minimum(one, other))
     late = np.flatnonzero(first < np.arange(len(images)))
-    return np.stack([first[late], late], axis=1)
+    pairs = np.stack([first[late], late], axis=1)
+    return pairs[_apart(thumbnails, pairs)] if len(pairs) else pairs
+
+
+def _apart(thumbnails: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """Whether each pair [P] of thumbnails [N, D] is much nearer than what is no copy of either."""
+    strangers = thumbnails[:: max(1, len(thumbnails) // _STRANGERS)]
+    rank = min(_RANK, len(strangers))
+    rows, at = np.unique(pairs, return_inverse=True)
+    nearest = []
+    for part in np.array_split(rows, max(1, len(rows) // _CHUNK)):
+        like = thumbnails[part] @ strangers.T
+        like[like >= _LIKE] = -1  # itself and its copies
+        nearest.append(np.partition(like, -rank, axis=1)[:, -rank])
+    stranger = np.concatenate(nearest)[at.reshape(pairs.shape)].max(1)
+    own = (thumbnails[pairs[:, 0]] * thumbnails[pairs[:, 1]]).sum(1)
+    # the squared distance of two unit vectors is 2 - 2 × their product
+    return 1 - own <= _RATIO**2 * (1 - stranger)
 
 
 def _hashes(images: Tensor) -> tuple[np.ndarray, np.ndarray]:

@@ -2,56 +2,105 @@
 
 from __future__ import annotations
 
-import warnings
+from collections import Counter
 from typing import Any
 
 import numpy as np
 import torch
+from scipy.stats import rankdata
 from torch import Tensor
 
 from .dataset import Dataset
-from .duplicates import exact_groups, near_images, near_rows
+from .duplicates import equal_rows, exact_groups, near_images, near_rows
 from .schema import LABEL
 
 _ROWS = 5000  # rows that a column alone is tried on
 _SUSPECT = 0.95  # AUROC or R² from which one column alone is suspected to hold the answer
 _HEADER = 0.80  # the AUROC from which an image's size or format is: it ought to say nothing
+_LOSSY = {"JPEG", "WEBP"}
+_TELLING = 0.001  # share of the held-out records that must have a near copy elsewhere to be worth a remark
 _SHOWN = 20
+_COMPARED = 100_000  # images among which copies are looked for
 
 
 def inspect(dataset: Dataset) -> dict[str, Any]:
-    """`dataset.summary()` with `near_duplicates`, `leakage` and `remarks` in words."""
+    """`dataset.summary()` and a closer look: `images` (sizes and formats of the files), `missing` cells,
+    `exact_duplicates`, `near_duplicates`, `leakage`, and `remarks` in words; ready for JSON."""
     found = dataset.summary()
-    found["near_duplicates"] = near_duplicates(dataset)
+    found["images"] = image_files(dataset)
+    found["missing"] = _missing(dataset)
+    found |= duplicates(dataset)
     found["leakage"] = leakage(dataset)
     found["remarks"] = _remarks(dataset, found)
     return found
 
 
-def near_duplicates(dataset: Dataset) -> dict[str, Any]:
-    """Records that are nearly but not quite the same: how many, how many of them in different splits, and
-    the first pairs as [record, record, their splits]."""
+def image_files(dataset: Dataset) -> dict[str, Any] | None:
+    """Of the images whose headers were read: how many, width, height and bytes as [least, median, most],
+    formats and how many can hold colour. None where there are no images."""
+    headers = list(dataset.headers.values())
+    if not headers:
+        return None
+    sizes = [h.nbytes for h in headers if h.nbytes is not None]
+    return {
+        "looked_at": len(headers),
+        "width": _ends([h.width for h in headers]),
+        "height": _ends([h.height for h in headers]),
+        "bytes": _ends(sizes) if sizes else None,
+        "formats": dict(Counter(h.format or "in memory" for h in headers).most_common()),
+        "colour": sum(h.colour for h in headers),
+    }
+
+
+def _ends(values: list[int]) -> list[int]:
+    return [min(values), int(np.median(values)), max(values)]
+
+
+def _missing(dataset: Dataset) -> dict[str, int]:
+    counts = [c["missing"] for c in dataset.columns if "missing" in c]
+    return {"cells": sum(counts), "of": len(dataset) * len(counts), "columns": sum(n > 0 for n in counts)}
+
+
+def duplicates(dataset: Dataset) -> dict[str, dict[str, Any]]:
+    """Records that are the same, `exact_duplicates`, and nearly so, `near_duplicates`: how many `pairs`
+    (each record with one before it), how many of them `across_splits`, and the `first` of them as
+    [record, record, their splits], with their `rows`. Of very many images those that are held out and an
+    even sample of the others are compared."""
     if "image" in dataset.tensors:
-        images = dataset.tensors["image"]
-        exact = exact_groups(images)
-        pairs = near_images(images)
-        pairs = pairs[exact[pairs[:, 0]] != exact[pairs[:, 1]]]
+        rows = _looked_at(dataset)
+        images = dataset.tensors["image"][torch.from_numpy(rows)] if len(rows) < len(dataset) else (
+            dataset.tensors["image"])  # fmt: skip
+        groups, near = exact_groups(images), rows[near_images(images)]
+        exact = rows[_pairs(groups)]
+        equal = np.full(len(dataset), -1)
+        equal[rows] = groups
     else:
-        pairs = _pairs(near_rows(dataset.tensors.get("numbers"), dataset.tensors.get("categories")))
-        same = [dataset.tensors[n][pairs[:, 0]] == dataset.tensors[n][pairs[:, 1]]
-                for n in ("numbers", "categories") if n in dataset.tensors]  # fmt: skip
-        if same:
-            pairs = pairs[~torch.cat(same, 1).all(1).numpy()]
-    split_of = np.full(len(dataset), "", object)
+        equal = equal_rows(dataset.tensors)
+        exact, near = _pairs(equal), _pairs(near_rows(dataset.tensors))
+    near = near[equal[near[:, 0]] != equal[near[:, 1]]]
+    return {"exact_duplicates": _told(dataset, exact), "near_duplicates": _told(dataset, near)}
+
+
+def _looked_at(dataset: Dataset) -> np.ndarray:
+    rows = np.arange(len(dataset))
+    if len(rows) <= _COMPARED:
+        return rows
+    held_out = [r.numpy() for name, r in dataset.splits.items() if name != "train"]
+    kept = np.concatenate([*held_out, rows[:0]])[:_COMPARED]
+    others = np.setdiff1d(rows, kept)
+    return np.union1d(kept, others[:: max(1, -(-len(others) // max(1, _COMPARED - len(kept))))])
+
+
+def _told(dataset: Dataset, pairs: np.ndarray) -> dict[str, Any]:
+    split_of = np.full(len(dataset), "not used", object)
     for name, rows in dataset.splits.items():
         split_of[rows.numpy()] = name
     one, other = split_of[pairs[:, 0]], split_of[pairs[:, 1]]
-    across = (one != other) & (one != "") & (other != "")
-    first = np.concatenate([pairs[across], pairs[~across]])[:_SHOWN]
-    shown = [
-        [dataset.names[a], dataset.names[b], f"{split_of[a]} and {split_of[b]}"] for a, b in first.tolist()
-    ]
-    return {"pairs": len(pairs), "across_splits": int(across.sum()), "first": shown, "rows": first.tolist()}
+    across = (one != other) & (one != "not used") & (other != "not used")
+    first = np.concatenate([pairs[across], pairs[~across]])[:_SHOWN].tolist()
+    names = dataset.names
+    shown = [[names[a], names[b], " and ".join(dict.fromkeys([split_of[a], split_of[b]]))] for a, b in first]
+    return {"pairs": len(pairs), "across_splits": int(across.sum()), "first": shown, "rows": first}
 
 
 def _pairs(groups: np.ndarray) -> np.ndarray:
@@ -81,82 +130,90 @@ def leakage(dataset: Dataset) -> list[dict[str, Any]]:
         if block in dataset.tensors:
             values = dataset.tensors[block][rows].numpy()
             for i, name in enumerate(names):
-                score, measure = _alone(values[:, i], block == "categories", dataset.tensors[LABEL][rows])
+                score, measure = _alone(values[:, i], dataset.tensors[LABEL][rows])
                 if score >= _SUSPECT:
                     found.append({"column": name, "score": score, "measure": measure})
     return sorted(found, key=lambda f: -f["score"])
 
 
 def _of_headers(dataset: Dataset, rows: Tensor) -> list[dict[str, Any]]:
-    # headers are told by the row of the source, which is the data set's where nothing was dropped before it
-    known = [r for r in rows.tolist() if r in dataset.headers] if not dataset.quarantine else []
+    known = [r for r in rows.tolist() if r in dataset.headers]
     if len(known) < 50 or dataset.targets[LABEL].task != "classification":
         return []
     headers = [dataset.headers[r] for r in known]
+    formats = sorted({h.format or "" for h in headers})
     about = {
         "width of the image": [h.width for h in headers],
         "height of the image": [h.height for h in headers],
-        "size of the file": [h.nbytes or 0 for h in headers],
-        "colour of the file": [h.colour for h in headers],
+        "colour of the file": [int(h.colour) for h in headers],
+        "format of the file": [formats.index(h.format or "") for h in headers],
     }
+    if set(formats) <= _LOSSY:  # elsewhere the size only says how much there is to see
+        about["size of the file"] = [h.nbytes or 0 for h in headers]
     found = []
     for name, values in about.items():
-        score, measure = _alone(np.array(values, np.float64), False, dataset.tensors[LABEL][known])
+        score, measure = _alone(np.array(values), dataset.tensors[LABEL][known])
         if score >= _HEADER:
             found.append({"column": name, "score": score, "measure": measure})
     return found
 
 
-def _alone(values: np.ndarray, codes: bool, target: Tensor) -> tuple[float, str]:
+def _alone(values: np.ndarray, target: Tensor) -> tuple[float, str]:
     """AUROC (one against the rest, mean) or R² of a tree on one column, three-fold."""
-    from sklearn.metrics import r2_score, roc_auc_score
-    from sklearn.model_selection import KFold, StratifiedKFold, cross_val_predict
+    truth = target.numpy()
+    x = np.nan_to_num(values.astype(np.float64), nan=-1e9)[:, None]
+    if truth.ndim > 1 or len(np.unique(x)) < 2 or len(truth) < 10:
+        return 0.0, ""
+    from sklearn.model_selection import KFold, StratifiedKFold
     from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
-    truth = target.numpy()
-    if truth.ndim > 1 or len(np.unique(values[~np.isnan(values)] if not codes else values)) < 2:
-        return 0.0, ""
-    x = np.nan_to_num(values, nan=-1e9)[:, None]
     if truth.dtype.kind == "f":
-        if len(truth) < 10:
-            return 0.0, ""
-        folds = KFold(3, shuffle=True, random_state=0)
-        predicted = cross_val_predict(
-            DecisionTreeRegressor(max_leaf_nodes=32, min_samples_leaf=5), x, truth, cv=folds
-        )
-        return float(r2_score(truth, predicted)), "R²"
+        number = DecisionTreeRegressor(max_leaf_nodes=32, min_samples_leaf=5, random_state=0)
+        found = np.empty(len(truth))
+        for train, held_out in KFold(3, shuffle=True, random_state=0).split(x):
+            found[held_out] = number.fit(x[train], truth[train]).predict(x[held_out])
+        return float(1 - ((truth - found) ** 2).sum() / ((truth - truth.mean()) ** 2).sum().clip(1e-12)), "R²"
     classes, counts = np.unique(truth, return_counts=True)
     common = classes[counts >= 3]
     kept = np.isin(truth, common)
+    x, truth = x[kept], truth[kept]
     if len(common) < 2:
         return 0.0, ""
-    folds = StratifiedKFold(3, shuffle=True, random_state=0)
     tree = DecisionTreeClassifier(max_leaf_nodes=max(32, 2 * len(common)), min_samples_leaf=3, random_state=0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        scores = cross_val_predict(tree, x[kept], truth[kept], cv=folds, method="predict_proba")
-    each = [roc_auc_score(truth[kept] == c, scores[:, i]) for i, c in enumerate(common)]
-    return float(np.mean(each)), "AUROC"
+    scores = np.empty((len(truth), len(common)))
+    for train, held_out in StratifiedKFold(3, shuffle=True, random_state=0).split(x, truth):
+        scores[held_out] = tree.fit(x[train], truth[train]).predict_proba(x[held_out])
+    return float(auroc(truth[:, None] == common, scores).mean()), "AUROC"
+
+
+def auroc(true: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """The share [K] of pairs of a row of a class, true [N, K], and one of none that `scores` [N, K] put in
+    that order, from the sum of ranks (Mann and Whitney, 1947)."""
+    n = true.sum(0)
+    return ((rankdata(scores, axis=0) * true).sum(0) - n * (n + 1) / 2) / (n * (len(true) - n))
 
 
 def _remarks(dataset: Dataset, found: dict[str, Any]) -> list[str]:
     """What somebody should know before training, in words."""
+    columns = [*dataset.table.number_names, *dataset.table.categories]
     remarks = [
         f"{f['column']} tells the target almost by itself ({f['measure']} {f['score']:.3f}): would it be known"
-        " when a prediction is wanted?" if f["score"] >= _SUSPECT else
+        " when a prediction is wanted?" if f["column"] in columns else
         f"the {f['column']} alone says much of the class ({f['measure']} {f['score']:.2f}): it may be learned instead"
         for f in found["leakage"]
     ]  # fmt: skip
-    near = found["near_duplicates"]
-    if near["across_splits"]:
+    near = found["near_duplicates"]["across_splits"]
+    held_out = sum(len(rows) for name, rows in dataset.splits.items() if name != "train")
+    if near > _TELLING * held_out:
         remarks.append(
-            f"{near['across_splits']} records look nearly the same as one in another split: held-out figures may flatter"
+            f"{near} records look nearly the same as one in another split ({held_out} are held out):"
+            " held-out figures may flatter"
         )
     for name, split in found["splits"].items():
         counts = [n for n in split["classes"].values() if n]
         if name == "train" and len(counts) > 1 and max(counts) > 5 * min(counts):
             remarks.append(
-                f"the classes are unbalanced ({max(counts)} to {min(counts)}): look at balanced_accuracy or auroc,"
+                f"the classes are unbalanced ({max(counts):,} to {min(counts):,} rows): look at balanced_accuracy or auroc,"
                 " and at class_weights: balanced"
             )
         if name == "train" and counts and min(counts) < 10:

@@ -209,6 +209,7 @@ def _finish(work: Work) -> None:
         table=tables.read(folder.predictions) if has_audit else None, target=work.dataset.targets.get("label"),
         history=read_jsonl(folder.metrics), images=work.dataset.tensors.get("image"),
         data=work.dataset.summary(), environment=folder.notes(), chosen=recipe.chosen,
+        data_page=folder.data_page.name if folder.data_page.exists() else None,
     )  # fmt: skip
     shutil.rmtree(folder.parts, ignore_errors=True)
     say(f"done in {clock(read_json(folder.summary)['seconds'])}; open {folder.report}")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from jichu.adapt import rules
-from jichu.auditing import measure
+from jichu.auditing import data_page, measure
 from jichu.auditing import table as tables
 from jichu.core.config import Spec
 from jichu.core.errors import DataError, UsageError
@@ -27,6 +27,7 @@ from jichu.data.augment import Augment
 from jichu.data.batches import Batches, gather
 from jichu.data.config import AugmentConfig, augmentation
 from jichu.data.dataset import Dataset
+from jichu.data.inspection import inspect as look_into
 from jichu.data.schema import LABEL
 from jichu.data.target import Target
 from jichu.metrics import fits, metric
@@ -79,21 +80,27 @@ Result = dict[str, Any]  # {"metrics": {…}, "samples_per_second": …, "warnin
 
 
 def inspect(stage: InspectStage, work: Work) -> Result:
-    """Print what the data are."""
-    found = work.dataset.summary()
+    """Say what the data are, and show it on a page of its own."""
+    if not work.folder.writes:  # one process looks for all
+        return {"metrics": {}}
+    found = look_into(work.dataset)
     for name, split in found["splits"].items():
         counts = ", ".join(f"{c} {n}" for c, n in list(split["classes"].items())[:12])
         more = " …" if len(split["classes"]) > 12 else ""
         blind = f", {split['unlabelled']} without label" if split["unlabelled"] else ""
         say(f"  {name}: {split['rows']} rows{blind}" + (f" ({counts}{more})" if counts else ""))
-    p, equal = found["preprocess"], f"{found['duplicates']['exact']} exact duplicates"
+    p, near = found["preprocess"], found["near_duplicates"]["pairs"]
+    equal = f"{found['duplicates']['exact']} exact duplicates" + (f", {near} nearly so" if near else "")
     if p:
         say(f"  images {p['size']}×{p['size']}, {p['channels']} channels; {equal}")
     else:
         numbers, categories = len(work.dataset.table.number_names), len(work.dataset.table.categories)
         say(f"  inputs: {numbers} numbers, {categories} categories; {equal}")
+    for remark in found["remarks"]:
+        say(f"  remark: {remark}")
+    data_page.write(work.folder.data_page, work.dataset, found)
     kept = ("rows", "splits", "duplicates", "quarantined")
-    return {"metrics": {key: found[key] for key in kept}}
+    return {"metrics": {key: found[key] for key in kept}, "warnings": found["remarks"]}
 
 
 def pretrain(stage: PretrainStage, work: Work) -> Result:

@@ -1,0 +1,88 @@
+"""The page that shows what data are: one HTML file without any external request."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from jichu.data.dataset import Dataset
+from jichu.data.schema import LABEL
+
+from . import figures
+from .page import render
+
+_CLASSES, _EACH = 20, 8  # classes with pictures, and pictures of each
+_BARS = 60  # classes with bars
+_REFUSED = 100  # records not used that are listed
+
+
+def write(path: Path, dataset: Dataset, found: dict[str, Any]) -> None:
+    """Render what `data.inspection.inspect` found in a data set."""
+    headers = list(dataset.headers.values())
+    sizes = [h.width for h in headers], [h.height for h in headers]
+    columns = [{**c, "chart": _chart(c)} for c in found["columns"]]
+    render(
+        path, "data.html.j2",
+        title=found["source"].rstrip("/").rpartition("/")[2], data=found, columns=columns,
+        charted=[c for c in columns if c["chart"] or "top" in c], balance=_balance(found),
+        more_classes=max(0, len(found["classes"]) - _BARS), rows_of=_pictures(dataset),
+        more_rows=max(0, len(dataset.classes) - _CLASSES),
+        sizes=figures.sizes(*sizes) if len(set(zip(*sizes, strict=True))) > 1 else None,
+        pairs=_pairs(dataset, found["near_duplicates"]), equal=_pairs(dataset, found["exact_duplicates"]),
+        refused=dataset.quarantine[:_REFUSED],
+    )  # fmt: skip
+
+
+def _chart(column: dict[str, Any]) -> str | None:
+    return figures.histogram(column["histogram"]["counts"], column["name"]) if "histogram" in column else None
+
+
+def _balance(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """Each class with its rows in each split, and the bar's length in percent: the share of the split,
+    the largest share of all being 100."""
+    splits = {name: s["classes"] for name, s in found["splits"].items() if any(s["classes"].values())}
+    shares = {name: [n / sum(c.values()) for n in c.values()] for name, c in splits.items()}
+    top = max((max(s) for s in shares.values()), default=1.0)
+    return [
+        {"name": c, "bars": [{"split": name, "rows": splits[name][c], "length": 100 * shares[name][i] / top}
+                             for name in splits]}
+        for i, c in enumerate(found["classes"][:_BARS])
+    ] if splits else []  # fmt: skip
+
+
+def _pictures(dataset: Dataset) -> list[dict[str, Any]]:
+    """Some images of each class; of all where there are no classes."""
+    if "image" not in dataset.tensors:
+        return []
+    target = dataset.targets.get(LABEL)
+    if target is None or not target.classes:
+        return [{"name": "", "images": _evenly(dataset, torch.arange(len(dataset)), 3 * _EACH)}]
+    values = dataset.tensors[LABEL]
+    of = [
+        values == i if target.task == "classification" else values[:, i] == 1
+        for i in range(len(target.classes[:_CLASSES]))
+    ]
+    return [
+        {"name": name, "images": _evenly(dataset, mine.nonzero()[:, 0])}
+        for name, mine in zip(target.classes, of, strict=False)
+    ]
+
+
+def _evenly(dataset: Dataset, rows: Tensor, most: int = _EACH) -> list[dict[str, str]]:
+    return [_shown(dataset, row) for row in rows[:: max(1, len(rows) // most)][:most].tolist()]
+
+
+def _shown(dataset: Dataset, row: int) -> dict[str, str]:
+    return {"picture": figures.thumbnail(dataset.tensors["image"][row]), "record": dataset.names[row]}
+
+
+def _pairs(dataset: Dataset, told: dict[str, Any]) -> list[dict[str, Any]]:
+    """The first pairs, with pictures where there are any."""
+    has_images = "image" in dataset.tensors
+    return [
+        {"records": [one, other], "splits": splits, "images": [_shown(dataset, r) for r in rows] if has_images else []}
+        for (one, other, splits), rows in zip(told["first"], told["rows"], strict=True)
+    ]  # fmt: skip

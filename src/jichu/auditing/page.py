@@ -1,0 +1,38 @@
+"""Templates rendered to one HTML file without any external request."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from jichu.core.files import write_text
+from jichu.core.progress import clock
+
+
+def render(path: Path, template: str, **values: Any) -> None:
+    """Write a page; whatever is not marked as safe in the template is escaped."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters |= {"clock": clock, "number": number, "share": _share, "percent": _percent}
+    write_text(path, environment.get_template(template).render(**values))
+
+
+def number(value: Any) -> str:
+    """A figure as it is shown; a dash where there is none."""
+    if value is None:
+        return "–"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:,.0f}" if 1e4 <= abs(value) < 1e12 else f"{value:.4g}"
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _percent(share: float) -> str:
+    return "under 0.1%" if 0 < share < 0.001 else f"{100 * share:.3g}%"
