@@ -40,7 +40,9 @@ def _counts(rng: np.random.Generator, items: int, resamples: int) -> np.ndarray:
     if items == 1:
         return np.ones((resamples, 1))
     picked = rng.integers(items, size=(resamples, items)) + items * np.arange(resamples)[:, None]
-    return np.bincount(picked.ravel(), minlength=resamples * items).reshape(resamples, items).astype(np.float64)
+    return (
+        np.bincount(picked.ravel(), minlength=resamples * items).reshape(resamples, items).astype(np.float64)
+    )
 
 
 def _resample(
