@@ -21,17 +21,17 @@ from jichu.models.classical import Estimated
 from jichu.objectives import OBJECTIVES
 from jichu.train.config import TrainConfig
 
-from .config import AuditStage, FinetuneStage, PretrainStage, Recipe
-from .stages import (
+from .build import (
     Work,
     adaptation,
     augmenter,
     default_backbone,
     initialisation,
-    metric_functions,
     start_model,
     start_supervised,
 )
+from .config import AuditStage, FinetuneStage, PretrainStage, Recipe
+from .stages import metric_functions
 
 
 def check_names(recipe: Recipe, objects: dict[str, Any]) -> None:
