@@ -42,16 +42,19 @@ def near_images(images: Tensor) -> np.ndarray:
     """Pairs [P, 2] of rows of uint8 [N, C, H, W] that look alike: perceptual hashes (the signs of the
     lowest frequencies, as Zauner's pHash, 2010) within 6 bits of 64, and as thumbnails a correlation of
     0.98 or more. Each image is paired with one that was before it at most."""
-    bits, thumbnails = _hashes(images)
+    # equal images are looked at once
+    _, rows, member = np.unique(exact_groups(images), return_index=True, return_inverse=True)
+    bits, thumbnails = _hashes(images[torch.from_numpy(rows)])
     packed = np.packbits(bits, axis=1)
-    first = np.arange(len(images))  # the earliest image that each is like
+    first = rows.copy()  # the earliest image that each is like
     for one, other in _candidates(packed):
         differ = np.unpackbits(packed[one] ^ packed[other], axis=1).sum(1)
         close = differ <= _BITS
         one, other = one[close], other[close]
         alike = (thumbnails[one] * thumbnails[other]).sum(1) >= _LIKE
-        one, other = one[alike], other[alike]
-        np.minimum.at(first, np.maximum(one, other), np.minimum(one, other))
+        np.minimum.at(first, one[alike], rows[other[alike]])
+        np.minimum.at(first, other[alike], rows[one[alike]])
+    first = first[member]
     late = np.flatnonzero(first < np.arange(len(images)))
     return np.stack([first[late], late], axis=1)
 
