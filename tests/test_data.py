@@ -20,8 +20,8 @@ from jichu.core.errors import DataError, UsageError
 from jichu.data.batches import Batches, IterableBatches, as_source, gather, peek
 from jichu.data.config import DataConfig
 from jichu.data.decode import Preprocess, decode_image
-from jichu.data.duplicates import exact_groups
-from jichu.data.splits import draw_labels, stratified
+from jichu.data.duplicates import exact_groups, near_images, near_rows
+from jichu.data.splits import draw_labels, joined, latest, stratified
 
 
 def load(path, **config):
@@ -320,6 +320,142 @@ def test_labels_of_every_form():
     assert data.tensors["label"].tolist() == [1, -1, 0, -1, -1, 1]
     numbers = load((np.zeros((3, 8, 8), np.uint8), [10, 9, 2.0]), split={"test": 0.0})
     assert numbers.classes == ["2", "9", "10"]
+
+
+@given(
+    st.lists(st.one_of(st.integers(0, 12), st.just(float("nan"))), min_size=1, max_size=60),
+    st.floats(0.05, 0.4),
+    st.floats(0.05, 0.4),
+)
+def test_every_held_out_time_is_later_than_every_one_trained_on(times, validation, test):
+    times = np.array(times, float)
+    shares = {"validation": validation, "test": test}
+    instants = len(np.unique(times[~np.isnan(times)]))
+    if instants < 3:
+        with pytest.raises(DataError, match=f"{instants} different times"):
+            latest(times, shares)
+        return
+    made = latest(times, shares)
+    assert sorted(np.concatenate(list(made.values())).tolist()) == list(range(len(times)))
+    train = times[made["train"]]
+    assert len(made["validation"]) and len(made["test"]) and not np.isnan(train).all()
+    assert np.nanmax(train) < times[made["validation"]].min()
+    assert times[made["validation"]].max() < times[made["test"]].min()
+    if instants == len(times):  # no ties: as many as were asked for, to one
+        assert abs(len(made["test"]) - max(1, test * len(times))) <= 1
+
+
+@given(st.lists(st.tuples(st.integers(0, 8), st.integers(0, 8)), min_size=1, max_size=30))
+def test_groups_of_both_kinds_are_joined(pairs):
+    one, other = np.array(pairs).T
+    together = joined(one, other)
+    found = np.arange(len(pairs))  # by hand: spread the smallest row number until nothing changes
+    while True:
+        before = found.copy()
+        for groups in (one, other):
+            for g in np.unique(groups):
+                found[groups == g] = found[groups == g].min()
+        if np.array_equal(before, found):
+            break
+    assert np.array_equal(found[:, None] == found, together[:, None] == together)
+
+
+def test_rows_of_a_group_stay_together_and_those_without_one_alone():
+    n = 200
+    table = pa.table({
+        "who": [None if i % 10 == 0 else f"p{i // 4}" for i in range(n)], "x": np.arange(n) * 0.5,
+        "label": ["u", "v"] * (n // 2),
+    })  # fmt: skip
+    for said in ({}, {"who": "category"}, {"who": "text"}):
+        data = load(table, split={"group": "who"}, columns=said)
+        who = np.array([w or f"alone {i}" for i, w in enumerate(table["who"].to_pylist())])
+        parts = {name: set(who[rows]) for name, rows in data.splits.items()}
+        assert not parts["train"] & parts["test"]
+        alone = np.array([name.startswith("alone") for name in who])
+        assert 0 < alone[data.splits["test"]].sum() < alone.sum()
+    keys = pa.table({"who": [f"k{i}" for i in range(50)], "x": np.arange(50) * 0.5, "label": ["u", "v"] * 25})
+    assert len(load(keys, split={"group": "who"}).splits["test"]) == 10
+
+
+def test_numbers_to_predict_are_spread_alike():
+    rng = np.random.default_rng(0)
+    y = np.exp(3 * rng.normal(size=500))
+    data = load(pa.table({"x": rng.normal(size=500), "y": y}))
+    edges = np.quantile(y, np.linspace(0, 1, 11))
+    counts = np.histogram(y[data.splits["test"]], edges)[0]
+    assert len(data.splits["test"]) == 100 and (counts == 10).all()
+
+
+# --- near duplicates
+
+
+def photographs():
+    """Crops of two photographs, [N, 3, 64, 64], none of which overlap."""
+    from sklearn.datasets import load_sample_images
+
+    crops = [p[y : y + 64, x : x + 64] for p in load_sample_images().images
+             for y in range(0, 360, 64) for x in range(0, 560, 64)]  # fmt: skip
+    return np.stack(crops)
+
+
+def test_near_duplicates_are_found_and_others_are_not():
+    originals = photographs()
+    originals = originals[originals.std((1, 2)).mean(1) > 25][:40]  # skies look alike to anybody
+    copies = []
+    for i, pixels in enumerate(originals[:15]):
+        image = Image.fromarray(pixels)
+        if i % 3 == 0:
+            buffer = io.BytesIO()
+            image.save(buffer, "JPEG", quality=60)
+            image = Image.open(buffer)
+        elif i % 3 == 1:
+            image = image.resize((48, 48)).resize((64, 64))
+        else:
+            image = image.point(lambda v: min(255, round(0.9 * v + 20)))
+        copies.append(np.asarray(image))
+    noise = np.random.default_rng(0).integers(0, 255, (40, 64, 64, 3), dtype=np.uint8)
+    images = torch.from_numpy(np.concatenate([originals, copies, noise])).permute(0, 3, 1, 2).contiguous()
+    found = {tuple(pair) for pair in near_images(images).tolist()}
+    wanted = {(i, len(originals) + i) for i in range(15)}
+    assert wanted <= found and len(found - wanted) <= 1
+
+
+def test_many_images_alike_are_not_compared_all_with_all(monkeypatch):
+    import jichu.data.duplicates as duplicates
+
+    compared = []
+    candidates = duplicates._candidates
+
+    def counted(packed):
+        for one, other in candidates(packed):
+            compared.append(len(one))
+            yield one, other
+
+    monkeypatch.setattr(duplicates, "_candidates", counted)
+    n = 3000
+    alike = torch.from_numpy(photographs()[:1]).permute(0, 3, 1, 2)[..., ::4, ::4].repeat(n, 1, 1, 1)
+    assert near_images(alike).tolist() == [[0, i] for i in range(1, n)]
+    assert not compared  # equal ones are known to be so
+    alike[torch.arange(n), 0, torch.arange(n) % 16, torch.arange(n) // 16 % 16] ^= (
+        torch.arange(n) // 256 + 1
+    ).byte()
+    assert len(near_images(alike)) > 0.95 * n  # a crowd is compared with its neighbours only
+    assert sum(compared) <= 8 * 64 * n
+    blank = torch.zeros(n, 1, 16, 16, dtype=torch.uint8)
+    blank[torch.arange(n), 0, 0, 0] = (torch.arange(n) % 256).byte()
+    near_images(blank)
+
+
+def test_rows_that_are_nearly_equal():
+    numbers = torch.tensor([[1.0, 5], [1.00001, 5], [2, 5], [float("nan"), 5], [float("nan"), 5], [1, 1e30]])
+    codes = torch.tensor([[1], [1], [1], [2], [2], [1]])
+    groups = near_rows({"numbers": numbers[:5], "categories": codes[:5]})
+    assert groups[0] == groups[1] and groups[3] == groups[4] and len(set(groups.tolist())) == 3
+    assert len(set(near_rows({"numbers": numbers}).tolist())) == 4
+    assert (
+        len(set(near_rows({"numbers": torch.full((3, 2), float("nan")), "categories": codes[:3]}).tolist()))
+        == 1
+    )
 
 
 # --- batches

@@ -18,7 +18,7 @@ from jichu.core.errors import DataError, UsageError
 from jichu.core.errors import unknown as unknown_name
 from jichu.core.files import read_json, read_jsonl
 from jichu.core.folder import RunFolder
-from jichu.data.config import IN_MEMORY
+from jichu.data.config import IN_MEMORY, ColumnConfig
 from jichu.data.dataset import Dataset, columns_of, load
 from jichu.data.decode import UNREADABLE, decode_image
 from jichu.data.formats import jsonl
@@ -176,6 +176,13 @@ class Run:
         changes: dict[str, Any] = {"size": p.size, "channels": p.channels, "resize": p.resize} if p else {}
         if data is not None:
             changes["path"] = str(data) if isinstance(data, (str, Path)) else "the data given"
+        if table:  # a few whole numbers would else be taken for classes, or classes for numbers
+            kinds = {"classification": "category", "multilabel": "tags", "regression": "number"}
+            wanted = dict(self.recipe.data.columns)
+            for target in model.targets.values():
+                column = wanted.get(target.column, ColumnConfig())
+                wanted[target.column] = column.model_copy(update={"type": kinds[target.task]})
+            changes["columns"] = wanted
         config = self.recipe.data.model_copy(update=changes)
         if data is None and config.path == IN_MEMORY:
             raise UsageError("this run's data were given in memory", expected="data=…")

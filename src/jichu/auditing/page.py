@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from jichu.core.files import write_text
-from jichu.core.progress import clock
+from jichu.core.progress import clock, number
 
 
 def render(path: Path, template: str, **values: Any) -> None:
@@ -19,15 +19,6 @@ def render(path: Path, template: str, **values: Any) -> None:
     )  # fmt: skip
     environment.filters |= {"clock": clock, "number": number, "share": _share, "percent": _percent}
     write_text(path, environment.get_template(template).render(**values))
-
-
-def number(value: Any) -> str:
-    """A figure as it is shown; a dash where there is none."""
-    if value is None:
-        return "–"
-    if isinstance(value, int):
-        return f"{value:,}"
-    return f"{value:,.0f}" if 1e4 <= abs(value) < 1e12 else f"{value:.4g}"
 
 
 def _share(value: float | None) -> str:

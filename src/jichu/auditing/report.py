@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from torch import Tensor
 
+from jichu.core.progress import number
 from jichu.data.target import Target
 
 from . import figures
@@ -33,7 +34,7 @@ def write(
         else None
     )
     kinds = [(f"{of}_{value}", f"{words} on the {of.replace('train', 'training')} rows")
-             for value, words in (("loss", "loss"), ("accuracy", "accuracy"), ("rmse", "root mean squared error"))
+             for value, words in (("loss", "loss"), ("accuracy", "accuracy"), ("rmse", "error"))
              for of in ("train", "validation")]  # fmt: skip
     plots = {"training loss": figures.curves(history, "loss", "training loss")}
     plots |= {words: figures.curves(history, key, words) for key, words in kinds}
@@ -76,7 +77,7 @@ def _named(target: Target, value: Any) -> str:
         return target.classes[value]
     if target.task == "multilabel":
         return ", ".join(c for c, v in zip(target.classes, value, strict=True) if v == 1) or "–"
-    return f"{value:.4g}"
+    return number(value)
 
 
 def _wrong(table: pa.Table, stage: str, images: Tensor | None, classes: list[str]) -> list[dict[str, Any]]:

@@ -117,15 +117,13 @@ def _advice(summary: dict[str, Any]) -> list[str]:
 
 def _headline(headline: dict[str, Any]) -> None:
     if headline:
+        from jichu.core.progress import number
+
         rows = [
-            [name.replace("_", " "), _figure(v["value"]), f"{_figure(v['low'])} to {_figure(v['high'])}"]
+            [name.replace("_", " "), number(v["value"]), f"{number(v['low'])} to {number(v['high'])}"]
             for name, v in headline.items()
         ]
         _table(["on held-out rows", "value", "95% interval"], rows)
-
-
-def _figure(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4g}"
 
 
 def _data_config(verb: str, options: Options, **given: Any) -> Any:

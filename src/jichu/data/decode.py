@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-# What decoding raises for what is no image: Pillow's readers let through whatever a damaged file leads to.
+# What decoding raises for what is no image: Pillow's readers let through whatever a damaged file leads to
+# (warnings, where these are made errors).
 UNREADABLE = (
     OSError, ValueError, SyntaxError, TypeError, LookupError, ArithmeticError, AttributeError, EOFError,
-    MemoryError, struct.error, zlib.error, Image.DecompressionBombError, Image.DecompressionBombWarning,
+    MemoryError, struct.error, zlib.error, Image.DecompressionBombError, Warning,
 )  # fmt: skip
 _RESAMPLE = Image.Resampling.BILINEAR
 

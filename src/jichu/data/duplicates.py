@@ -58,19 +58,28 @@ def near_images(images: Tensor) -> np.ndarray:
     lowest frequencies, as Zauner's pHash, 2010) within 12 bits of 64, as thumbnails a correlation of 0.95
     or more, and far nearer to each other than to anything else, as two handwritten ones are not (the
     ratio of distances, Lowe, 2004). Each image is paired with one that was before it at most."""
-    bits, thumbnails = _hashes(images)
+    # equal images are looked at once, at the first of them
+    _, rows, member = np.unique(exact_groups(images), return_index=True, return_inverse=True)
+    order = rows.argsort()
+    rows, member = rows[order], order.argsort()[member]
+    bits, thumbnails = _hashes(images[torch.from_numpy(rows)])
     packed = np.packbits(bits, axis=1)
-    first = np.arange(len(images))  # the earliest image that each is like
+    first = np.arange(len(rows))  # the earliest distinct image that each is like
     for one, other in _candidates(packed):
         differ = np.unpackbits(packed[one] ^ packed[other], axis=1).sum(1)
         close = differ <= _BITS
         one, other = one[close], other[close]
         alike = (thumbnails[one] * thumbnails[other]).sum(1) >= _LIKE
-        one, other = one[alike], other[alike]
-        np.minimum.at(first, np.maximum(one, other), np.minimum(one, other))
-    late = np.flatnonzero(first < np.arange(len(images)))
+        np.minimum.at(first, one[alike], other[alike])
+        np.minimum.at(first, other[alike], one[alike])
+    late = np.flatnonzero(first < np.arange(len(rows)))
     pairs = np.stack([first[late], late], axis=1)
-    return pairs[_apart(thumbnails, pairs)] if len(pairs) else pairs
+    pairs = pairs[_apart(thumbnails, pairs)] if len(pairs) else pairs
+    like = np.arange(len(rows))
+    like[pairs[:, 1]] = pairs[:, 0]
+    first = rows[like][member]
+    late = np.flatnonzero(first < np.arange(len(images)))
+    return np.stack([first[late], late], axis=1)
 
 
 def _apart(thumbnails: np.ndarray, pairs: np.ndarray) -> np.ndarray:

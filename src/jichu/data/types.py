@@ -52,7 +52,7 @@ def typed(name: str, column: Column, wanted: ColumnConfig) -> Column:
         return _tags(cells.to_pylist(), column.classes)
     if column.classes:  # codes whose names the source knows
         return _coded(name, cells, column.classes, wanted)
-    if not _is_text(cells.type):
+    if not is_text(cells.type):
         return _native(name, cells, wanted)
     cells = _cleaned(cells, wanted)
     if wanted.type == "tags":
@@ -71,7 +71,8 @@ def typed(name: str, column: Column, wanted: ColumnConfig) -> Column:
     return _categories(name, cells, _NUMERIC)
 
 
-def _is_text(kind: pa.DataType) -> bool:
+def is_text(kind: pa.DataType) -> bool:
+    """Whether cells of an Arrow type are strings."""
     return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
 
 
@@ -92,6 +93,8 @@ def _cleaned(cells: pa.Array, wanted: ColumnConfig) -> pa.Array:
 def _native(name: str, cells: pa.Array, wanted: ColumnConfig) -> Column:
     """Of an Arrow type that says its kind by itself."""
     kind = cells.type
+    if pa.types.is_null(kind) and wanted.type is None:
+        return Column("ignored", cells, note="every cell is missing")
     if pa.types.is_null(kind) or pa.types.is_boolean(kind):
         cells = cells.cast(pa.string())
     elif pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
@@ -116,7 +119,7 @@ def _beyond_floats(cells: pa.Array) -> bool:
 
 def _coded(name: str, cells: pa.Array, classes: Sequence[str], wanted: ColumnConfig) -> Column:
     """Of names of `classes`, or of their codes."""
-    if _is_text(cells.type):
+    if is_text(cells.type):
         cells = _cleaned(cells, wanted)
         found = pc.index_in(cells, pa.array([*classes, *map(str, range(len(classes)))]))
         stray = pc.and_(cells.is_valid(), found.is_null())

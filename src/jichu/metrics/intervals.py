@@ -39,7 +39,10 @@ def _counts(rng: np.random.Generator, items: int, resamples: int) -> np.ndarray:
     """How often each item is in each resample, [resamples, items]."""
     if items == 1:
         return np.ones((resamples, 1))
-    return rng.multinomial(items, np.full(items, 1 / items), size=resamples).astype(np.float64)
+    picked = rng.integers(items, size=(resamples, items)) + items * np.arange(resamples)[:, None]
+    return (
+        np.bincount(picked.ravel(), minlength=resamples * items).reshape(resamples, items).astype(np.float64)
+    )
 
 
 def _resample(

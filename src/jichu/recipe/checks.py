@@ -21,17 +21,17 @@ from jichu.models.classical import Estimated
 from jichu.objectives import OBJECTIVES
 from jichu.train.config import TrainConfig
 
-from .config import AuditStage, FinetuneStage, PretrainStage, Recipe
-from .stages import (
+from .build import (
     Work,
     adaptation,
     augmenter,
     default_backbone,
     initialisation,
-    metric_functions,
     start_model,
     start_supervised,
 )
+from .config import AuditStage, FinetuneStage, PretrainStage, Recipe
+from .stages import metric_functions
 
 
 def check_names(recipe: Recipe, objects: dict[str, Any]) -> None:
@@ -131,6 +131,11 @@ def _tried(function: Any, truth: np.ndarray, scores: np.ndarray) -> Any:
 def check_before(work: Work) -> None:
     """Every stage can be begun with these data: rows, labels, shapes, parameters to train."""
     dataset, recipe = work.dataset, work.recipe
+    if dataset.kind == "table" and not dataset.table:
+        raise DataError(
+            "no column can be an input", where=dataset.source,
+            expected="; ".join(f"{c['name']}: {c['note'] or c['role']}" for c in dataset.columns),
+        )  # fmt: skip
     for i, stage in enumerate(recipe.stages):
         where = f"stages.{i}"
         if isinstance(stage, PretrainStage):
@@ -154,7 +159,7 @@ def check_before(work: Work) -> None:
     if any(isinstance(s, AuditStage) for s in recipe.stages) and not held_out:
         raise DataError(
             f"no labelled rows are held out of {dataset.source}, so that nothing can be measured",
-            expected="at least two labelled images of a class, and data.split.test above 0",
+            expected="more labelled rows of a class, or a larger data.split.test",
         )
 
 

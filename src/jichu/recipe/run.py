@@ -21,9 +21,10 @@ from jichu.core.progress import clock, console, say
 from jichu.data.dataset import Dataset, load
 from jichu.models.folder import read_config
 
+from .build import Work, locate
 from .checks import check_before, check_names
 from .config import ModelStage, Recipe
-from .stages import STAGES, Work, locate
+from .stages import STAGES
 
 RUNS = Path("runs")
 _EXAMPLES = 6

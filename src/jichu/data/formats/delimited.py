@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import collections
+import contextlib
 import csv
 import gzip
 import io
@@ -20,7 +21,8 @@ from ..source import unusable
 
 SUFFIXES = (".csv", ".tsv", ".tab")
 _DELIMITERS = ",;\t|"
-_SAMPLE = 200_000  # bytes from which delimiter and header are told
+_SAMPLE = 100_000  # characters from which, and from the rest of that line, delimiter and header are told
+_GUESSED = 2_000_000  # bytes from which an encoding is guessed
 _BOMS = {  # the marks of UTF-32 first: one of them begins with one of UTF-16
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
@@ -37,12 +39,12 @@ def read(
     """Every cell as text; the numbers of the rows (from 1, the header not counted); and the records
     with too few or too many cells. DataError where it is no such text, is empty or names a column twice."""
     text = decode(contents(path), path, encoding)
-    sample = text[:_SAMPLE]
-    lines = sample.splitlines()[: -1 if len(text) > _SAMPLE else None]
+    end = text.find("\n", _SAMPLE) if len(text) > _SAMPLE else -1
+    lines = list(io.StringIO(text[:end] if end > 0 else text, newline=""))
     if not any(line.strip() for line in lines):
         raise DataError("the file is empty", where=path, expected="a line of column names and rows below it")
     delimiter = delimiter or ("\t" if path.name.lower().endswith((".tsv", ".tab")) else _delimiter(lines))
-    first, *rest = _rows(lines, delimiter)
+    first, *rest = _rows(lines, delimiter) or [[""]]
     has_header = _looks_named(first, rest) if header is None else header
     names = columns or (
         [c.strip() for c in first] if has_header else [f"c{i + 1}" for i in range(len(first))]
@@ -95,26 +97,22 @@ def contents(path: Path) -> bytes:
 def decode(raw: bytes, path: Path, encoding: str | None = None) -> str:
     """Text in a given encoding; else by its byte-order mark, as UTF-8, or as is likely from the bytes."""
     if encoding is None:
-        encoding = next((name for mark, name in _BOMS.items() if raw.startswith(mark)), "utf-8")
-        try:
-            text = raw.decode(encoding)
-        except UnicodeDecodeError:
-            import charset_normalizer
+        encoding = next((name for mark, name in _BOMS.items() if raw.startswith(mark)), "")
+        if not encoding and raw.count(0, 0, _SAMPLE) > len(raw[:_SAMPLE]) / 10:
+            raise DataError(
+                "this is no text, or has no mark of its encoding",
+                where=path, expected="text; or reader: {name: table, encoding: utf-16-le}",
+            )  # fmt: skip
+        with contextlib.suppress(UnicodeDecodeError):
+            return raw.decode(encoding or "utf-8")
+        import charset_normalizer
 
-            found = charset_normalizer.from_bytes(raw[: 10 * _SAMPLE]).best()
-            if found is None or b"\0" in raw[:_SAMPLE]:
-                raise DataError(
-                    "this is no text", where=path, expected="text; reader: {name: table, encoding: …}"
-                ) from None
-            encoding = found.encoding
-        else:
-            if text[:_SAMPLE].count("\0") > len(text[:_SAMPLE]) / 10:
-                raise DataError(
-                    "this is no text in UTF-8",
-                    where=path,
-                    expected="reader: {name: table, encoding: utf-16-le}",
-                )
-            return text
+        found = charset_normalizer.from_bytes(raw[:_GUESSED]).best()
+        if found is None:
+            raise DataError(
+                "this is no text", where=path, expected="text; or reader: {name: table, encoding: …}"
+            )
+        encoding = found.encoding
     try:
         return raw.decode(encoding)
     except (UnicodeDecodeError, LookupError) as error:
@@ -124,7 +122,12 @@ def decode(raw: bytes, path: Path, encoding: str | None = None) -> str:
 
 
 def _rows(lines: list[str], delimiter: str) -> list[list[str]]:
-    return [row for row in csv.reader(lines, delimiter=delimiter) if row]
+    """Those up to a cell of more than 131,072 characters, which the csv module does not take."""
+    rows = []
+    with contextlib.suppress(csv.Error):
+        for row in csv.reader(lines, delimiter=delimiter):
+            rows += [row] if row else []
+    return rows
 
 
 def _delimiter(lines: list[str]) -> str:
@@ -132,7 +135,7 @@ def _delimiter(lines: list[str]) -> str:
 
     def agreement(delimiter: str) -> tuple[int, int]:
         counts = collections.Counter(len(row) for row in _rows(lines[:100], delimiter))
-        cells, often = max(counts.items(), key=lambda item: (item[0] > 1, item[1]))
+        cells, often = max(counts.items(), key=lambda item: (item[0] > 1, item[1]), default=(0, 0))
         return (often if cells > 1 else 0), cells
 
     return max(_DELIMITERS, key=agreement)

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import Field
+from pydantic import AfterValidator
 
 from jichu.core.errors import DataError, unknown
 from jichu.core.files import fingerprint
@@ -24,13 +24,19 @@ from jichu.core.files import fingerprint
 from ..decode import UNREADABLE, peek_image
 from ..formats import delimited, jsonl, parquet
 from ..source import SPLITS, Column, Source, split_named
-from .image_folder import SUFFIXES as IMAGES
+from ..types import is_text
+from .image_folder import SUFFIXES
 
 _FORMATS = {suffix: kind for kind in (delimited, jsonl, parquet) for suffix in kind.SUFFIXES}
-# one character of ASCII, and none that ends a line or quotes
-Delimiter = Annotated[str, Field(pattern=r"^[\t !#-~]$")]
 _TRIED = 50  # cells looked at before a column of texts counts as one of images
+_IMAGES = tuple(SUFFIXES)
 _LISTS = {"metadata", "labels", *SPLITS}  # how a list of image files is called
+
+
+def _one_character(delimiter: str) -> str:
+    if len(delimiter) != 1 or not delimiter.isascii() or delimiter in '"\r\n':
+        raise ValueError(f"{delimiter!r} delimits nothing; expected one character of ASCII, such as ; or |")
+    return delimiter
 
 
 def recognises(data: Any) -> bool:
@@ -53,14 +59,14 @@ def _files(path: Path) -> list[Path]:
         for kind in (parquet, delimited, jsonl):
             mine = [p for p in found if _format(p) is kind]
             listing = kind is parquet or any(p.name.lower().partition(".")[0] in _LISTS for p in mine)
-            if mine and (listing or not any(p.suffix.lower() in IMAGES for p in path.rglob("*"))):
+            if mine and (listing or not any(p.suffix.lower() in SUFFIXES for p in path.rglob("*"))):
                 return mine
     return []
 
 
 def read(
     path: Any, image: str | None = None, label: str | None = None, encoding: str | None = None,
-    delimiter: Delimiter | None = None, header: bool | None = None, columns: list[str] | None = None,
+    delimiter: Annotated[str, AfterValidator(_one_character)] | None = None, header: bool | None = None, columns: list[str] | None = None,
 ) -> Source:  # fmt: skip
     """Columns as they stand there. `image` names the column of images, `label` the target where it is not
     called so; encoding, delimiter, header and column names of text are found where they are not given."""
@@ -211,15 +217,13 @@ def _images(cells: pa.ChunkedArray, parts: list[tuple[Path, int]], named: bool) 
     if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
         inside = pc.struct_field(cells, "bytes")
         whole = inside.null_count < len(inside) or kind.get_field_index("path") < 0
-        images = _Images(inside if whole else pc.struct_field(cells, "path"), parts)
-    elif pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        images = _Images(pc.utf8_trim_whitespace(cells), parts)
-    elif pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-        images = _Images(cells, parts)
-    else:
-        images = None
-    if images is not None and (named or _like_images(images)):
-        return images
+        cells = inside if whole else pc.struct_field(cells, "path")
+    if is_text(cells.type):
+        cells = pc.utf8_trim_whitespace(cells.cast(pa.string()))
+    elif not (pa.types.is_binary(cells.type) or pa.types.is_large_binary(cells.type)):
+        cells = None
+    if cells is not None and (named or _like_images(cells)):
+        return _Images(cells, parts)
     if named:
         raise DataError(
             f"the image column is of type {kind}", expected="struct{bytes, path}, binary, or file names"
@@ -227,12 +231,11 @@ def _images(cells: pa.ChunkedArray, parts: list[tuple[Path, int]], named: bool) 
     return None
 
 
-def _like_images(images: _Images) -> bool:
+def _like_images(cells: pa.ChunkedArray) -> bool:
     """Whether nearly all of some texts end as image files do, or some of some bytes can be opened."""
-    some = [images[i] for i in range(0, len(images), max(1, len(images) // _TRIED))]
-    paths = [p for p in some if isinstance(p, Path)]
-    if paths:
-        return sum(p.suffix.lower() in IMAGES for p in paths) > 0.9 * len(some)
+    some = cells.take(list(range(0, len(cells), max(1, len(cells) // _TRIED)))).to_pylist()
+    if any(isinstance(value, str) for value in some):
+        return sum(str(value).lower().endswith(_IMAGES) for value in some) > 0.9 * len(some)
     return any(_opens(value) for value in some)
 
 

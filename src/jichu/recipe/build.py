@@ -1,0 +1,239 @@
+"""What a stage of a recipe trains: its model, its objective, what changes its rows."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from jichu.core.config import Spec
+from jichu.core.errors import DataError, UsageError
+from jichu.core.folder import RunFolder
+from jichu.core.names import construct, resolve
+from jichu.core.randomness import guarded, seed_step
+from jichu.data.augment import Augment
+from jichu.data.config import AugmentConfig, augmentation
+from jichu.data.dataset import Dataset
+from jichu.data.target import Target
+from jichu.models import HEADS, INITIALISATIONS
+from jichu.models import folder as model_folder
+from jichu.models.backbone import Backbone
+from jichu.models.classical import Estimated
+from jichu.models.folder import ModelConfig
+from jichu.models.model import Model
+from jichu.models.weights import load_pretrained
+from jichu.objectives import OBJECTIVES
+from jichu.objectives.base import Objective
+from jichu.objectives.several import Several
+
+from .config import FinetuneStage, ModelStage, Recipe
+
+
+@dataclass
+class Work:
+    """What the stages of one run share. `objects` holds what was given in Python and cannot be
+    written into a recipe: a backbone module, metric functions."""
+
+    recipe: Recipe
+    dataset: Dataset
+    resume: bool = False
+    objects: dict[str, Any] = field(default_factory=dict)
+    folder: RunFolder = field(init=False)  # taken once every check has passed
+
+    def own_backbone(self) -> nn.Module | None:
+        """A copy of the module given in Python: each model starts from it as it was given."""
+        return copy.deepcopy(self.objects.get("backbone"))
+
+    @property
+    def inputs(self) -> dict[str, Tensor]:
+        """The columns without the labels: what self-supervision may see."""
+        return {name: t for name, t in self.dataset.tensors.items() if name not in self.dataset.targets}
+
+
+def start_supervised(
+    stage: FinetuneStage, rows: Tensor, work: Work, draw: int = 0
+) -> tuple[Model, ModelConfig, Objective | None]:
+    """A model with a head for each target, and the objective that trains it; None where the heads are
+    estimated at once."""
+    targets = work.dataset.about_targets(rows)
+    for key, target in targets.items():
+        _refuse_constant(target, work.dataset.tensors[key][rows[work.dataset.known(rows, key)]])
+    head: Any = resolve("head", stage.head.name, HEADS, where=f"{stage.name}.head")
+    estimated = isinstance(head, type) and issubclass(head, Estimated)
+    if estimated:
+        for target in targets.values():
+            if target.task not in head.tasks:
+                fit = [
+                    n
+                    for n in HEADS
+                    if target.task in getattr(resolve("head", n, HEADS), "tasks", (target.task,))
+                ]
+                raise UsageError(
+                    f"{stage.head.name} does no {target.task}, which {target.column} wants",
+                    where=f"{stage.name}.head", expected=f"one of {', '.join(fit)}",
+                )  # fmt: skip
+    objective = None if estimated else supervised_objective(stage, work, targets)
+    if objective is not None:
+        targets = {key: objective.answer(key, target) for key, target in targets.items()}
+    backbone = stage.backbone or default_backbone(work.dataset, head if estimated else None)
+    heads = {key: stage.head.model_dump() for key in targets}
+    model, config = start_model(stage, backbone, work, heads, targets, draw=draw)
+    return model, config, objective
+
+
+def initialisation(spec: Spec, where: str, network: nn.Module | None) -> Callable[[], Any]:
+    """What draws the weights of a network anew."""
+    return construct("initialisation", spec, INITIALISATIONS, where=where, network=network)
+
+
+def default_backbone(dataset: Dataset, estimated: Any = None) -> Spec:
+    """What is taken where nothing is said; `estimated` is the class of a head that learns at once."""
+    if dataset.kind == "image":
+        return Spec(name="pixels" if estimated else "cnn")
+    return Spec(name=estimated.reads if estimated else "mlp")
+
+
+def _refuse_constant(target: Target, values: Tensor) -> None:
+    if target.task != "multilabel" and len(values.unique()) < 2:
+        found = target.classes[int(values[0])] if target.classes and len(values) else values[:1].tolist()
+        raise DataError(
+            f"{target.column} is {found} in every labelled training row",
+            expected="two different values at least",
+        )
+
+
+def supervised_objective(stage: FinetuneStage, work: Work, targets: dict[str, Target]) -> Objective:
+    """The objective of a stage, one for each target, without what is wrapped around it. UsageError where
+    it does not fit the target."""
+    inner: dict[str, Objective] = {}
+    for key, target in targets.items():
+        spec = stage.objective
+        fits = spec.name != "auto" and _task_of(spec, stage) in (None, target.task)
+        if spec.name != "auto" and not fits and len(targets) == 1:
+            raise UsageError(
+                f"{spec.name} does not learn {target.column}, which asks for {target.task}",
+                where=f"{stage.name}.objective", expected=target.task,
+            )  # fmt: skip
+        spec = spec if fits else Spec(name=target.task)
+        where = f"{stage.name}.objective"
+        of: dict[str, Any] = {} if "target" in spec.arguments else {"target": key}
+        inner[key] = construct("objective", spec, OBJECTIVES, where=where, targets=targets, **of)()
+        column = getattr(inner[key], "target", key)
+        if column not in work.dataset.tensors:
+            raise UsageError(
+                f"{spec.name} learns the column {column!r}, which these data do not have",
+                where=where, expected=f"one of {', '.join(work.dataset.tensors)}, as objective.target",
+            )  # fmt: skip
+    return next(iter(inner.values())) if len(inner) == 1 else Several(inner)
+
+
+def wrapped(stage: FinetuneStage, objective: Objective) -> Objective:
+    """The objective with those around it that the stage names, the last one outermost."""
+    for spec in stage.wrap:
+        objective = construct("objective", spec, OBJECTIVES, where=f"{stage.name}.wrap", inner=objective)()
+    return objective
+
+
+def _task_of(spec: Spec, stage: FinetuneStage) -> str | None:
+    """The task that an objective is for; None for one of the user's that does not say."""
+    return getattr(resolve("objective", spec.name, OBJECTIVES, where=f"{stage.name}.objective"), "task", None)
+
+
+def adaptation(stage: FinetuneStage) -> Any:
+    """The preset's name, or the list of (pattern, rule)."""
+    return stage.adapt if isinstance(stage.adapt, str) else [(pattern, rule) for pattern, rule in stage.adapt]
+
+
+def augmenter(stage: ModelStage, dataset: Dataset) -> Augment | None:
+    """What changes the training rows at random; None where nothing is asked for."""
+    image = dataset.tensors.get("image")
+    config = augmentation(stage.augment, None if image is None else image.shape[1])
+    asked = config.model_fields_set if stage.augment != "auto" else set()
+    if image is None and (idle := sorted(asked - {"table"})):
+        raise UsageError(
+            f"{idle[0]} changes images, and these data have none", where=f"{stage.name}.augment.{idle[0]}",
+            expected="augment.table: {noise, swap, mask}",
+        )  # fmt: skip
+    if "table" in asked and not dataset.table:
+        raise UsageError(
+            "table changes the columns of tables, and these data have none",
+            where=f"{stage.name}.augment.table",
+        )
+    spread = None
+    if "numbers" in dataset.tensors and config.table.noise:
+        numbers = dataset.tensors["numbers"][dataset.splits["train"]]
+        spread = (numbers - numbers.nanmean(0)).square().nanmean(0).sqrt().nan_to_num()
+    return None if config == AugmentConfig() else Augment(config, spread)
+
+
+def start_model(
+    stage: ModelStage, backbone: Spec | None, work: Work, heads: dict[str, dict[str, Any]],
+    targets: dict[str, Target], draw: int = 0,
+) -> tuple[Model, ModelConfig]:  # fmt: skip
+    """A model with fresh heads, on the backbone of an earlier stage or run, or on a fresh one."""
+    dataset, own = work.dataset, work.own_backbone()
+    with guarded(torch.device("cpu")):
+        seed_step(torch.device("cpu"), work.recipe.seed, "init", draw)
+        if stage.from_ is not None:
+            earlier = locate(stage.from_, getattr(work, "folder", None))
+            source = model_folder.read_config(earlier)
+            _refuse_other_inputs(source, dataset, stage.from_)
+            image = dataset.preprocess if source.image else None
+            config = ModelConfig(source.backbone, image, source.table, heads, targets)
+            model = config.build(own)
+            model_folder.load_weights(model, earlier, "backbone.")
+            model_folder.load_weights(model, earlier, "inputs.")
+            return model, config
+        spec = backbone or default_backbone(dataset)
+        available = {"image"} if dataset.preprocess else set()
+        available |= {"table"} if dataset.table else set()
+        if own is not None:
+            read = available if isinstance(own, Backbone) else {"image"} & available
+            described = model_folder.own_backbone(own)
+        else:
+            read = model_folder.inputs_for(spec, available, where=f"backbone {spec.name}")
+            described = spec.model_dump()
+        image = dataset.preprocess if "image" in read else None
+        table = dataset.table if "table" in read else None
+        config = ModelConfig(described, image, table, heads, targets)
+        model = config.build(own)
+        if stage.initialise is not None:
+            initialisation(stage.initialise, f"{stage.name}.initialise", model.backbone)()
+        if stage.weights is not None:
+            load_pretrained(model.backbone, stage.weights)
+        model.inputs.estimate(dataset.tensors, dataset.splits["train"])
+        if stage.pixels is not None:
+            model.inputs.set_pixels(stage.pixels.mean, stage.pixels.std)
+        else:
+            model.inputs.adopt(model.backbone)
+        return model, config
+
+
+def _refuse_other_inputs(source: ModelConfig, dataset: Dataset, start: str) -> None:
+    if source.image and (dataset.preprocess is None or source.image.channels != dataset.preprocess.channels):
+        found = f"have {dataset.preprocess.channels}" if dataset.preprocess else "are no images"
+        raise UsageError(
+            f"{start} takes images of {source.image.channels} channels, these {found}",
+            expected=f"data.channels: {source.image.channels}" if dataset.preprocess else "images",
+        )
+    if source.table and source.table != dataset.table:
+        raise UsageError(
+            f"{start} was trained on the columns {', '.join(source.table.kinds)}",
+            expected="the same columns with the same categories",
+        )
+
+
+def locate(start: str, folder: RunFolder | None = None) -> Path:
+    """The model folder meant by a stage's name, a run folder or a model folder."""
+    if folder is not None and (folder.stage_model(start) / "config.json").exists():
+        return folder.stage_model(start)
+    path = Path(start)
+    for candidate in (path / "model", path):
+        if (candidate / "config.json").exists():
+            return candidate
+    raise UsageError(f"no model in {start}", expected="a run folder, or a model folder with config.json")
