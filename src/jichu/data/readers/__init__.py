@@ -25,7 +25,7 @@ def read(data: Any, reader: Spec | None = None) -> Source:
 
     Raises DataError for a path that is not there, holds nothing, or is of no known kind.
     """
-    if isinstance(data, str) and ":" not in data:
+    if isinstance(data, str) and (":" not in data or os.path.exists(data)):
         data = Path(data).expanduser()
     if isinstance(data, Path) and not os.path.exists(data):  # False where even the question is an error
         near = nearest(data.name, os.listdir(data.parent) if os.path.isdir(data.parent) else [])
