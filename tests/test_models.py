@@ -17,7 +17,7 @@ from jichu.models.folder import ModelConfig
 from jichu.models.inputs import Pixels as NormalPixels
 from jichu.models.mlp import Mlp, Pixels
 from jichu.models.model import Model
-from jichu.models.resnet import resnet18
+from jichu.models.resnet import ResNet18
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ from jichu.models.resnet import resnet18
         lambda: Cnn(1, 8, widths=[4], norm="none"),
         lambda: Mlp(1, 8, widths=[16, 8], dropout=0.2),
         lambda: Pixels(1, 8),
-        lambda: resnet18(1, 8, base=8),
+        lambda: ResNet18(1, 8, base=8),
         lambda: ModuleBackbone(nn.Sequential(nn.Flatten(), nn.Linear(64, 5)), 1, 8),
     ],
 )
@@ -67,7 +67,7 @@ def test_the_check_finds_what_is_wrong(fault, batch):
 
 
 def test_resnet18_has_torchvisions_names_and_shapes():
-    state = {k: list(v.shape) for k, v in resnet18(3, 224).state_dict().items()}
+    state = {k: list(v.shape) for k, v in ResNet18(3, 224).state_dict().items()}
     assert state["conv1.weight"] == [64, 3, 7, 7]
     assert state["layer1.0.conv1.weight"] == [64, 64, 3, 3]
     assert state["layer2.0.downsample.0.weight"] == [128, 64, 1, 1]
@@ -76,8 +76,8 @@ def test_resnet18_has_torchvisions_names_and_shapes():
     assert "layer1.0.downsample.0.weight" not in state
     # torchvision's resnet18 has 122 entries and 11,689,512 parameters, fc (2 and 513,000) included
     assert len(state) == 120
-    assert sum(p.numel() for p in resnet18(3, 224).parameters()) == 11_689_512 - 513_000
-    out = resnet18(3, 64)({"image": torch.zeros(2, 3, 64, 64)})
+    assert sum(p.numel() for p in ResNet18(3, 224).parameters()) == 11_689_512 - 513_000
+    out = ResNet18(3, 64)({"image": torch.zeros(2, 3, 64, 64)})
     assert out.maps.shape == (2, 512, 8, 8)  # the small stem keeps more places
 
 

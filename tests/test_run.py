@@ -253,6 +253,10 @@ SHRUNK = {  # where the digits are too small for the network, or it is too large
     ],
     "cifar10-best": ["stages.resnet9.backbone.base=4"],
     "cifar10-transfer": ["stages.pretrain.backbone.base=4"],
+    "cifar10-transfer-imagenet": [
+        "stages.head.backbone={name: resnet18, base: 4}",
+        "stages.head.pixels={size: 16}",
+    ],
 }
 
 

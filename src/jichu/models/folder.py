@@ -37,6 +37,9 @@ class ModelConfig:
     table: TableSchema | None = None
     heads: dict[str, dict[str, Any]] = field(default_factory=dict)
     targets: dict[str, Target] = field(default_factory=dict)
+    scaled: int | None = (
+        None  # the size to which the model scales its images, where it is another than theirs
+    )
 
     @property
     def classes(self) -> list[str]:
@@ -47,7 +50,7 @@ class ModelConfig:
         """What a backbone is told of the inputs."""
         known: dict[str, Any] = {}
         if self.image is not None:
-            known |= {"channels": self.image.channels, "size": self.image.size}
+            known |= {"channels": self.image.channels, "size": self.scaled or self.image.size}
         if self.table is not None:
             known |= {"numbers": len(self.table.number_names), "categories": self.table.sizes}
         return known
@@ -62,7 +65,7 @@ class ModelConfig:
                     f"{type(made).__name__} is taken to read images, and these data have none",
                     expected="a jichu.Backbone, which reads the whole batch",
                 )
-            made = ModuleBackbone(made, self.image.channels, self.image.size)
+            made = ModuleBackbone(made, shape["channels"], shape["size"])
         heads = {}
         for name, spec in self.heads.items():
             target = self.targets[name]
@@ -74,7 +77,7 @@ class ModelConfig:
         reads: dict[str, Any] = {
             name: shape.get(name) for name in ("channels", "numbers", "categories") if shape.get(name)
         }
-        return Model(made, heads, Inputs(**reads))
+        return Model(made, heads, Inputs(**reads, scaled=self.scaled))
 
     def _backbone(self, shape: dict[str, Any]) -> nn.Module:
         spec = Spec(**self.backbone)
@@ -160,6 +163,7 @@ def read_config(folder: Path) -> ModelConfig:
             about["heads"],
             {key: Target(**_frozen(target))
              for key, target in about["targets"].items()},
+            about["scaled"],
         )  # fmt: skip
     except (TypeError, KeyError, AttributeError) as error:
         raise DataError(f"not a model's configuration: {error}", where=folder / "config.json") from None

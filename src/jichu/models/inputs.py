@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jichu.core.errors import UsageError
@@ -17,19 +18,22 @@ _RARE = 2  # a category of fewer training rows counts as unknown
 
 
 class Pixels(nn.Module):
-    """Images [B, C, H, W], uint8 or 0 to 1, to zero mean and unit variance by channel."""
+    """Images [B, C, H, W], uint8 or 0 to 1, to zero mean and unit variance by channel, perhaps scaled."""
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, mean: Tensor, std: Tensor):
+    def __init__(self, mean: Tensor, std: Tensor, size: int | None = None):
         super().__init__()
+        self.size = size
         self.register_buffer("mean", mean.view(-1, 1, 1))
         self.register_buffer("std", std.view(-1, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
         if images.dtype == torch.uint8:
             images = images.float() / 255
+        if self.size is not None:
+            images = F.interpolate(images, (self.size, self.size), mode="bilinear", antialias=True)
         return (images - self.mean) / self.std
 
     @torch.no_grad()
@@ -95,10 +99,16 @@ class Categories(nn.Module):
 class Inputs(nn.ModuleDict):
     """Each kind of input made ready; other columns of the batch are left."""
 
-    def __init__(self, channels: int = 0, numbers: int = 0, categories: list[int] | None = None):
+    def __init__(
+        self,
+        channels: int = 0,
+        numbers: int = 0,
+        categories: list[int] | None = None,
+        scaled: int | None = None,
+    ):
         kinds: dict[str, nn.Module] = {}
         if channels:
-            kinds["image"] = Pixels(torch.zeros(channels), torch.ones(channels))
+            kinds["image"] = Pixels(torch.zeros(channels), torch.ones(channels), scaled)
         if numbers:
             kinds["numbers"] = Numbers(numbers)
         if categories:

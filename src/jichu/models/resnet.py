@@ -146,6 +146,3 @@ class ResNet152(ResNet):
 
     depths = (3, 8, 36, 3)
     block = Bottleneck
-
-
-resnet18 = ResNet18  # under this name it can be imported since the first version

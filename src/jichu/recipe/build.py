@@ -184,7 +184,7 @@ def start_model(
             source = model_folder.read_config(earlier)
             _refuse_other_inputs(source, dataset, stage.from_)
             image = dataset.preprocess if source.image else None
-            config = ModelConfig(source.backbone, image, source.table, heads, targets)
+            config = ModelConfig(source.backbone, image, source.table, heads, targets, source.scaled)
             model = config.build(own)
             model_folder.load_weights(model, earlier, "backbone.")
             model_folder.load_weights(model, earlier, "inputs.")
@@ -200,14 +200,16 @@ def start_model(
             described = spec.model_dump()
         image = dataset.preprocess if "image" in read else None
         table = dataset.table if "table" in read else None
-        config = ModelConfig(described, image, table, heads, targets)
+        config = ModelConfig(
+            described, image, table, heads, targets, stage.pixels.size if stage.pixels else None
+        )
         model = config.build(own)
         if stage.initialise is not None:
             initialisation(stage.initialise, f"{stage.name}.initialise", model.backbone)()
         if stage.weights is not None:
             load_pretrained(model.backbone, stage.weights)
         model.inputs.estimate(dataset.tensors, dataset.splits["train"])
-        if stage.pixels is not None:
+        if stage.pixels is not None and stage.pixels.mean is not None:
             model.inputs.set_pixels(stage.pixels.mean, stage.pixels.std)
         else:
             model.inputs.adopt(model.backbone)

@@ -23,10 +23,20 @@ class InspectStage(Config):
 
 
 class PixelsConfig(Config):
-    """Pixels, 0 to 1, less `mean`, over `std`: one number, or one for each channel."""
+    """What the model does to pixels before its backbone sees them: scaled to another size, and, 0 to 1,
+    less `mean`, over `std`: one number, or one for each channel."""
 
-    mean: float | list[float]
-    std: Annotated[float, Field(gt=0)] | list[Annotated[float, Field(gt=0)]]
+    size: Annotated[int, Field(ge=4, le=4096)] | None = Field(
+        None, description="as the data are, if not given"
+    )
+    mean: float | list[float] | None = None
+    std: Annotated[float, Field(gt=0)] | list[Annotated[float, Field(gt=0)]] | None = None
+
+    @model_validator(mode="after")
+    def _both(self) -> Self:
+        if (self.mean is None) != (self.std is None):
+            raise ValueError("one of `mean` and `std` is given; expected both or none")
+        return self
 
 
 class ModelStage(TrainConfig):

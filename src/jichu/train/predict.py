@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from jichu.core.ranks import gather_objects, rank, world_size
 from jichu.data.batches import Batch, gather, in_order
+from jichu.models.inputs import Pixels
 
-_BATCH = 512
+_MOST_ROWS, _MOST_PIXELS = 512, 2**21  # of a batch
 
 
 @contextmanager
@@ -56,10 +57,19 @@ def _over(
     with evaluating(model) as device:
         # a batch of no rows at least, so that the shapes are known
         mine = rows[rank() :: world]
-        for batch in in_order(tensors, mine, _BATCH) if len(mine) else [gather(tensors, mine)]:
+        for batch in (
+            in_order(tensors, mine, _rows_at_once(model, tensors)) if len(mine) else [gather(tensors, mine)]
+        ):
             found = call({name: tensor.to(device) for name, tensor in batch.items()})
             parts.append({name: value.float().cpu() for name, value in found.items()})
     return {name: _whole(torch.cat([p[name] for p in parts]), len(rows)) for name in parts[0]}
+
+
+def _rows_at_once(model: nn.Module, tensors: dict[str, Tensor]) -> int:
+    """Fewer where images are large, as they are or as the model scales them."""
+    scaled = next((m.size for m in model.modules() if isinstance(m, Pixels) and m.size), None)
+    side = scaled or (tensors["image"].shape[-1] if "image" in tensors else 1)
+    return max(8, min(_MOST_ROWS, _MOST_PIXELS // side**2))
 
 
 def _whole(mine: Tensor, rows: int) -> Tensor:
