@@ -571,3 +571,17 @@ def test_hf_is_a_prefix_and_not_a_module():
         construct("backbone", Spec(name="hf"), BACKBONES)
     with pytest.raises(UsageError, match="did you mean: readout"):
         construct("backbone", Spec(name="hf:a/b", readuot="cls"), BACKBONES, channels=1, size=8)
+
+
+def test_images_are_stored_as_large_as_a_checkpoint_wants_them(tmp_path, monkeypatch):
+    from transformers import ViTConfig, ViTModel
+
+    monkeypatch.chdir(tmp_path)
+    config = ViTConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+                       image_size=24, patch_size=8)  # fmt: skip
+    ViTModel(config, add_pooling_layer=False).save_pretrained("vit")
+    for pixels, size in ({}, 24), ({"pixels": {"size": 16}}, 8):
+        run = jichu.finetune(
+            "hf:./vit", "sklearn:digits", channels=3, adapt="head", budget="1 steps", **pixels
+        )
+        assert run._loaded[1].image.size == size

@@ -210,7 +210,7 @@ def test_pickles_cut_or_changed_anywhere(tmp_path):
         for content in (whole[:place], bytes(changed)):
             path.write_bytes(content)
             with contextlib.suppress(DataError):
-                inert.load(path)
+                assert not callable(inert.load(path))
 
 
 def test_binary_files_that_end_too_soon(tmp_path):

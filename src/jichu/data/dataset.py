@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -358,8 +358,3 @@ def _warn(dataset: Dataset, config: DataConfig) -> None:
             where=config.path, expected=f"one of {', '.join(known[:10])}; columns: {{{column}: {{rename: {{…}}}}}} can rename",
             nearest=near,
         )  # fmt: skip
-
-
-def plain_targets(targets: dict[str, Target]) -> dict[str, Any]:
-    """Targets ready for JSON."""
-    return {key: asdict(target) for key, target in targets.items()}

@@ -50,7 +50,7 @@ def initialise(
         for module in network.modules():
             _draw(module, draw)
     if zero_residual:
-        _zero_residual(network)
+        zero_residual_branches(network)
 
 
 def _draw(module: nn.Module, draw: Callable[[Tensor], Tensor]) -> None:
@@ -64,8 +64,8 @@ def _draw(module: nn.Module, draw: Callable[[Tensor], Tensor]) -> None:
         init.zeros_(bias)
 
 
-def _zero_residual(network: nn.Module) -> None:
-    """A residual block is what holds `bn2`, or in a bottleneck `bn3`, as in torchvision's names."""
+def zero_residual_branches(network: nn.Module) -> None:
+    """Each residual block begins as the identity. A residual block is what holds `bn2`, or in a bottleneck `bn3`, as in torchvision's names."""
     last = [
         block.get_submodule("bn3" if hasattr(block, "bn3") else "bn2")
         for block in network.modules()

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from .backbone import Backbone, Features
 from .common import Rate, Stem, Width, he_init, is_small
 from .drop_path import DropPath, rising
+from .initialise import zero_residual_branches
 
 
 def _shortcut(before: int, after: int, stride: int) -> nn.Sequential | None:
@@ -104,9 +105,8 @@ class ResNet(Backbone):
                 self.width = (base << stage) * self.block.expansion
             self.add_module(f"layer{stage + 1}", nn.Sequential(*blocks))
         he_init(self)
-        for module in self.modules():
-            if zero_init_residual and isinstance(module, (BasicBlock, Bottleneck)):
-                nn.init.zeros_((module.bn2 if isinstance(module, BasicBlock) else module.bn3).weight)
+        if zero_init_residual:
+            zero_residual_branches(self)
 
     def forward(self, batch: dict[str, Tensor]) -> Features:
         x = self.maxpool(F.relu(self.bn1(self.conv1(batch["image"]))))

@@ -151,6 +151,12 @@ def _dataset(recipe: Recipe, data: Any) -> Dataset:
             config = config.model_copy(
                 update={k: v for k, v in filled.items() if getattr(config, k) == "auto"}
             )
+    hub = [s.backbone.name for s in recipe.stages if isinstance(s, ModelStage) and s.backbone
+           and s.backbone.name.startswith("hf:") and not (s.pixels and s.pixels.size)]  # fmt: skip
+    if hub and config.size == "auto":  # as large as the checkpoint's images were
+        from jichu.models.hub import trained_size
+
+        config = config.model_copy(update={"size": trained_size(hub[0]) or "auto"})
     if ranks.rank() > 0:
         ranks.barrier()  # the first process decodes, the others find it decoded
     dataset = load(config.path if data is None else data, config, seed=recipe.seed, table=table)
