@@ -3,20 +3,20 @@ the state-dict names of torchvision's weights."""
 
 from __future__ import annotations
 
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
-from .backbone import Backbone, Features
-from .common import Rate, Stem, Width, he_init, is_small, refuse_below
+from .common import Classic, Rate, Stem, Width, he_init, is_small, refuse_below
 
 
-class AlexNet(Backbone):
+class AlexNet(Classic):
     """Five convolutions, then two dense layers of `hidden` units with dropout before each.
 
     With `classifier: false` the features are the mean over places instead. `base` is the width of the
     first convolution, which is 11×11 with stride 4 in the `large` stem (images from 63 pixels) and 3×3
     with stride 1 in the `small` one (from 15).
     """
+
+    places = 6
 
     def __init__(
         self,
@@ -49,14 +49,8 @@ class AlexNet(Backbone):
         self.classifier = None
         if classifier:
             self.classifier = nn.Sequential(
-                nn.Dropout(dropout), nn.Linear(4 * base * 6 * 6, hidden), nn.ReLU(),
+                nn.Dropout(dropout), nn.Linear(4 * base * self.places**2, hidden), nn.ReLU(),
                 nn.Dropout(dropout), nn.Linear(hidden, hidden), nn.ReLU(),
             )  # fmt: skip
             self.width = hidden
         he_init(self, "fan_in")
-
-    def forward(self, batch: dict[str, Tensor]) -> Features:
-        maps = self.features(batch["image"])
-        if self.classifier is None:
-            return Features(maps.mean((2, 3)), maps=maps)
-        return Features(self.classifier(F.adaptive_avg_pool2d(maps, 6).flatten(1)), maps=maps)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
+import torch.nn.functional as F
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 
 from jichu.core.errors import UsageError
+
+from .backbone import Backbone, Features
 
 Width = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(ge=0, lt=1)]  # the probability with which something is dropped
@@ -41,3 +44,18 @@ def he_init(network: nn.Module, mode: Literal["fan_in", "fan_out"] = "fan_out") 
             nn.init.kaiming_normal_(module.weight, mode=chosen, nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+
+
+class Classic(Backbone):
+    """Convolutions, then the dense layers of a classifier over `places` × `places` of what they give; without
+    a classifier the mean over places."""
+
+    places: ClassVar[int]
+    features: nn.Module
+    classifier: nn.Module | None
+
+    def forward(self, batch: dict[str, Tensor]) -> Features:
+        maps = self.features(batch["image"])
+        if self.classifier is None:
+            return Features(maps.mean((2, 3)), maps=maps)
+        return Features(self.classifier(F.adaptive_avg_pool2d(maps, self.places).flatten(1)), maps=maps)

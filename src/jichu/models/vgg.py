@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
-from .backbone import Backbone, Features
-from .common import Rate, Width, he_init, refuse_below
+from .common import Classic, Rate, Width, he_init, refuse_below
 
 
-class Vgg(Backbone):
+class Vgg(Classic):
     """Five stages of 3×3 convolutions, 2×2 max-pooling after each, then two dense layers of `hidden`
     units with dropout after each. Images from 32 pixels.
 
@@ -19,6 +17,7 @@ class Vgg(Backbone):
     the first dense layer alone has 103 million weights. `base` is the width of the first stage.
     """
 
+    places = 7
     depths: ClassVar[tuple[int, ...]]
     norm: ClassVar[bool] = False
 
@@ -46,17 +45,11 @@ class Vgg(Backbone):
         self.classifier = None
         if classifier:
             self.classifier = nn.Sequential(
-                nn.Linear(before * 7 * 7, hidden), nn.ReLU(), nn.Dropout(dropout),
+                nn.Linear(before * self.places**2, hidden), nn.ReLU(), nn.Dropout(dropout),
                 nn.Linear(hidden, hidden), nn.ReLU(), nn.Dropout(dropout),
             )  # fmt: skip
             self.width = hidden
         he_init(self, "fan_in")
-
-    def forward(self, batch: dict[str, Tensor]) -> Features:
-        maps = self.features(batch["image"])
-        if self.classifier is None:
-            return Features(maps.mean((2, 3)), maps=maps)
-        return Features(self.classifier(F.adaptive_avg_pool2d(maps, 7).flatten(1)), maps=maps)
 
 
 class Vgg11(Vgg):
