@@ -71,7 +71,7 @@ def test_the_run_folder_is_whole(quick):
     assert resolved["stages"][1]["optimizer"]["momentum"] == 0.9  # a default nobody wrote
     rows = read_jsonl(quick / "metrics.jsonl")
     assert {r["stage"] for r in rows} == {"pretrain", "scratch/0", "scratch/1"}
-    assert {"share/data", "share/gradients", "share/optimizer", "samples_per_second"} <= set(
+    assert {"share/data", "share/forward", "share/backward", "share/optimizer", "samples_per_second"} <= set(
         read_jsonl(quick / "timing.jsonl")[0]
     )
 

@@ -86,7 +86,8 @@ def pretrain(stage: PretrainStage, work: Work) -> Result:
     batches = Batches(work.inputs, rows, batch_size=stage.batch_size, seed=work.recipe.seed, drop_last=True)
     remarks = _look(model, stage, rows, work, stage.name)
     fitted = fit(model, objective, batches, stage, seed=work.recipe.seed,
-                 folder=work.folder, name=stage.name, resume=work.resume)  # fmt: skip
+                 folder=work.folder, name=stage.name, resume=work.resume, records=dataset.names)  # fmt: skip
+    remarks += fitted.remarks
     last: dict[str, Any] = next((row for row in reversed(fitted.history) if "rank_share" in row), {})
     if found_collapse := collapse(last):
         remarks.append(f"{stage.name} {found_collapse}")
@@ -123,6 +124,7 @@ def finetune(stage: FinetuneStage, work: Work) -> Result:
             once = _train(model, supervised, stage, rows, work, name)
             fitted.steps, fitted.rows = once.steps, fitted.rows + once.rows
             fitted.seconds += once.seconds
+            remarks += once.remarks
             outputs = predict(model, work.inputs, held_out, list(config.targets))
         if work.folder.writes:
             if draw == 0:
@@ -161,7 +163,8 @@ def _train(
     evaluate = _evaluation(supervised, tensors, validation) if len(validation) else None
     batches = Batches(tensors, rows, batch_size=stage.batch_size, seed=work.recipe.seed)
     return fit(trained, objective, batches, stage, adapt=adaptation(stage), evaluate=evaluate, monitor=stage.monitor,
-               seed=work.recipe.seed, folder=work.folder, name=name, resume=work.resume)  # fmt: skip
+               seed=work.recipe.seed, folder=work.folder, name=name, resume=work.resume,
+               records=dataset.names)  # fmt: skip
 
 
 def _look(model: Model, stage: ModelStage, rows: Tensor, work: Work, name: str) -> list[str]:

@@ -1,14 +1,11 @@
-"""Before the first step: does a step fit into memory, which precision and memory format are faster
-here, how many steps make the budget. Found by trial steps that leave nothing changed."""
+"""Before the first step: does a step fit into memory, how is it computed fastest here, how many steps make
+the budget. Found by trial steps that leave nothing changed."""
 
 from __future__ import annotations
 
-import contextlib
-import copy
+import datetime
 import functools
-import itertools
 import statistics
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,14 +24,12 @@ from jichu.models.cost import kept_bytes
 from jichu.objectives.base import Context
 
 from .config import TrainConfig
-from .learner import Learner, backward, cut, total_weights
-from .optimizers import build, slots
+from .learner import Learner
+from .optimizers import slots
+from .settings import Measure, Remembered, Settings, choose, is_open, plainest, seconds_per_step
 
 _MIB = 2**20
-_WORTH_MEASURING = 1000  # steps below which choosing costs more than it brings
-_TIMED_STEPS = 5
-_PAYS = 0.9  # a choice less plain is made where a step takes at most this share of the plainer one's time
-_CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
+_WORTH_MEASURING = 400  # steps below which choosing costs more than it brings
 
 
 @dataclass(frozen=True)
@@ -47,20 +42,8 @@ class Plan:
     memory_mib: int
     seconds_per_step: float | None = None
     memory_format: str = "contiguous"
-
-
-def lay_out(module: nn.Module, memory_format: torch.memory_format) -> None:
-    """Change the order in which the convolutions' weights lie in memory; their outputs follow it."""
-    for part in module.modules():
-        if isinstance(part, _CONVOLUTIONS):
-            part.weight.data = part.weight.data.contiguous(memory_format=memory_format)
-
-
-def autocast(precision: str, device: torch.device) -> contextlib.AbstractContextManager[Any]:
-    """What a forward pass runs in."""
-    if precision == "float32":
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, torch.bfloat16)
+    threads: int = 1
+    compiled: bool = False
 
 
 def make_plan(
@@ -77,42 +60,40 @@ def make_plan(
     rows = len(sample["row"])
     largest = -(-rows // config.accumulate)
     trial = functools.partial(_trial, learner, sample, seed)
+    measure = functools.partial(
+        seconds_per_step, learner, sample, config, rules, seed, device, config.accumulate
+    )
     with _untouched(learner):
         kept = slots(config.optimizer) + (config.average is not None)
         found = memory(trial, largest, learner, kept, device)
         refuse_if_too_large(found, rows)
         budget = Duration.parse(config.budget)
         steps = None if budget.unit == "seconds" else budget.steps(steps_per_epoch=epoch)
-        few = steps is not None and steps < _WORTH_MEASURING
-        choices = _choices(learner, config, few)
-        measured: dict[tuple[str, str], float] = {}
-        if len(choices) > 1 or steps is None:
-            for precision, memory_format in choices:
-                spent = _seconds(learner, sample, config, rules, seed, device, precision, memory_format)
-                measured[precision, memory_format] = max(gather_objects(spent))  # the slowest process counts
-    chosen = choices[0]
-    for choice in choices[1:]:
-        if measured[choice] < _PAYS * measured[chosen]:
-            chosen = choice
-    why = "as configured"
-    if len(choices) > 1:
-        why = "measured: " + ", ".join(f"{p} {f} {1000 * s:.1f} ms a step" for (p, f), s in measured.items())
-    elif few and "auto" in (config.precision, config.memory_format):
-        why = f"{steps} steps are too few to measure"
-    each = measured.get(chosen)
+        chosen, why, each = _settings(learner, sample, config, device, measure, steps, budget)
     if steps is None:
+        each = max(gather_objects(measure(chosen, of=statistics.median)))
         steps = budget.steps(steps_per_epoch=1, seconds_per_step=each)
-    return Plan(steps, chosen[0], why, found.needed // _MIB, each, chosen[1])
+    return Plan(steps, why=why, memory_mib=found.needed // _MIB, seconds_per_step=each, **chosen._asdict())
 
 
-def _choices(learner: Learner, config: TrainConfig, few: bool) -> list[tuple[str, str]]:
-    """The (precision, memory format) to choose among, the plainest first."""
-    precisions = ["float32", "bfloat16"] if config.precision == "auto" else [config.precision]
-    formats = ["contiguous", "channels_last"] if config.memory_format == "auto" else [config.memory_format]
-    if not any(isinstance(module, _CONVOLUTIONS) for module in learner.modules()):
-        formats = formats[:1]
-    choices = list(itertools.product(precisions, formats))
-    return choices[:1] if few else choices
+def _settings(
+    learner: Learner, sample: Batch, config: TrainConfig, device: torch.device, measure: Measure,
+    steps: int | None, budget: Duration,
+) -> tuple[Settings, str, float | None]:  # fmt: skip
+    """How a step is computed, why so, and how long it takes where that was measured."""
+    if not is_open(learner, config):
+        return plainest(learner, config, device), "as configured", None
+    memory = Remembered(learner, sample, config, device)
+    if known := memory.recall():
+        return *known, None
+    if steps is not None and steps < _WORTH_MEASURING:
+        return plainest(learner, config, device), f"{steps} steps are too few to measure", None
+    chosen, found = choose(
+        learner, config, device, measure, lambda step: budget.value if steps is None else steps * step
+    )
+    why = "measured: " + ", ".join(f"{setting} {1000 * s:.1f} ms a step" for setting, s in found.items())
+    memory.keep(chosen, f"{why} ({datetime.date.today().isoformat()})")
+    return chosen, why, found[chosen]
 
 
 def _trial(learner: Learner, sample: Batch, seed: int, rows: int) -> Tensor:
@@ -185,26 +166,3 @@ def refuse_if_too_large(found: Memory, rows: int) -> None:
         f" {found.parameters // _MIB:,} for the parameters, {found.activations // _MIB:,} for {found.rows} rows",
         expected=cure or "a smaller model: its parameters alone do not fit",
     )
-
-
-def _seconds(
-    learner: Learner, sample: Batch, config: TrainConfig, rules: dict[str, Rule], seed: int,
-    device: torch.device, precision: str, memory_format: str,
-) -> float:  # fmt: skip
-    """The median time of a few whole steps on a copy, after two that do not count."""
-    learner = copy.deepcopy(learner)
-    if memory_format == "channels_last":
-        lay_out(learner, torch.channels_last)
-    optimizer = build(learner, rules, config.optimizer)
-    times = []
-    for step in range(_TIMED_STEPS + 2):
-        started = time.perf_counter()
-        micro = [learner.objective.prepare(m, Context(seed, step)) for m in cut(sample, config.accumulate)]
-        totals, _ = total_weights(learner.objective, micro, False)
-        backward(learner, micro, totals, functools.partial(autocast, precision, device))
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        times.append(time.perf_counter() - started)
-    return statistics.median(times[2:])
