@@ -4,7 +4,10 @@ The libraries are imported once; a child starts at once. Instants are the file o
 as Python's audit events tell them: each is told before it happens, so that to stop at every one is to stop
 between any two."""
 
+import contextlib
 import errno
+import importlib
+import json
 import os
 import signal
 import sys
@@ -36,21 +39,44 @@ stages:
     average: {name: ema}
     checkpoint_every: 4 steps
   - {stage: finetune, name: linear, from: pretrain, head: logistic-regression, adapt: head}
-  - {stage: audit, gain: [finetune, linear]}
+  - {stage: audit, metrics: [accuracy, log_loss], gain: [finetune, linear]}
 """
 
 
-def warm():
-    """Import in this process what the children need."""
-    import matplotlib.pyplot  # noqa: F401
-    import sklearn.datasets  # noqa: F401
+def whole(folder, recipe=RECIPE):
+    """An uninterrupted run of the recipe, and every module that it needed imported here, so that other
+    children start at once. Gives what the child said of its files."""
     import torch
 
-    import jichu.auditing.report
-    import jichu.cli.main
-    import jichu.recipe.run  # noqa: F401
+    import jichu.cli.main  # noqa: F401
 
     torch.set_num_threads(1)
+    folder = Path(folder)
+    (folder / "r.yaml").write_text(recipe)
+    notes = folder.parent / f"{folder.name}.json"
+
+    def do():
+        watched = Instants(folder).watch()
+        code = command(folder)()
+        notes.write_text(json.dumps([list(sys.modules), watched.told]))
+        return code
+
+    said = folder.parent / f"{folder.name}.txt"
+    assert forked(do, said) == 0, said.read_text()
+    modules, told = json.loads(notes.read_text())
+    for name in modules:
+        if name != "__main__" and name not in sys.modules:
+            with contextlib.suppress(Exception):
+                importlib.import_module(name)
+    return [(event, path) for event, path in told]
+
+
+def undrawn():
+    """Leave out the report's figures, which take most of the time of a small run and write no file."""
+    from jichu.auditing import figures
+
+    for name in ("curves", "comparison", "confusion"):
+        setattr(figures, name, lambda *_, **__: "")
 
 
 def fork(do, said=None):
@@ -102,11 +128,11 @@ class Instants:
 
     def _hook(self, event, arguments):
         if event == "open":
-            path, mode, flags = arguments
+            path, _, flags = arguments
             if not isinstance(path, str) or not (flags or 0) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
                 return
         elif event in ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.truncate"):
-            path, mode = arguments[0], None
+            path = arguments[0]
         else:
             return
         path = str(path)
@@ -144,9 +170,11 @@ def command(folder, *extra, resume=False):
     def do():
         os.chdir(folder)
         os.environ["JICHU_CACHE"] = str(Path(folder) / "cache")
+        undrawn()
         from jichu.cli.main import main
 
-        on = ["--resume"] if resume and Path("runs").exists() and any(Path("runs").glob("*/recipe.yaml")) else []
+        begun = [p for p in Path("runs").glob("*/recipe.yaml") if not p.parent.name.startswith(".")]
+        on = ["--resume"] if resume and begun else []
         return main(["run", "r.yaml", *on, *extra])
 
     return do
@@ -174,8 +202,6 @@ def differences(one, two):
 
 
 def _untimed(path):
-    import json
-
     summary = json.loads(path.read_text())
     for part in (summary, *summary["stages"]):
         for key in ("seconds", "samples_per_second", "peak_memory_mib"):

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import hashlib
 import json
 import math
 import os
+import platform
 import re
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from .errors import DataError, DiskFull
 
@@ -111,6 +116,24 @@ def sweep(folder: Path) -> None:
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def aside(path: Path) -> Iterator[Path]:
+    """Give a new folder beside `path`, to make in it what is renamed to `path` once it is whole; what is not
+    renamed is removed. So is what processes of this machine left that were killed over the same."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    begin = f".{path.name}.{platform.node()}."
+    for left in path.parent.glob(f"{glob.escape(begin)}*"):
+        process = left.name.removeprefix(begin).partition(".")[0]
+        if process.isdigit() and not psutil.pid_exists(int(process)):
+            shutil.rmtree(left, ignore_errors=True)
+    folder = path.with_name(f"{begin}{os.getpid()}.{secrets.token_hex(4)}")
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def link(source: Path, target: Path) -> None:

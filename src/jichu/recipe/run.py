@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import glob
 import itertools
 import os
-import platform
-import secrets
 import shutil
 import time
 from pathlib import Path
 from typing import Any
-
-import psutil
 
 from jichu.auditing import report
 from jichu.auditing import table as tables
@@ -24,6 +19,7 @@ from jichu.core.config import dump_yaml, parse_yaml, read_yaml
 from jichu.core.errors import DataError, DiskFull, Interrupted, JichuError, PeerLost, UsageError
 from jichu.core.files import (
     append_jsonl,
+    aside,
     flush,
     link,
     read_json,
@@ -155,50 +151,29 @@ def _take(path: Path, work: Work, held: contextlib.ExitStack) -> Path:
     taken = _numbered(path)
     if taken and (taken[-1] / "recipe.yaml").exists() and not (taken[-1] / "report.html").exists():
         say(f"{taken[-1]} is not finished; --resume would go on with it")
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _sweep_aside(path)
-        aside = path.with_name(f"{_aside(path)}{os.getpid()}.{secrets.token_hex(4)}")
-        try:
-            aside.mkdir()
-            folder = RunFolder(aside)
-            lock = held.enter_context(alone(aside))
-            write_json(folder.environment, _environment(work))
-            append_jsonl(folder.quarantine, work.dataset.quarantine)
-            flush(folder.quarantine)
-            write_text(folder.recipe, _text(work.recipe))
-            found = _rename(aside, path)
-            lock.path = found / lock.path.name
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
+    with writing(path), aside(path) as made_aside:
+        folder = RunFolder(made_aside)
+        lock = held.enter_context(alone(made_aside))
+        write_json(folder.environment, _environment(work))
+        append_jsonl(folder.quarantine, work.dataset.quarantine)
+        flush(folder.quarantine)
+        write_text(folder.recipe, _text(work.recipe))
+        found = _rename(made_aside, path)
+        lock.path = found / lock.path.name
         flush(path.parent)
     return found
 
 
-def _rename(aside: Path, path: Path) -> Path:
+def _rename(folder: Path, path: Path) -> Path:
     for number in itertools.count(1):
         candidate = path if number == 1 else path.with_name(f"{path.name}-{number}")
         try:
-            os.rename(aside, candidate)  # takes the place of an empty folder, and of nothing else
+            os.rename(folder, candidate)  # takes the place of an empty folder, and of nothing else
             return candidate
         except OSError as error:
             if error.errno not in _TAKEN:
                 raise
     raise AssertionError
-
-
-def _aside(path: Path) -> str:
-    """How the folders begin that this machine makes aside for new runs of a name; a process follows."""
-    return f".{path.name}.{platform.node()}."
-
-
-def _sweep_aside(path: Path) -> None:
-    """Remove what processes that were killed as they began have left."""
-    begin = _aside(path)
-    for left in path.parent.glob(f"{glob.escape(begin)}*"):
-        pid = left.name.removeprefix(begin).partition(".")[0]
-        if pid.isdigit() and not psutil.pid_exists(int(pid)):
-            shutil.rmtree(left, ignore_errors=True)
 
 
 def _stages_done(folder: RunFolder, recipe: Recipe) -> list[dict[str, Any]]:
