@@ -11,20 +11,26 @@ nobody disturbed: weights, metrics, predictions, audit and checkpoints bit for b
 About half an hour on one core; --quick, a tenth of it. A fault is printed and the exit code is 1."""
 
 import argparse
+import contextlib
+import os
+import random
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+import psutil
 import results
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import killing
 
 FAULTS = []
-VERBOSE = bool(os.environ.get('KILL_VERBOSE'))
+RANDOM = random.Random(0)
+VERBOSE = bool(os.environ.get("KILL_VERBOSE"))
 SIGNALS = {"kill -9": signal.SIGKILL, "SIGTERM": signal.SIGTERM, "Ctrl-C": signal.SIGINT}
 
 
@@ -56,7 +62,8 @@ class Case:
             return self.fault(f"left over: {', '.join(found)}")
         if others := [p.name for p in (self.folder / "runs").iterdir() if p.name != "small"]:
             return self.fault(f"other runs: {', '.join(others)}")
-        shutil.rmtree(self.folder)
+        for path in self.folder.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
         return True
 
 
@@ -101,7 +108,120 @@ def disk_full(home, reference, told, quick):
     yield count("disk full at each file operation", done, started)
 
 
-PARTS = {"every": every_instant, "full": disk_full}
+def at_random(home, reference, told, quick):
+    """The work itself, in processes that have imported everything already."""
+    started = time.monotonic()
+    killing.forked(killing.command(home / "whole", "--name", "again"))
+    lasts = time.monotonic() - started
+    for name, number in SIGNALS.items():
+        started, done = time.monotonic(), []
+        for i in range((10 if quick else 100) if name == "kill -9" else (5 if quick else 50)):
+            case = Case(home, f"{name} at random {i}")
+            child = killing.fork(killing.command(case.folder), case.said)
+            time.sleep(RANDOM.random() * lasts)
+            os.kill(child, number)
+            _see(case, killing.wait(child), number)
+            done.append(case.ends_like(reference))
+        yield count(f"{name} after a random time", done, started)
+
+
+def _see(case, code, number):
+    """A signal that asks is answered: saved, told, and exit code 130; unless it came before or after."""
+    told = case.said.read_text() if case.said.exists() else ""
+    if number != signal.SIGKILL and code not in (0, 130, -number):
+        case.fault(f"code {code} in the place of 130")
+    if "Traceback" in told:
+        case.fault("a traceback")
+
+
+def processes(home, reference, told, quick):
+    """Whole processes, from their first instant."""
+    for name, number in SIGNALS.items():
+        started, done = time.monotonic(), []
+        for i in range(2 if quick else 10):
+            case = Case(home, f"{name} of a process {i}")
+            began = time.monotonic()
+            process = _start([sys.executable, "-m", "jichu", "run", "r.yaml"], case)
+            time.sleep(RANDOM.random() * (_start.lasts or 8))
+            process.send_signal(number)
+            code = process.wait()
+            _start.lasts = _start.lasts or time.monotonic() - began if code == 0 else _start.lasts
+            if (case.folder / "runs" / "small").exists():
+                _see(case, code, number)
+            done.append(case.ends_like(reference))
+        yield count(f"{name} of a process at any time from its start", done, started)
+
+
+def _start(command, case):
+    about = {"OMP_NUM_THREADS": "1", "JICHU_CACHE": str(case.folder / "cache")}
+    return subprocess.Popen(
+        command,
+        cwd=case.folder,
+        env={**os.environ, **about},
+        stderr=open(case.said, "w"),
+        stdout=subprocess.DEVNULL,
+    )
+
+
+_start.lasts = None
+
+
+def two(home, reference, told, quick):
+    """One of two processes is killed; the other ends by itself, and both go on."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "jichu", "run", "r.yaml"]  # fmt: skip
+    undisturbed = Case(home, "two processes")
+    began = time.monotonic()
+    if _start(launch, undisturbed).wait():
+        undisturbed.fault("did not run")
+    lasts, started, done = time.monotonic() - began, time.monotonic(), []
+    for i in range(2 if quick else 12):
+        case = Case(home, f"one of two killed {i}")
+        process = _start(launch, case)
+        time.sleep((0.15 + 0.85 * RANDOM.random()) * lasts)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            workers = sorted(psutil.Process(process.pid).children(), key=lambda p: p.pid)
+            if len(workers) > i % 2:
+                workers[i % 2].kill()
+        try:
+            process.wait(90)
+        except subprocess.TimeoutExpired:
+            case.fault("the other hangs")
+            process.kill()
+        code = 1
+        for _ in range(2):
+            begun = (case.folder / "runs" / "small" / "recipe.yaml").exists()
+            if code:
+                code = _start([*launch, *(["--resume"] if begun else [])], case).wait()
+        done.append(not code and case.ends_like(undisturbed.folder / "runs" / "small"))
+    yield count("kill -9 of one of two processes", done, started)
+
+
+def small_disk(home, reference, told, quick):
+    """A disk of its own for data and run, full at one place or another; then made larger."""
+    started, done = time.monotonic(), []
+    used = sum(f.stat().st_blocks * 512 for f in (home / "whole").rglob("*") if f.is_file())
+    for i in range(4 if quick else 40):
+        case = Case(home, f"disk {i}")
+        size = int(used * (i + 1) / (4 if quick else 40))
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", case.folder], capture_output=True).returncode:  # fmt: skip
+            print("disk full on a tmpfs: it cannot be mounted here")
+            return
+        try:
+            try:
+                (case.folder / "r.yaml").write_text(killing.RECIPE)
+            except OSError:
+                continue
+            code, said = case.run(), case.said.read_text()
+            if code and ("Traceback" in said or " is left on the disk" not in said):
+                case.fault(f"code {code}, not one clear error")
+            subprocess.run(["mount", "-o", "remount,size=1g", case.folder], check=True)
+            done.append(case.ends_like(reference))
+        finally:
+            subprocess.run(["umount", "-l", case.folder], check=True)
+    yield count("disk full on a tmpfs, which is then made larger", done, started)
+
+
+PARTS = {"every": every_instant, "random": at_random, "processes": processes, "two": two, "full": disk_full, "tmpfs": small_disk}  # fmt: skip
 
 
 def main():

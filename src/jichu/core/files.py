@@ -27,7 +27,8 @@ _FULL = {
     errno.EDQUOT: "the disk quota is used up",
     errno.EFBIG: "the system lets no file grow so large",
 }
-_LEFTOVER = re.compile(r"\..+\.[a-z0-9_]{8}")  # as mkstemp and mkdtemp name what is written aside
+# as mkstemp and mkdtemp name what is written aside, and as safetensors does
+_LEFTOVER = re.compile(r"\..+\.[a-z0-9_]{8}|\.tmp[A-Za-z0-9]{6}")
 
 
 @contextlib.contextmanager
@@ -93,19 +94,14 @@ def _mib(size: int) -> str:
 
 def flush(path: Path) -> None:
     """Have a file, or the names in a folder, written through to the disk."""
-    if path.is_dir():
-        with contextlib.suppress(OSError):  # not every file system can do it for folders
-            _flush(path, os.O_RDONLY)
-    else:
-        _flush(path, os.O_RDWR)
-
-
-def _flush(path: Path, mode: int) -> None:
-    handle = os.open(path, mode)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    folder = path.is_dir()
+    # not every file system can do it for folders
+    with contextlib.suppress(OSError) if folder else writing(path):
+        handle = os.open(path, os.O_RDONLY if folder else os.O_RDWR)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def sweep(folder: Path) -> None:

@@ -321,7 +321,6 @@ def _write_examples(work: Work) -> None:
     held_out = dataset.splits.get("test")
     if held_out is None or "image" not in dataset.tensors:
         return
-    work.folder.examples.mkdir(exist_ok=True)
     for row in held_out[:: max(1, len(held_out) // _EXAMPLES)][:_EXAMPLES].tolist():
         code = (
             int(dataset.tensors["label"][row])
