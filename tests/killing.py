@@ -97,7 +97,7 @@ def fork(do, said=None):
         sys.stdout, sys.stderr = open(1, "w"), open(2, "w")  # noqa: SIM115 (not pytest's)
         from jichu.core.progress import console
 
-        console.file = sys.stderr
+        console.file, console.quiet = sys.stderr, False
         code = do() or 0
     except BaseException:
         traceback.print_exc()
@@ -171,6 +171,7 @@ def command(folder, *extra, resume=False):
         os.chdir(folder)
         os.environ["JICHU_CACHE"] = str(Path(folder) / "cache")
         undrawn()
+        os.fsync = lambda handle: None  # against the power alone
         from jichu.cli.main import main
 
         begun = [p for p in Path("runs").glob("*/recipe.yaml") if not p.parent.name.startswith(".")]

@@ -75,21 +75,21 @@ def _want_of_space(error: Exception) -> int | None:
 
 def _disk_full(path: Path, size: int | None, code: int) -> DiskFull:
     folder = next(p for p in path.absolute().parents if p.exists())
-    free = f"{_mib(shutil.disk_usage(folder).free)} are free"
-    expected = f"more room; {free}" if size is None else f"room for {_mib(size)}; {free}"
+    free = f"{_amount(shutil.disk_usage(folder).free)} are free"
+    expected = f"more room; {free}" if size is None else f"room for {_amount(size)}; {free}"
     if code == errno.EFBIG:
-        return DiskFull(_FULL[code], where=path, expected=f"room for {_mib(size)}" if size else None)
+        return DiskFull(_FULL[code], where=path, expected=f"room for {_amount(size)}" if size else None)
     may_go = []
     cache = cache_folder()
     if cache.exists() and cache.stat().st_dev == folder.stat().st_dev:
         kept = sum(f.stat().st_size for f in cache.rglob("*") if f.is_file())
-        may_go.append(f"the cache of decoded data {cache} ({_mib(kept)})")
+        may_go.append(f"the cache of decoded data {cache} ({_amount(kept)})")
     may_go.append("runs no longer needed")
     return DiskFull(_FULL[code], where=path, expected=f"{expected}; may be deleted: {', '.join(may_go)}")
 
 
-def _mib(size: int) -> str:
-    return f"{size / 2**20:,.1f} MiB" if size < 100 * 2**20 else f"{size / 2**20:,.0f} MiB"
+def _amount(size: int) -> str:
+    return f"{size / 2**10:,.0f} KiB" if size < 2**20 else f"{size / 2**20:,.0f} MiB"
 
 
 def flush(path: Path) -> None:
