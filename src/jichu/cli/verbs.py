@@ -40,8 +40,10 @@ def _table(columns: list[str], rows: list[list[str]]) -> None:
     for row in rows:
         table.add_row(*map(escape, row))
     console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
-    console.print()
-    console.print(table)
+    with console.capture() as drawn:  # rich itself ends the process where nobody reads
+        console.print()
+        console.print(table)
+    print(drawn.get(), end="")
 
 
 def run(options: Options) -> None:

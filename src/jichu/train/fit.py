@@ -53,6 +53,7 @@ class Fitted:
     steps: int = 0
     rows: int = 0
     seconds: float = 0.0
+    before: float = 0.0  # of these, those spent before the last resume
     stopped_early: bool = False
     best: dict[str, float] = field(default_factory=dict)
     since_best: int = 0  # evaluations
@@ -155,16 +156,19 @@ class _Loop:
             raise UsageError("every parameter is frozen", where="adapt", expected="something to train")
         self._training_mode()
         state = checkpoint.read_state(self._file("last")) if self.folder and resume else None
-        state = state if state is not None and state["name"] == self.name else None
+        state = state if state is not None and state.get("name") == self.name else None
         if state is not None:
-            self.plan = Plan(**state["plan"])
+            with checkpoint.understood(self._file("last")):
+                self.plan = Plan(**state["plan"])
         else:
             self._make_plan(sample, resume, rules)
         self.optimizer = build(self.learner, rules, self.config.optimizer, self.plan.precision)
         lay_out(self.learner, self.plan.memory_format)
         self.average = self._averaging()
         if state is not None:
-            self._load(state)
+            with checkpoint.understood(self._file("last")):
+                self._load(state)
+            self._rewind()
         self.statistics = Statistics(self.learner)
         self.module = ranks.distribute(self.learner)
         if self.plan.compiled:
@@ -443,6 +447,7 @@ class _Loop:
             self._save()
             self.clock.lap("checkpoint")
         if asked:
+            ranks.barrier()  # else one that ends has the launcher end the one that saves
             kept = f"; the checkpoint is {self._file('last')}" if self.folder else ""
             raise Interrupted(f"{self.name} was interrupted at step {self.step} of {self.plan.steps}{kept}")
 
@@ -474,6 +479,7 @@ class _Loop:
                 "first_loss": self.watch.first,
                 "result": asdict(replace(self.result, history=[])),  # which is in metrics.jsonl
             }
+            self.folder.flush()
             checkpoint.save(self._file("last"), tensors, state)
         self.saved = time.monotonic()
 
@@ -492,9 +498,14 @@ class _Loop:
         self.batches.load_state_dict(state["data"])
         self.means.load_state_dict(state["means"])
         self.result = Fitted(**state["result"])
+        self.result.before = self.result.seconds
         self.seen = [_number(value) for value in state["seen"]]
         self.step = self.logged = state["step"]
         self.broken, self.watch.first = set(state["broken"]), _number(state["first_loss"])
+
+    def _rewind(self) -> None:
+        """What was logged after the checkpoint is logged again."""
+        assert self.folder is not None
         self.folder.rewind(self.name, self.step)
         ranks.barrier()
         self.result.history = [r for r in read_jsonl(self.folder.metrics) if r["stage"] == self.name]
