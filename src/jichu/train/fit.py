@@ -19,7 +19,7 @@ from jichu.core.errors import Interrupted, NotFinite, UsageError
 from jichu.core.files import read_jsonl
 from jichu.core.folder import RunFolder
 from jichu.core.interrupt import Stop, stoppable
-from jichu.core.progress import Task, task
+from jichu.core.progress import Task, say, task
 from jichu.core.randomness import guarded, seed_step
 from jichu.data.batches import Batch, as_source, peek
 from jichu.objectives.base import Context, Objective
@@ -29,6 +29,7 @@ from .averaging import Average, fresh_statistics, has_statistics
 from .config import TrainConfig
 from .learner import Learner, backward, cut, total_weights
 from .logs import Clock, Means, TensorBoard
+from .memory import Buffers, halving
 from .optimizers import build, set_rates
 from .plan import Plan, autocast, lay_out, make_plan
 
@@ -137,6 +138,7 @@ class _Loop:
         if self.plan.memory_format == "channels_last":
             lay_out(self.learner, torch.channels_last)
         self.average = self._averaging()
+        self.before = Buffers(self.learner)
         if state is not None:
             self._load(state)
         self.module = ranks.distribute(self.learner)
@@ -172,8 +174,15 @@ class _Loop:
                 self.learner, sample, self.config,
                 epoch=self._epoch(Duration.parse(self.config.budget)), seed=self.seed, device=self.device, rules=rules,
             )  # fmt: skip
+        if self.plan.accumulate_why:
+            say(f"{self.name}: {self.plan.accumulate_why}")
         if self.folder:
             self.folder.rewind(self.name)
+            self._note_plan()
+
+    def _note_plan(self) -> None:
+        if self.folder:
+            known = self.folder.notes().get("plans", {})
             self.folder.note("plans", known | {self.name: asdict(self.plan)})
 
     def _training_mode(self) -> None:
@@ -213,13 +222,8 @@ class _Loop:
         step, steps, objective = self.step, self.plan.steps, self.objective
         context = Context(self.seed, step, steps)
         batch = self._move(next(self.batches))
-        micro = [objective.prepare(part, context) for part in cut(batch, self.config.accumulate)]
-        totals, asked = total_weights(objective, micro, stop.requested)
-        self.clock.lap("data")
         due = (step + 1) % self.config.log_every == 0 or step + 1 == steps
-        seed_step(self.device, self.seed, step, ranks.rank())
-        inside = functools.partial(autocast, self.plan.precision, self.device)
-        loss, terms, row_losses, found = backward(self.module, micro, totals, inside, diagnose=due)
+        micro, asked, (loss, terms, row_losses, found) = self._gradients(batch, context, stop, due)
         if not torch.isfinite(loss):
             self._refuse(micro, row_losses)
         scalars = {"loss": loss} | ({f"loss/{n}": t for n, t in terms.items()} if len(terms) > 1 else {})
@@ -245,6 +249,34 @@ class _Loop:
             self._log({"lr": rate, **{n: float(v) for n, v in found.items()}}, board)
         shown.advance(note=f"loss {self.result.history[-1].get('loss', 0):.4g}" if due else None)
         return asked
+
+    def _gradients(
+        self, batch: Batch, context: Context, stop: Stop, due: bool
+    ) -> tuple[list[Batch], bool, Any]:
+        """The micro-batches, whether any process was asked to stop, and what `backward` gives; in twice as
+        many micro-batches from now on whenever they are too large for the memory."""
+        inside = functools.partial(autocast, self.plan.precision, self.device)
+        self.before.keep()
+
+        def gradients(parts: int) -> tuple[list[Batch], bool, Any]:
+            micro = [self.objective.prepare(part, context) for part in cut(batch, parts)]
+            totals, asked = total_weights(self.objective, micro, stop.requested)
+            self.clock.lap("data")
+            seed_step(self.device, self.seed, self.step, ranks.rank())
+            return micro, asked, backward(self.module, micro, totals, inside, diagnose=due)
+
+        def undo() -> None:
+            self.optimizer.zero_grad(set_to_none=True)
+            self.before.restore()
+
+        rows, parts = len(batch["row"]), self.plan.accumulate
+        result, through = halving(gradients, parts, rows, self.learner, self.objective.independent, undo)
+        if through != parts:
+            why = f"{rows} rows in {parts} micro-batches ran out of memory at step {self.step}: {through} from now on"
+            self.plan = replace(self.plan, accumulate=through, accumulate_why=why)
+            say(f"{self.name}: {why}, to the same effect")
+            self._note_plan()
+        return result
 
     def _refuse(self, micro: list[Batch], row_losses: list[Tensor]) -> None:
         ids = [
