@@ -165,6 +165,35 @@ def test_a_child_runs_beside_threads_of_the_parent():
         torch.set_num_threads(threads)
 
 
+@linux
+def test_the_limit_of_a_process_counts():
+    def work():
+        used = psutil.Process().memory_info().vms
+        resource.setrlimit(resource.RLIMIT_AS, (used + 100 * MIB,) * 2)
+        return memory.memory_available(CPU)
+
+    assert 50 * MIB < in_child(work, 20) <= 100 * MIB
+
+
+@linux
+def test_freed_memory_is_kept_or_given_back_as_told():
+    """Many tensors beside each other, freed: kept they stay resident, and the next ones lie in their place."""
+
+    def work(keep):
+        torch.set_num_threads(1)
+        chose = memory.keep_freed(keep)
+        before = memory.resident("VmRSS")
+        tensors = [torch.ones(MIB) for _ in range(16)]  # 4 MiB each
+        del tensors
+        return chose, (memory.resident("VmRSS") - before) / MIB
+
+    chose, left = in_child(lambda: work(True), 20)
+    if not chose:
+        pytest.skip("another C library than GNU's")
+    assert left > 48
+    assert in_child(lambda: work(False), 20)[1] < 16
+
+
 # --- cut
 
 

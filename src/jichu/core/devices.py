@@ -38,7 +38,7 @@ def device(name: str = "auto") -> torch.device:
 
 
 def memory_available(on: torch.device) -> int:
-    """Free bytes on a device, within the control group's limit where one is set; of a processor's memory
+    """Free bytes on a device, within the limits of control groups and of the process; of a processor's memory
     each of the processes that train on this machine gets an equal part."""
     if on.type == "cuda":
         return torch.cuda.mem_get_info(on)[0]
@@ -47,7 +47,19 @@ def memory_available(on: torch.device) -> int:
         limit, used = memory_limit(folder), _first_number(folder, "memory.current", "memory.usage_in_bytes")
         if limit is not None and used is not None:
             free = min(free, max(0, limit - used + _reclaimable(folder)))
+    if (limit := _address_space()) is not None:
+        free = min(free, max(0, limit - psutil.Process().memory_info().vms))
     return free // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+
+
+def _address_space() -> int | None:
+    """What `ulimit -v` allows this process, in bytes, or None where it allows all."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return None
+    soft = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return None if soft == resource.RLIM_INFINITY else soft
 
 
 def control_groups(controller: str) -> list[Path]:

@@ -116,6 +116,8 @@ def predict(
     found = memory(forward, rows, module, slots, device)
     if device.type != "cpu" or found.needed < _NEAR * found.available:
         return found
+    _trim()
+    found = found._replace(available=memory_available(device))
     return probe(found, fresh_step, module) or found
 
 
@@ -166,11 +168,16 @@ def probe(found: Memory, fresh_step: Callable[[], Callable[[int], Any]], module:
 def resident(what: str, trimmed: bool = False) -> int:
     """VmRSS, this process's resident bytes, or VmHWM, their peak; after giving back what is free."""
     if trimmed:
-        gc.collect()
-        with contextlib.suppress(AttributeError, OSError):  # a C library other than GNU's
-            ctypes.CDLL(None).malloc_trim(0)
+        _trim()
     status = Path(PROC, "self", "status").read_text()
     return int(status.split(f"{what}:")[1].split()[0]) * 1024
+
+
+def _trim() -> None:
+    """Give freed memory back to the system."""
+    gc.collect()
+    with contextlib.suppress(AttributeError, OSError):  # a C library other than GNU's
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def in_child(work: Callable[[], Any], seconds: int) -> Any:
