@@ -20,12 +20,11 @@ from jichu.data.batches import Batches, select
 from jichu.data.config import SIGNS
 from jichu.models.cnn import Cnn
 from jichu.models.heads import Linear
-from jichu.models.mlp import Mlp
 from jichu.models.model import Model
 from jichu.objectives.mixup import Mixup
 from jichu.objectives.supervised import Classification
 from jichu.objectives.wrapper import Augmented, Wrapper
-from jichu.train import checkpoint, plan
+from jichu.train import checkpoint
 from jichu.train.config import OptimizerConfig, TrainConfig
 from jichu.train.predict import embed, predict
 from jichu.train.schedules import schedule
@@ -463,29 +462,6 @@ def test_a_loss_that_runs_away_late_leaves_the_best_weights(tensors):
     assert any(all(torch.equal(t, w[n]) for n, t in model.state_dict().items()) for w in seen)
 
 
-def test_what_does_not_fit_is_told_before(tensors, monkeypatch):
-    monkeypatch.setattr(plan, "memory_available", lambda device: 60_000)
-    with pytest.raises(UsageError, match="accumulate: ") as caught:
-        train(network(), tensors)
-    parts = int(str(caught.value.expected).split("accumulate: ")[1].split(",")[0])
-    train(network(), tensors, config("2 steps", accumulate=parts))
-    monkeypatch.setattr(plan, "memory_available", lambda device: 100)
-    with pytest.raises(UsageError, match="a smaller model"):
-        train(network(), tensors)
-
-
-def test_predicted_memory_is_near_what_is_used():
-    """Activations of a multi-layer perceptron, counted by hand: inputs, two hidden layers kept by
-    the linear layers after them and by ReLU."""
-    body = Mlp(1, 8, widths=[512, 256])
-    rows = 1000
-    x = torch.randn(rows, 1, 8, 8)
-    found = plan.memory(lambda n: body({"image": x[:n]}).pooled.sum(), rows, body, 2, torch.device("cpu"))
-    parameters = (64 * 512 + 512 + 512 * 256 + 256) * 4 * 4
-    assert found.parameters == parameters
-    assert found.activations == pytest.approx(rows * (64 + 512 + 256) * 4, rel=0.35)
-
-
 def test_nothing_is_left_changed(tensors):
     model, state = network("batch"), torch.get_rng_state()
     model.backbone.eval()
@@ -610,17 +586,6 @@ def test_an_evaluation_that_is_not_a_number_is_never_the_best(tensors):
         monitor="loss",
     )
     assert result.best == {"loss": 2.0, "step": 6}
-
-
-def test_the_cure_for_memory_holds_under_accumulation(tensors, monkeypatch):
-    for free in (30_000, 40_000):
-        monkeypatch.setattr(plan, "memory_available", lambda device, free=free: free)
-        for parts in (1, 2):
-            with pytest.raises(UsageError) as caught:
-                train(network(), tensors, config(accumulate=parts))
-            cure = int(str(caught.value.expected).split("accumulate: ")[1].split(",")[0])
-            assert cure > parts
-            train(network(), tensors, config("1 steps", accumulate=cure))
 
 
 def test_half_a_logged_line_is_taken_back(tensors, tmp_path):

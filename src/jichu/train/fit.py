@@ -18,7 +18,6 @@ from jichu.core.durations import Duration
 from jichu.core.errors import Interrupted, NotFinite, UsageError
 from jichu.core.files import read_jsonl
 from jichu.core.folder import RunFolder
-from jichu.core.heap import keep_freed_memory
 from jichu.core.interrupt import Stop, stoppable
 from jichu.core.progress import Task, say, task
 from jichu.core.randomness import guarded, seed_step
@@ -29,9 +28,10 @@ from jichu.objectives.base import Context, Objective
 from . import checkpoint, schedules
 from .averaging import Average, fresh_statistics, has_statistics
 from .config import TrainConfig
-from .guard import Statistics, Watch, broken_rows, too_many
+from .guard import Watch, broken_rows, too_many
 from .learner import Learner, backward, cut, total_weights
 from .logs import Clock, Means, TensorBoard
+from .memory import MIB, Buffers, halving, keep_freed
 from .optimizers import build, set_rates
 from .plan import Plan, make_plan
 from .settings import autocast, threads
@@ -106,7 +106,6 @@ def fit(
             raise UsageError("patience needs something to wait for", where="patience", expected="evaluate=…")
         if config.schedule.name == schedules.FOLLOWS_EVALUATIONS:
             raise UsageError("plateau needs something to follow", where="schedule", expected="evaluate=…")
-    keep_freed_memory()
     loop = _Loop(model, objective, batches, config, folder, name, seed, records)
     rules = assign(model, resolve(adapt))
     with applied(model, rules) as frozen, guarded(loop.device):
@@ -160,16 +159,17 @@ class _Loop:
         if state is not None:
             with checkpoint.understood(self._file("last")):
                 self.plan = Plan(**state["plan"])
+            keep_freed(2 * self.plan.memory_mib * MIB < devices.memory_available(self.device))
         else:
             self._make_plan(sample, resume, rules)
         self.optimizer = build(self.learner, rules, self.config.optimizer, self.plan.precision)
         lay_out(self.learner, self.plan.memory_format)
         self.average = self._averaging()
+        self.before = Buffers(self.learner)
         if state is not None:
             with checkpoint.understood(self._file("last")):
                 self._load(state)
             self._rewind()
-        self.statistics = Statistics(self.learner)
         self.module = ranks.distribute(self.learner)
         if self.plan.compiled:
             self.module = cast(nn.Module, torch.compile(self.module))
@@ -206,8 +206,15 @@ class _Loop:
                 self.learner, sample, self.config,
                 epoch=self._epoch(Duration.parse(self.config.budget)), seed=self.seed, device=self.device, rules=rules,
             )  # fmt: skip
+        if self.plan.accumulate_why:
+            say(f"{self.name}: {self.plan.accumulate_why}")
         if self.folder:
             self.folder.rewind(self.name)
+            self._note_plan()
+
+    def _note_plan(self) -> None:
+        if self.folder:
+            known = self.folder.notes().get("plans", {})
             self.folder.note("plans", known | {self.name: asdict(self.plan)})
 
     def _training_mode(self) -> None:
@@ -282,27 +289,50 @@ class _Loop:
         process was asked to stop. Where the loss is not finite, it is taken back and done again without
         the rows that are the cause."""
         batch = self._next()
+        self.before.keep()
         while True:
-            micro = [self.objective.prepare(part, context) for part in cut(batch, self.config.accumulate)]
-            totals, asked = total_weights(self.objective, micro, stop.requested)
-            self.clock.lap("data")
-            self.statistics.remember()
-            seed_step(self.device, self.seed, context.step, ranks.rank())
-            loss, terms, found = backward(
-                self.module, micro, totals, self.inside, diagnose=due, lap=self.clock.lap
-            )
+            micro, asked, (loss, terms, found) = self._in_parts(batch, context, stop, due)
             loss = ranks.sum_over_ranks(loss) / ranks.world_size()
             value = float(loss)
             if math.isfinite(value):
                 break
-            self.optimizer.zero_grad(set_to_none=True)
-            self.statistics.restore()
+            self._undo()
             batch = self._without_broken(batch, micro)
         self.watch.sees(value)
         if self.watch.lost:
             raise self._failed(f"the loss ran away, from {self.watch.first:.4g} to {value:.4g}", None)
         scalars = {"loss": loss} | ({f"loss/{n}": t for n, t in terms.items()} if len(terms) > 1 else {})
         return len(batch["row"]), scalars, found, asked
+
+    def _in_parts(
+        self, batch: Batch, context: Context, stop: Stop, due: bool
+    ) -> tuple[list[Batch], bool, Any]:
+        """The micro-batches, whether any process was asked to stop, and what `backward` gives; in twice as
+        many micro-batches from now on whenever they are too large for the memory."""
+
+        def gradients(parts: int) -> tuple[list[Batch], bool, Any]:
+            micro = [self.objective.prepare(part, context) for part in cut(batch, parts)]
+            totals, asked = total_weights(self.objective, micro, stop.requested)
+            self.clock.lap("data")
+            seed_step(self.device, self.seed, self.step, ranks.rank())
+            found = backward(self.module, micro, totals, self.inside, diagnose=due, lap=self.clock.lap)
+            return micro, asked, found
+
+        rows, parts = len(batch["row"]), self.plan.accumulate
+        result, through = halving(
+            gradients, parts, rows, self.learner, self.objective.independent, self._undo
+        )
+        if through != parts:
+            why = f"{rows} rows in {parts} micro-batches ran out of memory at step {self.step}: {through} from now on"
+            self.plan = replace(self.plan, accumulate=through, accumulate_why=why)
+            say(f"{self.name}: {why}, to the same effect")
+            self._note_plan()
+        return result
+
+    def _undo(self) -> None:
+        """Take back what a step has changed before its end."""
+        self.optimizer.zero_grad(set_to_none=True)
+        self.before.restore()
 
     def _next(self) -> Batch:
         """The next batch, without the rows that are known to be broken."""

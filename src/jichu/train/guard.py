@@ -7,42 +7,18 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from jichu.data.batches import Batch
 
 from .learner import Learner
 from .predict import evaluating
 
-_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 _STEPS = 20  # whose mean loss is looked at
 _RUNAWAY = 6.0  # times the loss of the untrained model
 _LEAST = 2.0  # a first loss below this counts as this: one that begins low has room to rise
 _LEARNT = 0.05  # share of the first loss
 _FEW = 0.01  # share of the rows seen that may be broken; where more are, it is the training that is
-
-
-class Statistics:
-    """The batch statistics as they were before a step, so that it can be taken back."""
-
-    def __init__(self, module: nn.Module):
-        self._live = [
-            buffer
-            for part in module.modules()
-            for name, buffer in part.named_buffers(recurse=False)
-            if name in _STATISTICS
-        ]
-        self._kept = [buffer.clone() for buffer in self._live]
-
-    def remember(self) -> None:
-        """Keep them as they are now."""
-        if self._live:
-            torch._foreach_copy_(self._kept, self._live)
-
-    def restore(self) -> None:
-        """Make them as they were."""
-        if self._live:
-            torch._foreach_copy_(self._live, self._kept)
 
 
 @torch.no_grad()

@@ -135,10 +135,10 @@ def choose(
 
 def seconds_per_step(
     learner: Learner, sample: Batch, config: TrainConfig, rules: dict[str, Rule], seed: int,
-    device: torch.device, accumulate: int, settings: Settings, of: Callable[[list[float]], float] = min,
+    device: torch.device, settings: Settings, of: Callable[[list[float]], float], parts: int,
 ) -> float:  # fmt: skip
-    """The best time of a few whole steps on a copy, after two that do not count: other work on the machine
-    makes the others longer. `of` may be the median, for what is to be expected of many steps."""
+    """The time of a few whole steps on a copy, each in so many micro-batches, after two that do not count: the
+    best, for other work on the machine makes the others longer, or the median, for what is to be expected."""
     learner = copy.deepcopy(learner)
     lay_out(learner, settings.memory_format)
     optimizer = build(learner, rules, config.optimizer, settings.precision)
@@ -149,7 +149,7 @@ def seconds_per_step(
         while len(times) < 2 + _TIMED_STEPS and (len(times) < 3 or sum(times[1:]) < _LONGEST):
             started = time.perf_counter()
             context = Context(seed, len(times))
-            micro = [learner.objective.prepare(part, context) for part in cut(sample, accumulate)]
+            micro = [learner.objective.prepare(part, context) for part in cut(sample, parts)]
             backward(module, micro, total_weights(learner.objective, micro, False)[0], inside)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
