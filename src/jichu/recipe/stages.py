@@ -135,7 +135,9 @@ def finetune(stage: FinetuneStage, work: Work) -> Result:
             remarks += once.remarks
             outputs = predict(model, work.inputs, held_out, list(config.targets))
         spent = time.monotonic() - started + once.before
-        about = {key: getattr(once, key) for key in ("steps", "rows", "seconds", "before", "phases")}
+        about = {
+            key: getattr(once, key) for key in ("steps", "rows", "seconds", "before", "utilisation", "phases")
+        }
         _count(fitted, about)
         if work.folder.writes:
             if draw == 0:
@@ -158,6 +160,7 @@ def _count(fitted: Fitted, draw: dict[str, Any]) -> None:
     """Add what one draw came to."""
     fitted.steps, fitted.rows = draw["steps"], fitted.rows + draw["rows"]
     fitted.seconds, fitted.before = fitted.seconds + draw["seconds"], fitted.before + draw["before"]
+    fitted.utilisation = draw["utilisation"]
     for phase, spent in draw["phases"].items():
         fitted.phases[phase] = fitted.phases.get(phase, 0.0) + spent
 
@@ -326,7 +329,8 @@ def _result(fitted: Fitted, model: nn.Module, work: Work, name: str, metrics: di
     parameters = sum(p.numel() for p in model.parameters())
     about = {"parameters": parameters, "steps": fitted.steps or None, "memory_mib": plan.get("memory_mib")}
     return {
-        "samples_per_second": fitted.rows_per_second if fitted.rows else None, "metrics": about | metrics,
+        "samples_per_second": fitted.rows_per_second if fitted.rows else None,
+        "utilisation": fitted.utilisation, "shares": fitted.shares() if fitted.rows else {}, "metrics": about | metrics,
         "seconds_before": fitted.before,
     }  # fmt: skip
 

@@ -17,11 +17,12 @@ from jichu.adapt.rules import Rule
 from jichu.core.durations import Duration
 from jichu.core.ranks import gather_objects
 from jichu.data.batches import Batch
+from jichu.models.cost import step_flops
 from jichu.objectives.base import Context
 
 from .config import TrainConfig
 from .learner import Learner
-from .memory import MIB, Memory, halving, keep_freed, micro_batches, predict
+from .memory import MIB, Memory, fewest_rows, halving, keep_freed, micro_batches, predict
 from .optimizers import build, slots
 from .settings import Measure, Remembered, Settings, autocast, choose, is_open, plainest, seconds_per_step
 
@@ -40,6 +41,7 @@ class Plan:
     memory_format: str = "contiguous"
     threads: int = 1
     compiled: bool = False
+    flops_per_row: float = 0.0  # of a step, forward and backward
     accumulate: int = 1  # micro-batches a batch is cut into
     accumulate_why: str = ""  # where they are more than was asked for
 
@@ -79,14 +81,16 @@ def make_plan(
         budget = Duration.parse(config.budget)
         steps = None if budget.unit == "seconds" else budget.steps(steps_per_epoch=epoch)
         chosen, why, each = _settings(learner, sample, config, device, measure, steps, budget)
+        few = min(rows, fewest_rows(learner))
+        flops = step_flops(lambda: loss(few), learner) / few
         if steps is None:
             each = max(gather_objects(measure(chosen, of=statistics.median)))
             steps = budget.steps(steps_per_epoch=1, seconds_per_step=each)
     if parts > config.accumulate and not cut_why:
         cut_why = f"{rows} rows at once ran out of memory when measured"
     return Plan(
-        steps, why=why, memory_mib=found.needed // MIB, seconds_per_step=each, accumulate=parts,
-        accumulate_why=cut_why, **chosen._asdict(),
+        steps, why=why, memory_mib=found.needed // MIB, seconds_per_step=each, flops_per_row=flops,
+        accumulate=parts, accumulate_why=cut_why, **chosen._asdict(),
     )  # fmt: skip
 
 

@@ -7,19 +7,17 @@ import contextlib
 import copy
 import functools
 import itertools
-import os
-import platform
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
 import torch
 from torch import nn
 
 from jichu.adapt.rules import Rule
+from jichu.core.doctor import machine_key, with_threads
 from jichu.core.errors import DataError
-from jichu.core.files import cache_folder, fingerprint, read_json, write_json
+from jichu.core.files import cache_folder, read_json, write_json
 from jichu.core.ranks import gather_objects, rank, world_size
 from jichu.data.batches import Batch
 from jichu.models.layout import FORMATS, has_layout, lay_out
@@ -61,17 +59,6 @@ def autocast(precision: str, device: torch.device) -> contextlib.AbstractContext
     if precision == "float32":
         return contextlib.nullcontext()
     return torch.autocast(device.type, torch.bfloat16)
-
-
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    """So many threads for what is computed in the block."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def plainest(learner: nn.Module, config: TrainConfig, device: torch.device) -> Settings:
@@ -145,7 +132,7 @@ def seconds_per_step(
     module: nn.Module = cast(Any, torch.compile(learner)) if settings.compiled else learner
     inside = functools.partial(autocast, settings.precision, device)
     times: list[float] = []
-    with threads(settings.threads):
+    with with_threads(settings.threads):
         while len(times) < 2 + _TIMED_STEPS and (len(times) < 3 or sum(times[1:]) < _LONGEST):
             started = time.perf_counter()
             context = Context(seed, len(times))
@@ -166,12 +153,10 @@ class Remembered:
         asked = (config.precision, config.memory_format, config.threads, config.compile, config.accumulate)
         parameters = [(n, tuple(p.shape), p.requires_grad) for n, p in learner.named_parameters()]
         batch = sorted((n, tuple(t.shape), str(t.dtype)) for n, t in sample.items())
-        gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
-        machine = (
-            platform.node(), platform.processor(), torch.backends.cpu.get_cpu_capability(), os.cpu_count(), gpu,
-            torch.get_num_threads(), torch.__version__, world_size(),
+        key = machine_key(
+            str(device), torch.get_num_threads(), world_size(), repr(learner), parameters, batch, asked,
+            config.optimizer.name,
         )  # fmt: skip
-        key = fingerprint(machine, repr(learner), parameters, batch, asked, config.optimizer.name)
         self.path = cache_folder() / "plans" / f"{key}.json"
 
     def recall(self) -> tuple[Settings, str] | None:
