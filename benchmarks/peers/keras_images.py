@@ -41,7 +41,7 @@ class Until(keras.callbacks.Callback):
 
 def main():
     keras.utils.set_random_seed(given.get("seed", 0))
-    x, y = load("train")
+    x, y = (array[: given.get("rows")] for array in load("train"))
     held_out = load("test")
     stack = [keras.Input(x.shape[1:])]
     for width in given["network"]["widths"]:
@@ -55,7 +55,7 @@ def main():
         watch = Stopwatch(0, None)
         until = Until(watch, target)
         model.fit(x, y, size, given["epochs"], verbose=0, validation_data=held_out, callbacks=[until])
-        watch.step(len(x) * len(until.curve))
+        watch.rows, watch.stopped = len(x) * len(until.curve), watch.made + watch.elapsed()
         found = {"curve": until.curve, "taken": until.curve[-1][0], "accuracy": until.curve[-1][1]}
     else:  # the first fit compiles
         warm, steps = given["warm_steps"] * size, given["steps"]

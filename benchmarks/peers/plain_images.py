@@ -3,7 +3,7 @@ sample and transforms it, a DataLoader, a loop. What `ToTensor`, `Normalize` and
 written out here, so that the loop runs on the same PyTorch as we do.
 
 Settings: data, network, batch_size, optimizer; `tensors` for a TensorDataset made beforehand instead;
-workers; `precision` and `channels_last`, as who knows of them sets them; `frozen` for a new last layer on a
+workers; `rows` for only the first ones; `precision` and `channels_last`, as who knows of them sets them; `frozen` for a new last layer on a
 frozen network; `resize`; warm_steps and steps, and `tested` for the accuracy at the end; or `target`, an
 accuracy on the test images to train for, looked at after each epoch, for at most `epochs`.
 """
@@ -47,7 +47,7 @@ class Images(Dataset):
         self.transforms = transforms
 
     def __len__(self):
-        return len(self.images)
+        return len(self.labels)
 
     def __getitem__(self, index):
         image, label = Image.fromarray(self.images[index]), int(self.labels[index])
@@ -91,6 +91,7 @@ def main():
     transforms += [to_tensor, Normalize(given["mean"], given["std"])]
     train = Images(given["data"], "train", transforms)
     test = Images(given["data"], "test", transforms)
+    train.labels = train.labels[: given.get("rows")]
     if given.get("tensors"):
         train, test = as_tensors(train), as_tensors(test)
     loader = DataLoader(train, given["batch_size"], shuffle=True, num_workers=given.get("workers", 0))
