@@ -36,7 +36,7 @@ CACHE = cache_folder() / "benchmarks"
 OURS = "jichu"
 _TORCH = f"torch=={torch.__version__}"  # peers on PyTorch get the one that we run on
 _ENVIRONMENTS = {
-    "torch": [_TORCH, "numpy", "pillow"],
+    "torch": [_TORCH, "numpy", "pillow", "pandas"],
     "keras-tensorflow": ["keras==3.*", "tensorflow-cpu"],
     "keras-torch": ["keras==3.*", _TORCH],
 }

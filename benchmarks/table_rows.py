@@ -1,6 +1,7 @@
-"""A table of a million rows, 16 numbers and 4 categories, and a small MLP, batch 1,024: rows a second beside
-the plain loop with a DataLoader over rows, and over a TensorDataset. From 900 steps after 50 that do not
-count (about 6 minutes on 2 cores)."""
+"""A table of a million rows, 16 numbers and 4 categories, and an MLP, batch 1,024: rows a second beside the
+plain loop with a DataLoader over rows of arrays, over rows of a pandas frame, and over a TensorDataset; once
+with the dense layers that are our default, where computing takes most of a loop's time, once with a small one,
+where the DataLoader does. From 900 steps after 50 that do not count (about 10 minutes on 2 cores)."""
 
 import duel
 import numpy as np
@@ -8,7 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 ROWS = 1_000_000
-SIZES, WIDTHS = [5, 20, 100, 400], [256, 128]
+SIZES = [5, 20, 100, 400]
+WIDTHS = {"table_rows": [256, 128], "table_rows_small": [64]}
 
 
 def table(rows):
@@ -31,11 +33,11 @@ def table(rows):
     return str(parquet), str(arrays)
 
 
-def systems(quick, batch=1024, **settings):
+def systems(quick, widths=(256, 128), batch=1024, **settings):
     warm, steps = (5, 10) if quick else (50, 900)
     parquet, arrays = table(ROWS // 20 if quick else ROWS)
     stage = {
-        "stage": "finetune", "backbone": {"name": "mlp", "widths": WIDTHS}, "budget": f"{warm + steps} steps",
+        "stage": "finetune", "backbone": {"name": "mlp", "widths": list(widths)}, "budget": f"{warm + steps} steps",
         "batch_size": batch, "optimizer": {"name": "adamw", "lr": 1e-3}, "schedule": "constant", "warmup": 0.0,
         "log_every": warm, **settings,
     }  # fmt: skip
@@ -46,7 +48,7 @@ def systems(quick, batch=1024, **settings):
     }
     ours = {"recipe": duel.write_recipe(tree), "stage": "finetune", "warm_steps": warm}
     plain = {
-        "data": arrays, "batch_size": batch, "warm_steps": warm, "steps": steps, "widths": WIDTHS,
+        "data": arrays, "batch_size": batch, "warm_steps": warm, "steps": steps, "widths": widths,
         # a code of its own for what is not known, and vectors as wide as ours
         "sizes": [n + 1 for n in SIZES], "vectors": [min(32, int(np.ceil(1.6 * (n + 1) ** 0.56))) for n in SIZES],
     }  # fmt: skip
@@ -54,14 +56,23 @@ def systems(quick, batch=1024, **settings):
         duel.System(duel.OURS, "ours.py", ours),
         duel.System("plain loop", "plain_table.py", plain, "torch"),
         duel.System("plain loop, 2 workers", "plain_table.py", {**plain, "workers": 2}, "torch"),
+        # slow, so from fewer steps
+        duel.System(
+            "plain loop, pandas rows",
+            "plain_table.py",
+            {**plain, "frame": True, "steps": min(steps, 50)},
+            "torch",
+        ),
         duel.System("plain loop, TensorDataset", "plain_table.py", {**plain, "tensors": True}, "torch"),
     ]
 
 
 def main():
-    given = duel.arguments(__doc__, rounds=5)
-    found = duel.duel(systems(given.quick), given)
-    duel.told("table_rows", f"rows a second, batch 1,024, {ROWS:,} rows", given, *duel.figures(found))
+    given = duel.arguments(__doc__, rounds=3, parts=list(WIDTHS))
+    for name in given.parts:
+        found = duel.duel(systems(given.quick, WIDTHS[name]), given)
+        metric = f"rows a second, batch 1,024, {ROWS:,} rows, dense layers {WIDTHS[name]}"
+        duel.told(name, metric, given, *duel.figures(found))
 
 
 if __name__ == "__main__":
