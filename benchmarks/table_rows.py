@@ -37,7 +37,7 @@ def systems(quick, widths=(256, 128), batch=1024, **settings):
     warm, steps = (5, 10) if quick else (50, 900)
     parquet, arrays = table(ROWS // 20 if quick else ROWS)
     stage = {
-        "stage": "finetune", "backbone": {"name": "mlp", "widths": list(widths)}, "budget": f"{warm + steps} steps",
+        "stage": "finetune", "backbone": {"name": "mlp", "widths": list(widths)}, "budget": f"{2 * (warm + steps)} steps",
         "batch_size": batch, "optimizer": {"name": "adamw", "lr": 1e-3}, "schedule": "constant", "warmup": 0.0,
         "log_every": warm, **settings,
     }  # fmt: skip
@@ -52,18 +52,13 @@ def systems(quick, widths=(256, 128), batch=1024, **settings):
         # a code of its own for what is not known, and vectors as wide as ours
         "sizes": [n + 1 for n in SIZES], "vectors": [min(32, int(np.ceil(1.6 * (n + 1) ** 0.56))) for n in SIZES],
     }  # fmt: skip
+    frame = {**plain, "frame": True, "warm_steps": 2, "steps": min(steps, 50)}  # slow, so from fewer steps
     return [
         duel.System(duel.OURS, "ours.py", ours),
         duel.System("plain loop", "plain_table.py", plain, "torch"),
         duel.System("plain loop, 2 workers", "plain_table.py", {**plain, "workers": 2}, "torch"),
-        # slow, so from fewer steps
-        duel.System(
-            "plain loop, pandas rows",
-            "plain_table.py",
-            {**plain, "frame": True, "steps": min(steps, 50)},
-            "torch",
-        ),
         duel.System("plain loop, TensorDataset", "plain_table.py", {**plain, "tensors": True}, "torch"),
+        duel.System("plain loop, pandas rows", "plain_table.py", frame, "torch"),
     ]
 
 
