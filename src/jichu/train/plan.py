@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import datetime
 import functools
+import math
 import statistics
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -63,9 +64,13 @@ def make_plan(
     loss = functools.partial(trial, learner, sample, seed, widest, device)
     fresh = functools.partial(trial_steps, learner, loss, config, rules)
 
-    def measure(settings: Settings, of: Callable[[list[float]], float] = min) -> float:
+    def measure(
+        settings: Settings, limit: float = math.inf, of: Callable[[list[float]], float] = min
+    ) -> float:
         nonlocal parts
-        step = functools.partial(seconds_per_step, learner, sample, config, rules, seed, device, settings, of)
+        step = functools.partial(
+            seconds_per_step, learner, sample, config, rules, seed, device, settings, limit, of
+        )
         spent, parts = halving(step, parts, rows, learner, objective.independent)
         return spent
 

@@ -7,6 +7,7 @@ import contextlib
 import copy
 import functools
 import itertools
+import math
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
@@ -34,6 +35,7 @@ _TIMED_STEPS, _LONGEST = (
 _PAYS = 0.9  # a setting less plain is chosen where a step takes at most this share of the plainer one's time
 _SMALL_STEP = 0.05  # seconds below which handing work to threads may cost more than it brings
 _WORTH_COMPILING = 600.0  # seconds of training; compiling takes up to half a minute
+_HOPELESS = 5.0  # times the best setting's step; a first step may well take twice as long as the others
 _REMEMBERED = 7 * 24 * 3600.0  # seconds
 
 
@@ -84,7 +86,7 @@ def is_open(learner: nn.Module, config: TrainConfig) -> bool:
     )
 
 
-Measure = Callable[[Settings], float]  # seconds a step
+Measure = Callable[[Settings, float], float]  # seconds a step; given up where one takes far longer than that
 
 
 def choose(
@@ -98,7 +100,8 @@ def choose(
     def best(current: Settings, *others: Settings) -> Settings:
         for setting in (current, *others):
             if setting not in found:
-                found[setting] = max(gather_objects(measure(setting)))  # the slowest process counts
+                limit = found.get(current, math.inf)
+                found[setting] = max(gather_objects(measure(setting, limit)))  # the slowest process counts
             if found[setting] < _PAYS * found[current]:
                 current = setting
         return current
@@ -122,10 +125,11 @@ def choose(
 
 def seconds_per_step(
     learner: Learner, sample: Batch, config: TrainConfig, rules: dict[str, Rule], seed: int,
-    device: torch.device, settings: Settings, of: Callable[[list[float]], float], parts: int,
+    device: torch.device, settings: Settings, limit: float, of: Callable[[list[float]], float], parts: int,
 ) -> float:  # fmt: skip
     """The time of a few whole steps on a copy, each in so many micro-batches, after two that do not count: the
-    best, for other work on the machine makes the others longer, or the median, for what is to be expected."""
+    best, for other work on the machine makes the others longer, or the median, for what is to be expected.
+    A step that takes many times the `limit` is the only one."""
     learner = copy.deepcopy(learner)
     lay_out(learner, settings.memory_format)
     optimizer = build(learner, rules, config.optimizer, settings.precision)
@@ -143,6 +147,8 @@ def seconds_per_step(
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
             times.append(time.perf_counter() - started)
+            if times[-1] > _HOPELESS * limit:
+                return times[-1]
     return of(times[2:])
 
 
