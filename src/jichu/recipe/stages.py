@@ -19,7 +19,7 @@ from jichu.core.config import Spec
 from jichu.core.files import read_json, write_json
 from jichu.core.folder import RunFolder
 from jichu.core.names import construct
-from jichu.core.progress import say
+from jichu.core.progress import clock, say
 from jichu.core.ranks import gather_objects
 from jichu.data.augment import Augment
 from jichu.data.batches import Batches, gather
@@ -40,7 +40,7 @@ from jichu.objectives.base import Objective, as_terms
 from jichu.objectives.views import collapse
 from jichu.objectives.wrapper import Augmented
 from jichu.train.fit import Fitted, fit
-from jichu.train.predict import embed, evaluating, predict
+from jichu.train.predict import embed, embed_fast, evaluating, predict
 
 from .build import Work, adaptation, augmenter, start_model, start_supervised, wrapped
 from .config import AuditStage, FinetuneStage, InspectStage, ModelStage, PretrainStage, Recipe, Stage
@@ -181,8 +181,7 @@ def _train(
         objective = Augmented(objective, augment)
     validation = dataset.labelled("validation") if "validation" in dataset.splits else rows[:0]
     if augment is None and not stage.wrap and _only_heads_learn(model, adaptation(stage)):
-        say(f"  {name}: the backbone is frozen; its features are computed once")
-        tensors = _features(model, work, torch.cat([rows, validation]))
+        tensors = _features(model, work, torch.cat([rows, validation]), stage)
         trained = HeadsAlone(model)
     evaluate = _evaluation(supervised, tensors, validation) if len(validation) else None
     batches = Batches(tensors, rows, batch_size=stage.batch_size, seed=work.recipe.seed)
@@ -210,10 +209,14 @@ def _only_heads_learn(model: Model, adapt: Any) -> bool:
     return bool(body) and all(rule == "frozen" for rule in body)
 
 
-def _features(model: Model, work: Work, rows: Tensor) -> dict[str, Tensor]:
-    """The targets with the backbone's features [N, D] in the place of the inputs; of other rows than
-    these, nothing."""
-    found = embed(model, work.inputs, rows)
+def _features(model: Model, work: Work, rows: Tensor, stage: FinetuneStage) -> dict[str, Tensor]:
+    """The targets with the backbone's features [N, D] in the place of the inputs, computed once; of other
+    rows than these, nothing."""
+    started = time.monotonic()
+    say(f"  {stage.name}: the backbone is frozen; its features are computed once")
+    found, settings = embed_fast(model, work.inputs, rows, stage)
+    took = time.monotonic() - started
+    say(f"  {len(rows):,} rows in {clock(took)}, {len(rows) / took:,.0f} a second, {settings}")
     features = torch.zeros(len(work.dataset), found.shape[1])
     features[rows] = found
     kept = {n: t for n, t in work.dataset.tensors.items() if n in work.dataset.targets or n == "weight"}
