@@ -88,7 +88,8 @@ def pretrain(stage: PretrainStage, work: Work) -> Result:
     batches = Batches(work.inputs, rows, batch_size=stage.batch_size, seed=work.recipe.seed, drop_last=True)
     remarks = _look(model, stage, rows, work, stage.name)
     fitted = fit(model, objective, batches, stage, seed=work.recipe.seed,
-                 folder=work.folder, name=stage.name, resume=work.resume)  # fmt: skip
+                 folder=work.folder, name=stage.name, resume=work.resume, records=dataset.names)  # fmt: skip
+    remarks += fitted.remarks
     last: dict[str, Any] = next((row for row in reversed(fitted.history) if "rank_share" in row), {})
     if found_collapse := collapse(last):
         remarks.append(f"{stage.name} {found_collapse}")
@@ -131,9 +132,10 @@ def finetune(stage: FinetuneStage, work: Work) -> Result:
         else:
             remarks = remarks or _look(model, stage, rows, work, name)
             once = _train(model, supervised, stage, rows, work, name)
+            remarks += once.remarks
             outputs = predict(model, work.inputs, held_out, list(config.targets))
         spent = time.monotonic() - started + once.before
-        about = {"steps": once.steps, "rows": once.rows, "seconds": once.seconds, "before": once.before}
+        about = {key: getattr(once, key) for key in ("steps", "rows", "seconds", "before", "phases")}
         _count(fitted, about)
         if work.folder.writes:
             if draw == 0:
@@ -156,6 +158,8 @@ def _count(fitted: Fitted, draw: dict[str, Any]) -> None:
     """Add what one draw came to."""
     fitted.steps, fitted.rows = draw["steps"], fitted.rows + draw["rows"]
     fitted.seconds, fitted.before = fitted.seconds + draw["seconds"], fitted.before + draw["before"]
+    for phase, spent in draw["phases"].items():
+        fitted.phases[phase] = fitted.phases.get(phase, 0.0) + spent
 
 
 def part(work: Work, stage: str, draw: int, key: str) -> Path:
@@ -180,7 +184,8 @@ def _train(
     evaluate = _evaluation(supervised, tensors, validation) if len(validation) else None
     batches = Batches(tensors, rows, batch_size=stage.batch_size, seed=work.recipe.seed)
     return fit(trained, objective, batches, stage, adapt=adaptation(stage), evaluate=evaluate, monitor=stage.monitor,
-               seed=work.recipe.seed, folder=work.folder, name=name, resume=work.resume)  # fmt: skip
+               seed=work.recipe.seed, folder=work.folder, name=name, resume=work.resume,
+               records=dataset.names)  # fmt: skip
 
 
 def _look(model: Model, stage: ModelStage, rows: Tensor, work: Work, name: str) -> list[str]:
