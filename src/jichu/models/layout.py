@@ -14,7 +14,20 @@ _CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 
 def has_layout(module: nn.Module) -> bool:
     """Whether anything in a module could lie in another order."""
-    return any(isinstance(part, _CONVOLUTIONS) for part in module.modules())
+    found = [part for part in module.modules() if isinstance(part, _CONVOLUTIONS)]
+    return bool(found) and not any(map(_breaks, found))
+
+
+def _breaks(convolution: nn.Module) -> bool:
+    """Whether torch writes past the end of its memory in channels-last order: seen in version 2.13 on
+    processors without AVX-512, with strided 1×1 kernels on few channels."""
+    return (
+        isinstance(convolution, nn.Conv2d)
+        and convolution.kernel_size == (1, 1)
+        and convolution.stride != (1, 1)
+        and convolution.in_channels < 8
+        and torch.backends.cpu.get_cpu_capability() not in ("AVX512", "DEFAULT")
+    )
 
 
 def plain_order(device: torch.device) -> str:
@@ -26,6 +39,8 @@ def plain_order(device: torch.device) -> str:
 def lay_out(module: nn.Module, memory_format: str) -> None:
     """Change the order of convolutions' weights, and of what a part that says its `memory_format` gives
     (the images made ready); whatever comes after follows them."""
+    if memory_format != "contiguous" and not has_layout(module):
+        return
     for part in module.modules():
         if isinstance(part, _CONVOLUTIONS):
             part.weight.data = laid_out(part.weight.data, FORMATS[memory_format])
