@@ -14,11 +14,12 @@ from torch import Tensor
 
 from jichu.core.errors import UsageError
 from jichu.core.files import replacing
+from jichu.data.source import Names
 from jichu.data.target import Target
 
 
 def make(
-    stage: str, draw: int, rows: Tensor, names: list[str], target: Target, truth: Tensor, outputs: Tensor
+    stage: str, draw: int, rows: Tensor, names: Names, target: Target, truth: Tensor, outputs: Tensor
 ) -> pa.Table:  # fmt: skip
     """From a head's outputs [N, K] and the true values. `scores` are probabilities of the classes or tags,
     or the predicted numbers; `loss` is minus the log of the true class's, the mean of that over tags, or
@@ -49,7 +50,7 @@ def make(
             "stage": pa.array([stage] * len(rows)).dictionary_encode(),
             "draw": pa.array(np.full(len(rows), draw, np.int32)),
             "row": pa.array(rows.numpy()),
-            "record": pa.array([names[i] for i in rows.tolist()], pa.string()),
+            "record": names.take(rows).cells.cast(pa.string()),
             **about,
             "scores": _lists(scores),
         }

@@ -87,12 +87,19 @@ def read_jsonl(path: str | Path) -> list[dict[str, Any]]:
 
 
 def fingerprint(*parts: object) -> str:
-    """16 hexadecimal digits that depend on every part."""
+    """16 hexadecimal digits that depend on every part; of bytes and what holds such, on the bytes."""
     digest = hashlib.sha256()
     for part in parts:
-        data = part if isinstance(part, bytes) else repr(part).encode()
-        digest.update(len(data).to_bytes(8, "little") + data)
+        data = memoryview(part if isinstance(part, (bytes, memoryview)) else repr(part).encode())
+        digest.update(data.nbytes.to_bytes(8, "little"))
+        digest.update(data)
     return digest.hexdigest()[:16]
+
+
+def fingerprint_of_file(path: str | Path) -> str:
+    """16 hexadecimal digits that depend on every byte of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def cache_folder() -> Path:

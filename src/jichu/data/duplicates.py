@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,16 +21,24 @@ _STRANGERS = 2000  # images among which those are looked for
 _CHUNK = 4096
 
 
-def exact_groups(tensor: Tensor) -> np.ndarray:
-    """An integer for each row [N]; rows that are equal to the last byte share it."""
-    array = tensor.numpy()
-    digests = [hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in array]
+def digest(row: np.ndarray) -> bytes:
+    """8 bytes that are the same for equal rows."""
+    return hashlib.blake2b(row.data, digest_size=8).digest()
+
+
+def groups_of(digests: list[bytes]) -> np.ndarray:
+    """An integer for each digest [N], the same for equal ones."""
     return np.unique(np.frombuffer(b"".join(digests), np.int64), return_inverse=True)[1]
 
 
-def equal_rows(tensors: Mapping[str, Tensor]) -> np.ndarray:
+def exact_groups(tensor: Tensor) -> np.ndarray:
+    """An integer for each row [N]; rows that are equal to the last byte share it."""
+    return groups_of([digest(row) for row in tensor.numpy()])
+
+
+def equal_rows(tensors: Mapping[str, Any]) -> np.ndarray:
     """Groups [N] of rows whose numbers and categories are the same; each row alone where there are none."""
-    parts = [tensors[n].numpy().view(np.uint8) for n in ("numbers", "categories") if n in tensors]
+    parts = [np.asarray(tensors[n]).view(np.uint8) for n in ("numbers", "categories") if n in tensors]
     return _groups(parts, tensors)
 
 
@@ -47,7 +56,7 @@ def near_rows(tensors: Mapping[str, Tensor]) -> np.ndarray:
     return _groups(parts, tensors)
 
 
-def _groups(parts: list[np.ndarray], tensors: Mapping[str, Tensor]) -> np.ndarray:
+def _groups(parts: list[np.ndarray], tensors: Mapping[str, Any]) -> np.ndarray:
     if not parts:
         return np.arange(len(next(iter(tensors.values()))))
     return exact_groups(torch.from_numpy(np.concatenate(parts, axis=1)))

@@ -1,17 +1,22 @@
 """The tensor store: every column decoded once into memory-mapped tensors.
 
-A folder holds one raw file a column, `store.json` with shapes, and the quarantine of that decoding;
-its name is a fingerprint of the source and the preprocessing, so the second run starts at once.
+`store/<key>/` in the cache holds one raw file a column, the rows' names, what each file that was read held,
+and `store.json`; its key is made of what was read and how, and it never changes. `starts/<key>.parquet`
+says for a path which store it led to, and size, times and inode of every file and folder that was looked
+at: as long as none of these changes, the next start reads nothing else.
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
+import mmap
 import os
 import shutil
 import statistics
+import sys
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,33 +24,211 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
 from jichu.core.errors import DataError
-from jichu.core.files import cache_folder, dumps, fingerprint, read_json, write_json
+from jichu.core.files import cache_folder, fingerprint, fingerprint_of_file, read_json, replacing, write_json
 from jichu.core.progress import task
 
-from .decode import UNREADABLE, Header, Preprocess, decode_image, peek_image
-from .source import Source, unusable
+from .decode import DECODER, UNREADABLE, Header, Preprocess, decode_image, peek_image
+from .duplicates import digest, groups_of
+from .source import Names, Source, stamp, unusable
 
-_VERSION = 2
-_CHUNK = 512  # images decoded between two writes
+_VERSION = 3  # of the form of the store, and of what is made of the same files
+_AHEAD = 64 * 2**20  # bytes of images decoded between two writes
 _SMALLEST, _LARGEST = 8, 64  # the range within which a size is inferred
 _PEEKED = 2000  # images whose headers are read
+_TICK = 20_000_000  # ns by which a file's time may lie behind the clock
+_ABANDONED = 86_400  # seconds after which an unfinished store is nobody's any more
+_NO_RESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" else 0)
+_NAMES, _FILES = "names.arrow", "files.parquet"
+EQUAL = "(equal)"  # the column of groups of equal images
 
 
 @dataclass
 class Store:
-    """Decoded columns [N, ...], where each row came from, and what could not be decoded."""
+    """Decoded columns [N, ...], where each row came from, and what else was found. `contents` is the
+    fingerprint of what was read."""
 
+    folder: Path
     tensors: dict[str, Tensor]
-    names: list[str]
-    splits: list[str] | None
-    about: dict[str, Any]
+    names: Names
+    contents: str
     quarantine: list[dict[str, Any]]
     preprocess: Preprocess | None
-    fingerprint: str
+    headers: dict[int, Header]  # of some images, by row
+    about: dict[str, Any]
+
+    @property
+    def files(self) -> pa.Table | None:
+        """The files that were read: `file`, `bytes` and `digest`; None where it was something else."""
+        path = self.folder / _FILES
+        return pq.ParquetFile(path).read() if path.exists() else None
+
+
+# --- what was read, and whether it is as it was
+
+
+def recall(place: str, how: str) -> Store | None:
+    """The store that a path led to when it was read in this way, if all files are as they were then."""
+    start = _start(place, how)
+    try:
+        table = pq.ParquetFile(start).read()
+        seen = zip(
+            *(table[name].to_pylist() for name in ("path", "size", "mtime", "ctime", "inode")), strict=True
+        )
+        if all(stamp(path) == tuple(was) for path, *was in seen):
+            return opened((table.schema.metadata or {}).get(b"store", b"").decode())
+    except (OSError, pa.ArrowException, KeyError):
+        pass  # there is none, or it is damaged
+    return None
+
+
+def remember(place: str, how: str, store: Store, files: Iterable[Path], began: int) -> None:
+    """Keep which store a path leads to; not where a file was written to after the reading `began` (in ns
+    of the clock): what was read may then be what was before."""
+    paths = [os.path.abspath(f) for f in dict.fromkeys(files)]
+    stamps = [stamp(path) for path in paths]
+    if any(max(changed, mtime) > began - _TICK for _, mtime, changed, _ in stamps):
+        return
+    columns = dict(zip(("size", "mtime", "ctime", "inode"), zip(*stamps, strict=True), strict=True))
+    table = pa.table(
+        {
+            "path": [os.fsencode(p) for p in paths],
+            **{n: pa.array(c, pa.uint64() if n == "inode" else pa.int64()) for n, c in columns.items()},
+        }
+    )
+    with replacing(_start(place, how)) as temporary:
+        pq.write_table(table.replace_schema_metadata({"store": store.folder.name}), temporary)
+
+
+def _start(place: str, how: str) -> Path:
+    return cache_folder() / "starts" / f"{fingerprint(_VERSION, place, how, DECODER)}.parquet"
+
+
+def listing(files: Iterable[Path], place: str) -> pa.Table:
+    """What each file holds, by its name relative to `place`; folders and what is not there are left out."""
+    root = place if os.path.isdir(place) else os.path.dirname(place)
+    found = [f for f in dict.fromkeys(files) if os.path.isfile(f)]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        digests = list(pool.map(fingerprint_of_file, found))
+    names = [os.fsencode(os.path.relpath(f, root)).decode("utf-8", "backslashreplace") for f in found]
+    return pa.table({"file": names, "bytes": [os.path.getsize(f) for f in found], "digest": digests})
+
+
+# --- stores
+
+
+def key_of(contents: str, how: str) -> str:
+    """The name of the store of these contents, read in this way."""
+    return fingerprint(_VERSION, contents, how, DECODER)
+
+
+def opened(key: str) -> Store | None:
+    """The store of that name; None where there is none, or a damaged one."""
+    folder = cache_folder() / "store" / key
+    try:
+        about = read_json(folder / "store.json")
+        tensors = {n: _mapped(folder / n, about["rows"], *how) for n, how in about["columns"].items()}
+        with pa.memory_map(str(folder / _NAMES)) as file:
+            names = Names(pa.ipc.open_file(file).read_all()["name"])
+        if not key or len(names) != about["rows"]:
+            return None
+        return Store(
+            folder, tensors, names, about["contents"], about["quarantine"],
+            about["preprocess"] and Preprocess(*about["preprocess"]),
+            {int(row): Header(*h) for row, h in about["headers"].items()}, about["about"],
+        )  # fmt: skip
+    except (OSError, DataError, pa.ArrowException, KeyError, TypeError, ValueError, AttributeError):
+        return None
+
+
+def _mapped(path: Path, rows: int, dtype: str, shape: list[int]) -> Tensor:
+    """A column as it lies in its file. ValueError where the file is of another length."""
+    size = rows * math.prod(shape) * np.dtype(dtype).itemsize
+    if path.stat().st_size != size:
+        raise ValueError(f"{path} is not whole")
+    with open(path, "rb") as file:
+        # private pages, so that nothing written to the tensor can reach the file; without a reservation,
+        # because the column may be larger than memory
+        kind = (
+            {"flags": mmap.MAP_PRIVATE | _NO_RESERVE}
+            if hasattr(mmap, "MAP_PRIVATE")
+            else {"access": mmap.ACCESS_COPY}
+        )
+        area = mmap.mmap(file.fileno(), size, **kind)
+    return torch.from_numpy(np.frombuffer(area, dtype).reshape(rows, *shape))
+
+
+def build(
+    key: str, contents: str, files: pa.Table | None, source: Source, images: Sequence[Any] | None,
+    preprocess: Preprocess | None, arrays: dict[str, np.ndarray], found: dict[int, Header], about: dict[str, Any],
+) -> Store:  # fmt: skip
+    """Decode the images of a source and keep them beside the arrays [N, …]. `found` are headers, `about`
+    is what else should be known at the next start."""
+    folder = cache_folder() / "store" / key
+    shutil.rmtree(folder, ignore_errors=True)  # a damaged one
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    for old in folder.parent.glob(".*"):
+        if time.time() - old.stat().st_mtime > _ABANDONED:
+            shutil.rmtree(old, ignore_errors=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{key}.", dir=folder.parent))
+    try:
+        kept, quarantine, shapes = np.ones(len(source.names), bool), list(source.quarantine), {}
+        if images is not None and preprocess is not None:
+            equal = _decode(images, preprocess, source.names, kept, quarantine, temporary / "image")
+            shapes["image"] = ["uint8", [preprocess.channels, preprocess.size, preprocess.size]]
+            arrays = {**arrays, EQUAL: equal}
+        if not kept.any():
+            raise DataError(
+                f"none of the {len(kept)} records can be used",
+                where=quarantine[0]["record"], expected=quarantine[0]["reason"],
+            )  # fmt: skip
+        for name, array in arrays.items():
+            values = np.ascontiguousarray(array if kept.all() else array[kept])
+            with _flushed(temporary / name) as file:
+                values.tofile(file)
+            shapes[name] = [values.dtype.name, list(values.shape[1:])]
+        _write_names(source.names, kept, temporary / _NAMES)
+        if files is not None:
+            with _flushed(temporary / _FILES) as file:
+                pq.write_table(files, file)
+        row = kept.cumsum() - 1
+        headers = {int(row[i]): header for i, header in found.items() if kept[i]}
+        write_json(temporary / "store.json", {
+            "rows": int(kept.sum()), "columns": shapes, "contents": contents, "preprocess": preprocess,
+            "headers": headers, "about": about, "quarantine": quarantine,
+        })  # fmt: skip
+        with contextlib.suppress(OSError):  # another process may have been quicker
+            os.replace(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    made = opened(key)
+    if made is None:
+        raise DataError("what was just decoded cannot be opened", where=folder, expected="a cache of its own")
+    return made
+
+
+@contextlib.contextmanager
+def _flushed(path: Path) -> Iterator[Any]:
+    """A file that is on the disk when the block has ended."""
+    with open(path, "wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _write_names(names: Sequence[str], kept: np.ndarray, path: Path) -> None:
+    names = names if isinstance(names, Names) else Names(names)
+    table = pa.table({"name": (names if kept.all() else names.take(kept)).cells})
+    with _flushed(path) as file, pa.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table)
+
+
+# --- images
 
 
 def headers(images: Sequence[Any]) -> dict[int, Header]:
@@ -77,110 +260,38 @@ def infer(
     )
 
 
-def build(
-    source: Source, images: Sequence[Any] | None, preprocess: Preprocess | None, arrays: dict[str, np.ndarray],
-    about: dict[str, Any],
-) -> Store:  # fmt: skip
-    """Decode the images of a source and keep them beside the arrays [N, …], or find all that kept already.
-    `about` is what else should be known at the next start."""
-    key = fingerprint(
-        _VERSION, source.fingerprint, preprocess, list(source.names), source.splits, dumps(about),
-        [(name, a.dtype.str, a.shape, np.ascontiguousarray(a).tobytes()) for name, a in arrays.items()],
-    )  # fmt: skip
-    folder = cache_folder() / "store" / key
-    if not _is_whole(folder):
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{key}.", dir=folder.parent))
-        try:
-            _decode(source, images, preprocess, arrays, about, temporary)
-            with contextlib.suppress(OSError):  # another process may have been quicker
-                os.replace(temporary, folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-    return _open(folder, key)
-
-
-def _is_whole(folder: Path) -> bool:
-    """Whether every column is there at its full length."""
-    try:
-        about = read_json(folder / "store.json")
-        return (
-            all(
-                (folder / name).stat().st_size == about["rows"] * np.dtype(dtype).itemsize * math.prod(shape)
-                for name, (dtype, shape) in about["columns"].items()
-            )
-            and len(about["names"]) == about["rows"]
-        )
-    except (OSError, DataError, KeyError, TypeError, ValueError):
-        return False
-
-
 def _decode(
-    source: Source, images: Sequence[Any] | None, preprocess: Preprocess | None, arrays: dict[str, np.ndarray],
-    about: dict[str, Any], folder: Path,
-) -> None:  # fmt: skip
-    total = len(source.names)
-    kept = np.ones(total, bool)
-    quarantine = list(source.quarantine)
-    shapes: dict[str, Any] = {}
-    if images is not None and preprocess is not None:
-        shape = [preprocess.channels, preprocess.size, preprocess.size]
-        shapes["image"] = ["uint8", shape]
-        with open(folder / "image", "wb") as file:
-            for i, result in enumerate(_images(images, preprocess)):
-                if isinstance(result, str):
-                    kept[i] = False
-                    quarantine.append(unusable(source.names[i], result))
-                else:
-                    file.write(result.tobytes())
-    if not kept.any():
-        raise DataError(
-            f"none of the {total} records can be used",
-            where=quarantine[0]["record"], expected=quarantine[0]["reason"],
-        )  # fmt: skip
-    for name, array in arrays.items():
-        values = np.ascontiguousarray(array[kept])
-        values.tofile(folder / name)
-        shapes[name] = [values.dtype.name, list(values.shape[1:])]
-    write_json(
-        folder / "store.json",
-        {
-            "rows": int(kept.sum()),
-            "columns": shapes,
-            "about": about,
-            "names": [n for n, k in zip(source.names, kept, strict=True) if k],
-            "splits": source.splits and [s for s, k in zip(source.splits, kept, strict=True) if k],
-            "quarantine": quarantine,
-            "preprocess": preprocess,
-        },
-    )
+    images: Sequence[Any], preprocess: Preprocess, names: Sequence[str], kept: np.ndarray,
+    quarantine: list[dict[str, Any]], path: Path,
+) -> np.ndarray:  # fmt: skip
+    """Write the images to `path`, one after the other, and take those that cannot be decoded out of `kept`
+    and into the quarantine. Gives groups [N] of equal ones."""
+    digests = []
+    with _flushed(path) as file:
+        for i, result in enumerate(_decoded(images, preprocess)):
+            if isinstance(result, str):
+                kept[i] = False
+                quarantine.append(unusable(names[i], result))
+                digests.append(bytes(8))
+            else:
+                file.write(result[0].data)
+                digests.append(result[1])
+    return groups_of(digests)
 
 
-def _images(values: Sequence[Any], preprocess: Preprocess) -> Iterator[np.ndarray | str]:
-    """Decoded images in order; in the place of one that cannot be decoded, the reason."""
+def _decoded(values: Sequence[Any], preprocess: Preprocess) -> Iterator[tuple[np.ndarray, bytes] | str]:
+    """Images in order, each with a digest; in the place of one that cannot be decoded, the reason."""
 
-    def one(i: int) -> np.ndarray | str:
+    def one(i: int) -> tuple[np.ndarray, bytes] | str:
         try:
-            return decode_image(values[i], preprocess)
+            image = decode_image(values[i], preprocess)
+            return image, digest(image)
         except UNREADABLE as error:
             return str(error) or type(error).__name__
 
+    ahead = max(16, min(512, _AHEAD // (preprocess.channels * preprocess.size**2)))
     with ThreadPoolExecutor(os.cpu_count()) as pool, task("decode", len(values)) as shown:
-        for start in range(0, len(values), _CHUNK):
-            chunk = range(start, min(start + _CHUNK, len(values)))
+        for start in range(0, len(values), ahead):
+            chunk = range(start, min(start + ahead, len(values)))
             yield from pool.map(one, chunk)
             shown.advance(len(chunk))
-
-
-def _open(folder: Path, key: str) -> Store:
-    about = read_json(folder / "store.json")
-    tensors = {}
-    for name, (dtype, shape) in about["columns"].items():
-        # "c": private pages, so that nothing written to the tensor can reach the file
-        array = np.memmap(folder / name, dtype, "c", shape=(about["rows"], *shape))
-        tensors[name] = torch.from_numpy(array)
-    preprocess = about["preprocess"] and Preprocess(*about["preprocess"])
-    return Store(
-        tensors, about["names"], about["splits"], about["about"], about["quarantine"], preprocess, key
-    )  # fmt: skip

@@ -17,7 +17,7 @@ SUFFIXES = (".parquet", ".pq")
 def read(path: Path) -> tuple[pa.Table, list[int], list[dict[str, Any]]]:
     """The table, and the numbers of its rows (from 0)."""
     try:
-        table = pyarrow.parquet.read_table(path, partitioning=None)
+        table = pyarrow.parquet.ParquetFile(path).read()
     except (pa.ArrowException, OSError) as error:
         told = " ".join(str(error).split())
         raise DataError(f"not readable as Parquet: {told}", where=path) from None
