@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
 from jichu.core.errors import UsageError
-from jichu.core.files import replacing
+from jichu.core.files import read_table
 from jichu.data.source import Names
 from jichu.data.target import Target
 
@@ -76,17 +75,11 @@ def _lists(values: np.ndarray) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(np.ascontiguousarray(values).ravel(), values.shape[1])
 
 
-def write(path: Path, table: pa.Table) -> None:
-    """Write Parquet atomically."""
-    with replacing(path) as temporary:
-        pq.write_table(table, temporary)
-
-
 def read(path: Path) -> pa.Table:
     """Read a table of predictions."""
     if not path.exists():
         raise UsageError(f"no predictions at {path}", expected="a run with a finetune stage")
-    return pq.read_table(path)
+    return read_table(path)
 
 
 def of_stage(table: pa.Table, stage: str) -> pa.Table:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import platform
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -37,12 +40,37 @@ def memory_available(on: torch.device) -> int:
     if on.type == "cuda":
         return torch.cuda.mem_get_info(on)[0]
     free = psutil.virtual_memory().available
-    try:
-        with open("/sys/fs/cgroup/memory.max") as limit, open("/sys/fs/cgroup/memory.current") as used:
-            free = min(free, int(limit.read()) - int(used.read()))
-    except (OSError, ValueError):
-        pass  # no control group, or no limit in it
+    for folder, limit, used in _control_groups():
+        with contextlib.suppress(OSError, ValueError):  # no such group, or no limit in it
+            stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+            # what is only a copy of a file is given back when something else needs the room
+            copies = sum(
+                int(stat.get(f"total_{key}", stat.get(key, 0))) for key in ("active_file", "inactive_file")
+            )
+            room = int((folder / limit).read_text()) - int((folder / used).read_text()) + copies
+            free = min(free, max(0, room))
     return free
+
+
+def _control_groups(root: Path = Path("/sys/fs/cgroup")) -> Iterator[tuple[Path, str, str]]:
+    """This process's control groups of memory and those above them, of the first and of the second version:
+    the folder, and the names of the files with limit and use."""
+    try:
+        lines = Path("/proc/self/cgroup").read_text().split("\n")
+    except OSError:
+        return
+    for _, kinds, group in (line.split(":", 2) for line in lines if line):
+        if kinds not in ("", "memory"):
+            continue
+        files = (
+            ("memory.limit_in_bytes", "memory.usage_in_bytes") if kinds else ("memory.max", "memory.current")
+        )
+        top = root / kinds
+        folder = top / group.lstrip("/")
+        while folder != top and top in folder.parents:
+            yield folder, *files
+            folder = folder.parent
+        yield top, *files
 
 
 def peak_memory() -> int:

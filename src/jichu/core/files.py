@@ -86,6 +86,25 @@ def read_jsonl(path: str | Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines[:-1] if line]
 
 
+def write_table(path: str | Path, table: Any) -> None:
+    """Write an Arrow table as Parquet, atomically."""
+    import pyarrow.parquet  # here, because the command line does without
+
+    with replacing(path) as temporary:
+        pyarrow.parquet.write_table(table, temporary)
+
+
+def read_table(path: str | Path) -> Any:
+    """Read a Parquet file into an Arrow table. DataError where it is damaged."""
+    import pyarrow.parquet
+
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:  # read_table would import pandas
+            return file.read()
+    except pyarrow.ArrowException as error:
+        raise DataError(f"damaged: {error}", where=path, expected="Parquet as it was written") from None
+
+
 def fingerprint(*parts: object) -> str:
     """16 hexadecimal digits that depend on every part; of bytes and what holds such, on the bytes."""
     digest = hashlib.sha256()

@@ -86,15 +86,20 @@ def decode_image(item: Any, to: Preprocess) -> np.ndarray:
     """uint8 [C, size, size]. Raises OSError or ValueError for what cannot be decoded."""
     if isinstance(item, (str, Path)):
         item = _file(item).read_bytes()
-    image = _plain_jpeg(item, to) if isinstance(item, (bytes, bytearray)) else None
-    image = _square(image or _with_pillow(item, to), to)
-    array = np.asarray(image, np.uint8)
-    return array[None] if to.channels == 1 else np.ascontiguousarray(array.transpose(2, 0, 1))
+    if isinstance(item, (bytes, bytearray)):
+        pixels = _plain_jpeg(item, to)
+    else:
+        pixels = item if isinstance(item, np.ndarray) and item.dtype == np.uint8 else None
+    wanted = (to.size, to.size, to.channels)
+    if pixels is None or (pixels.shape if pixels.ndim == 3 else (*pixels.shape, 1)) != wanted:
+        image = _with_pillow(item if pixels is None else pixels, to)
+        pixels = np.asarray(_square(image, to), np.uint8)
+    return np.ascontiguousarray(pixels.reshape(wanted).transpose(2, 0, 1))
 
 
-def _plain_jpeg(encoded: bytes | bytearray, to: Preprocess) -> Image.Image | None:
-    """What Pillow would make of a JPEG, several times as fast; None for what is left to Pillow: other
-    formats, CMYK, and whatever is damaged, so that it is Pillow that says why."""
+def _plain_jpeg(encoded: bytes | bytearray, to: Preprocess) -> np.ndarray | None:
+    """What Pillow would make of a JPEG, [H, W, C], several times as fast; None for what is left to Pillow:
+    other formats, CMYK, and whatever is damaged, so that it is Pillow that says why."""
     if not encoded.startswith(b"\xff\xd8\xff"):
         return None
     try:
@@ -103,19 +108,16 @@ def _plain_jpeg(encoded: bytes | bytearray, to: Preprocess) -> Image.Image | Non
             return None
         # half, quarter or eighth the detail where that is enough, as Pillow's draft
         part = next(n for n in (8, 4, 2, 1) if n == 1 or n * to.size <= min(width, height))
-        pixels = simplejpeg.decode_jpeg(
-            encoded,
-            "RGB" if to.channels == 3 else "GRAY",
-            min_height=-(-height // part),
-            min_width=-(-width // part),
-        )
+        least_height, least_width = -(-height // part), -(-width // part)
+        wanted = "RGB" if to.channels == 3 else "GRAY"
+        pixels = simplejpeg.decode_jpeg(encoded, wanted, min_height=least_height, min_width=least_width)
     except ValueError:
         return None
-    image = Image.fromarray(pixels if to.channels == 3 else pixels[..., 0])
     if b"Exif\0\0" in encoded or b"tiff:Orientation" in encoded:
+        image = open_image(pixels)
         image.getexif()[_ORIENTATION] = Image.open(io.BytesIO(encoded)).getexif().get(_ORIENTATION, 1)
-        image = ImageOps.exif_transpose(image)
-    return image
+        pixels = np.asarray(ImageOps.exif_transpose(image))
+    return pixels
 
 
 def _with_pillow(item: Any, to: Preprocess) -> Image.Image:

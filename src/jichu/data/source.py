@@ -133,7 +133,7 @@ class Source:
                     yield value
 
 
-def stamp(path: str | Path) -> tuple[int, int, int, int]:
+def stamp(path: str | bytes | Path) -> tuple[int, int, int, int]:
     """Size, times of change and inode of a file, which are others once it has been written to; all 0
     where there is none."""
     try:

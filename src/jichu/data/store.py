@@ -30,7 +30,15 @@ import torch
 from torch import Tensor
 
 from jichu.core.errors import DataError
-from jichu.core.files import cache_folder, fingerprint, fingerprint_of_file, read_json, replacing, write_json
+from jichu.core.files import (
+    cache_folder,
+    fingerprint,
+    fingerprint_of_file,
+    read_json,
+    read_table,
+    write_json,
+    write_table,
+)
 from jichu.core.progress import task
 
 from .decode import DECODER, UNREADABLE, Header, Preprocess, decode_image, peek_image
@@ -43,6 +51,8 @@ _SMALLEST, _LARGEST = 8, 64  # the range within which a size is inferred
 _PEEKED = 2000  # images whose headers are read
 _TICK = 20_000_000  # ns by which a file's time may lie behind the clock
 _ABANDONED = 86_400  # seconds after which an unfinished store is nobody's any more
+_STAMP = ("size", "mtime", "ctime", "inode")  # what `stamp` gives
+_SHOWN = 5  # files named in a message
 _NO_RESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" else 0)
 _NAMES, _FILES = "names.arrow", "files.parquet"
 EQUAL = "(equal)"  # the column of groups of equal images
@@ -66,7 +76,7 @@ class Store:
     def files(self) -> pa.Table | None:
         """The files that were read: `file`, `bytes` and `digest`; None where it was something else."""
         path = self.folder / _FILES
-        return pq.ParquetFile(path).read() if path.exists() else None
+        return read_table(path) if path.exists() else None
 
 
 # --- what was read, and whether it is as it was
@@ -74,15 +84,12 @@ class Store:
 
 def recall(place: str, how: str) -> Store | None:
     """The store that a path led to when it was read in this way, if all files are as they were then."""
-    start = _start(place, how)
     try:
-        table = pq.ParquetFile(start).read()
-        seen = zip(
-            *(table[name].to_pylist() for name in ("path", "size", "mtime", "ctime", "inode")), strict=True
-        )
-        if all(stamp(path) == tuple(was) for path, *was in seen):
+        table = read_table(_start(place, how))
+        then = zip(*(table[name].to_pylist() for name in ("path", *_STAMP)), strict=True)
+        if all(stamp(path) == tuple(was) for path, *was in then):
             return opened((table.schema.metadata or {}).get(b"store", b"").decode())
-    except (OSError, pa.ArrowException, KeyError):
+    except (OSError, DataError, KeyError):
         pass  # there is none, or it is damaged
     return None
 
@@ -90,19 +97,12 @@ def recall(place: str, how: str) -> Store | None:
 def remember(place: str, how: str, store: Store, files: Iterable[Path], began: int) -> None:
     """Keep which store a path leads to; not where a file was written to after the reading `began` (in ns
     of the clock): what was read may then be what was before."""
-    paths = [os.path.abspath(f) for f in dict.fromkeys(files)]
-    stamps = [stamp(path) for path in paths]
-    if any(max(changed, mtime) > began - _TICK for _, mtime, changed, _ in stamps):
+    paths = [os.fsencode(os.path.abspath(f)) for f in dict.fromkeys(files)]
+    stamps = np.array([stamp(path) for path in paths], np.uint64)
+    if (stamps[:, _STAMP.index("ctime")] > began - _TICK).any():
         return
-    columns = dict(zip(("size", "mtime", "ctime", "inode"), zip(*stamps, strict=True), strict=True))
-    table = pa.table(
-        {
-            "path": [os.fsencode(p) for p in paths],
-            **{n: pa.array(c, pa.uint64() if n == "inode" else pa.int64()) for n, c in columns.items()},
-        }
-    )
-    with replacing(_start(place, how)) as temporary:
-        pq.write_table(table.replace_schema_metadata({"store": store.folder.name}), temporary)
+    table = pa.table({"path": paths, **dict(zip(_STAMP, stamps.T, strict=True))})
+    write_table(_start(place, how), table.replace_schema_metadata({"store": store.folder.name}))
 
 
 def _start(place: str, how: str) -> Path:
@@ -117,6 +117,22 @@ def listing(files: Iterable[Path], place: str) -> pa.Table:
         digests = list(pool.map(fingerprint_of_file, found))
     names = [os.fsencode(os.path.relpath(f, root)).decode("utf-8", "backslashreplace") for f in found]
     return pa.table({"file": names, "bytes": [os.path.getsize(f) for f in found], "digest": digests})
+
+
+def changes(before: pa.Table | None, now: pa.Table | None) -> Iterator[str]:
+    """In words, how two listings of files differ."""
+    was, found = (
+        dict(zip(t["file"].to_pylist(), t["digest"].to_pylist(), strict=True)) if t else {}
+        for t in (before, now)
+    )
+    for what, files in (
+        ("new", [f for f in found if f not in was]),
+        ("gone", [f for f in was if f not in found]),
+        ("changed", [f for f in found if was.get(f, found[f]) != found[f]]),
+    ):  # fmt: skip
+        if files:
+            shown = ", ".join(files[:_SHOWN]) + (", …" if len(files) > _SHOWN else "")
+            yield f"{len(files)} {'file is' if len(files) == 1 else 'files are'} {what}: {shown}"
 
 
 # --- stores

@@ -15,10 +15,19 @@ from jichu.auditing.figures import picture
 from jichu.core import devices, ranks
 from jichu.core.config import dump_yaml, parse_yaml, read_yaml
 from jichu.core.errors import DataError, Interrupted, UsageError
-from jichu.core.files import append_jsonl, read_json, read_jsonl, write_json, write_text
+from jichu.core.files import (
+    append_jsonl,
+    read_json,
+    read_jsonl,
+    read_table,
+    write_json,
+    write_table,
+    write_text,
+)
 from jichu.core.folder import RunFolder
 from jichu.core.progress import clock, console, say
 from jichu.data.dataset import Dataset, load
+from jichu.data.store import changes
 from jichu.models.folder import read_config
 
 from .build import Work, locate
@@ -167,22 +176,34 @@ def _dataset(recipe: Recipe, data: Any) -> Dataset:
 
 def _write_start(work: Work) -> None:
     folder, recipe = work.folder, work.recipe
+    dataset = work.dataset
     if work.resume:
-        before = folder.notes().get("data")
-        if before != work.dataset.fingerprint:
-            raise DataError(
-                f"the data of {folder.path} have changed since it began",
-                where=recipe.data.path,
-                expected="the same data, or a new run without --resume",
-            )
+        _refuse_other_data(folder, dataset)
         return
     if not folder.writes:
         return
-    write_json(
-        folder.environment, devices.environment() | {"seed": recipe.seed, "data": work.dataset.fingerprint}
-    )
-    append_jsonl(folder.quarantine, work.dataset.quarantine)
+    about = {"fingerprint": dataset.fingerprint, "rows": len(dataset)}
+    write_json(folder.environment, devices.environment() | {"seed": recipe.seed, "data": about})
+    if dataset.files is not None:
+        write_table(folder.sources, dataset.files)
+    append_jsonl(folder.quarantine, dataset.quarantine)
     write_text(folder.recipe, _text(recipe))
+
+
+def _refuse_other_data(folder: RunFolder, dataset: Dataset) -> None:
+    """A run is resumed with the data it began with."""
+    before = folder.notes().get("data") or {}
+    if before.get("fingerprint") == dataset.fingerprint:
+        return
+    files = read_table(folder.sources) if folder.sources.exists() else None
+    what = [*changes(files, dataset.files)]
+    if before.get("rows") != len(dataset):
+        what.append(f"there were {before.get('rows', 0):,} rows and are {len(dataset):,}")
+    raise DataError(
+        f"the data of {folder.path} have changed since it began" + (f": {'; '.join(what)}" if what else ""),
+        where=dataset.source,
+        expected="the same data, or a new run without --resume",
+    )
 
 
 def _write_summary(work: Work, done: list[dict[str, Any]]) -> None:
