@@ -30,7 +30,7 @@ from .duplicates import equal_rows
 from .profile import describe
 from .readers import read
 from .schema import LABEL, Schema, TableSchema, target_key, target_values, understand
-from .source import SPLITS, UNLABELLED, Column, Names, Source, unusable
+from .source import SPLITS, UNLABELLED, Column, Names, Source, distinct, unusable
 from .splits import draw_labels, joined, latest, stratified
 from .store import EQUAL, Store, build, headers, infer, key_of, listing, opened, recall, remember
 from .target import Target
@@ -353,7 +353,7 @@ def _kept_splits(
     groups = equal if "image" in store.tensors else np.arange(rows)
     made, left_out = _split(rows, _strata(labels, target, rows), groups, hidden, config, seed)
     duplicates = {
-        "exact": int(len(equal) - len(np.unique(equal))),
+        "exact": len(equal) - distinct(equal),
         "removed": len(left_out),
         "conflicting_labels": 0,
     }
@@ -397,8 +397,10 @@ def _split(
 def _conflicts(codes: np.ndarray, groups: np.ndarray) -> int:
     """How many sets of equal records carry more than one label."""
     known = codes != UNLABELLED
-    pairs = np.unique(np.stack([groups[known], codes[known]]), axis=1)
-    return int((np.unique(pairs[0], return_counts=True)[1] > 1).sum())
+    groups, codes = groups[known], codes[known]
+    one = np.zeros(groups.max(initial=0) + 1, codes.dtype)  # label of each set
+    one[groups] = codes
+    return distinct(groups[codes != one[groups]])
 
 
 def _warn(dataset: Dataset, config: DataConfig) -> None:
