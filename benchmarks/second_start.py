@@ -4,6 +4,7 @@ The recipe's own settings, nothing forced; each start is a process of its own. S
 machine are left out. About five minutes; --quick takes smaller tables and one start of each."""
 
 import argparse
+import json
 import os
 import statistics
 import subprocess
@@ -22,16 +23,16 @@ from PIL import Image
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 ROUNDS = 3
 _CHILD = """
-import sys, time
+import json, sys, time
 from jichu.core.config import check
 from jichu.recipe.config import Recipe
 from jichu.recipe.run import execute
 from jichu.core.progress import console
 import jichu.recipe.stages, jichu.data.readers.table, jichu.data.readers.image_folder, pyarrow.csv
+import torch._dynamo  # which every optimizer of torch's imports
 console.quiet = True
 print(time.monotonic(), flush=True)
-path, target = sys.argv[1:3]
-data = {"path": path} | ({"target": target} if target else {})
+data = {"path": sys.argv[1]} | json.loads(sys.argv[2])
 stage = {"stage": "finetune", "budget": "1 epochs", "log_every": 1}
 execute(check(Recipe, {"name": "start", "data": data, "stages": [stage]}, where="recipe"))
 """
@@ -48,7 +49,7 @@ def rows(count):
 
 
 def sources(folder, quick):
-    """{name: (path, target)}, made in `folder` where they are not at hand."""
+    """{name: (path, what else the recipe says of data)}, made in `folder` where they are not at hand."""
     count = 20_000 if quick else 1_000_000
     pa.csv.write_csv(rows(count), folder / "table.csv")
     pq.write_table(rows(count), folder / "table.parquet")
@@ -59,22 +60,23 @@ def sources(folder, quick):
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).resize((96, 96)).save(path)
     found = {
-        f"CSV, {count:,} rows": (folder / "table.csv", ""),
-        f"Parquet, {count:,} rows": (folder / "table.parquet", ""),
-        "folder of photographs": (folder / "photos", ""),
+        f"CSV, {count:,} rows": (folder / "table.csv", {}),
+        f"Parquet, {count:,} rows": (folder / "table.parquet", {}),
+        "folder of photographs": (folder / "photos", {}),
     }
-    for name, target in (("mnist", ""), ("cifar10", ""), ("adult", "c15")):
+    grades = {"target": "c15", "columns": {"c15": {"rename": {"<=50K.": "<=50K", ">50K.": ">50K"}}}}
+    for name, about in (("mnist", {}), ("cifar10", {}), ("adult", grades)):
         if (SHARED / name).exists():
-            found[name] = (SHARED / name, target)
+            found[name] = (SHARED / name, about)
     return found
 
 
-def start(path, target, cache):
+def start(path, about, cache):
     """Seconds from the imports to the first logged step of a run of its own."""
     with tempfile.TemporaryDirectory() as folder:
         metrics = Path(folder, "runs", "start", "metrics.jsonl")
         child = subprocess.Popen(
-            [sys.executable, "-c", _CHILD, str(path), target],
+            [sys.executable, "-c", _CHILD, str(path), json.dumps(about)],
             cwd=folder, stdout=subprocess.PIPE, text=True, env={**os.environ, "JICHU_CACHE": str(cache)},
         )  # fmt: skip
         try:
@@ -95,11 +97,11 @@ def main():
     quick = options.parse_args().quick
     found, ratio = [], {}
     with tempfile.TemporaryDirectory() as temporary:
-        for name, (path, target) in sources(Path(temporary), quick).items():
+        for name, (path, about) in sources(Path(temporary), quick).items():
             caches = [Path(temporary, "cache", name, str(i)) for i in range(1 if quick else ROUNDS)]
             times = {
-                "first": [start(path, target, cache) for cache in caches],
-                "second": [start(path, target, cache) for cache in caches],
+                "first": [start(path, about, cache) for cache in caches],
+                "second": [start(path, about, cache) for cache in caches],
             }
             for which, seconds in times.items():
                 found.append({"system": f"{name}: {which} start", "value": statistics.median(seconds),

@@ -18,7 +18,8 @@ import jichu
 from jichu.core.errors import DataError
 from jichu.core.files import read_json, read_table
 from jichu.data import dataset as loading
-from jichu.data import store
+from jichu.data import mapped, store
+from jichu.data.batches import gather
 from jichu.data.source import Names
 
 ROWS = pa.table(
@@ -190,9 +191,28 @@ def test_a_column_larger_than_memory_can_be_mapped(tmp_path):
     rows = 2 * psutil.virtual_memory().total // 2**20
     with open(tmp_path / "image", "wb") as file:
         file.truncate(rows * 2**20)
-    tensor = store._mapped(tmp_path / "image", rows, "uint8", [2**20])
+    tensor = mapped.column(tmp_path / "image", rows, "uint8", [2**20])
     tensor[rows - 1, 0] = 3
     assert tensor[rows - 1].sum() == 3 and os.stat(tmp_path / "image").st_blocks < 100
+
+
+def test_rows_of_a_column_that_does_not_fit_are_fetched(tmp_path, monkeypatch):
+    values = np.random.default_rng(0).integers(0, 256, (50, 3, 41, 37), np.uint8)
+    values.tofile(tmp_path / "image")
+    monkeypatch.setattr(mapped, "memory_available", lambda device: 1000)
+    tensor = mapped.column(tmp_path / "image", 50, "uint8", [3, 41, 37])
+    assert tensor.mapped[1] == 3 * 41 * 37
+    rows = torch.tensor([49, 0, 7, 7])
+    assert np.array_equal(gather({"image": tensor}, rows)["image"].numpy(), values[rows.numpy()])
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_large_table_is_read_through_the_disk(tmp_path, monkeypatch, suffix):
+    path = _table(tmp_path, suffix)
+    plain = jichu.load(path)
+    monkeypatch.setattr(mapped, "_LARGE", 1)
+    monkeypatch.setenv("JICHU_CACHE", str(tmp_path / "other"))
+    _same(plain, jichu.load(path))
 
 
 def test_names_are_made_when_asked_for():

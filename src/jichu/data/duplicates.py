@@ -20,6 +20,7 @@ _CROWD = 64  # of so many images with one band each is compared with its neighbo
 _RATIO, _RANK = 0.4, 3  # two copies are at most 0.4 as far apart as either is from its third nearest stranger
 _STRANGERS = 2000  # images among which those are looked for
 _CHUNK = 4096
+_AT_ONCE = 2**24  # values of images looked at together
 
 
 def digest(row: np.ndarray) -> bytes:
@@ -76,16 +77,21 @@ def _groups(columns: list[np.ndarray], tensors: Mapping[str, Any]) -> np.ndarray
     return groups.to_numpy().astype(np.int64)
 
 
-def near_images(images: Tensor) -> np.ndarray:
+def near_images(
+    images: Tensor, rows: np.ndarray | None = None, equal: np.ndarray | None = None
+) -> np.ndarray:
     """Pairs [P, 2] of rows of uint8 [N, C, H, W] that look alike: perceptual hashes (the signs of the
     lowest frequencies, as Zauner's pHash, 2010) within 12 bits of 64, as thumbnails a correlation of 0.95
     or more, and far nearer to each other than to anything else, as two handwritten ones are not (the
-    ratio of distances, Lowe, 2004). Each image is paired with one that was before it at most."""
+    ratio of distances, Lowe, 2004). Each image is paired with one that was before it at most. Only some
+    `rows` are looked at where they are given; `equal` are the groups of equal images, where known."""
+    looked_at = np.arange(len(images)) if rows is None else rows
+    groups = exact_groups(images) if equal is None else equal
     # equal images are looked at once, at the first of them
-    _, rows, member = np.unique(exact_groups(images), return_index=True, return_inverse=True)
+    _, rows, member = np.unique(groups[looked_at], return_index=True, return_inverse=True)
     order = rows.argsort()
     rows, member = rows[order], order.argsort()[member]
-    bits, thumbnails = _hashes(images[torch.from_numpy(rows)])
+    bits, thumbnails = _hashes(images, looked_at[rows])
     packed = np.packbits(bits, axis=1)
     first = np.arange(len(rows))  # the earliest distinct image that each is like
     for one, other in _candidates(packed):
@@ -101,8 +107,8 @@ def near_images(images: Tensor) -> np.ndarray:
     like = np.arange(len(rows))
     like[pairs[:, 1]] = pairs[:, 0]
     first = rows[like][member]
-    late = np.flatnonzero(first < np.arange(len(images)))
-    return np.stack([first[late], late], axis=1)
+    late = np.flatnonzero(first < np.arange(len(looked_at)))
+    return looked_at[np.stack([first[late], late], axis=1)]
 
 
 def _apart(thumbnails: np.ndarray, pairs: np.ndarray) -> np.ndarray:
@@ -121,14 +127,14 @@ def _apart(thumbnails: np.ndarray, pairs: np.ndarray) -> np.ndarray:
     return 1 - own <= _RATIO**2 * (1 - stranger)
 
 
-def _hashes(images: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Hashes [N, 64] of 0 and 1; thumbnails [N, 256] of zero mean and length 1."""
+def _hashes(images: Tensor, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of some rows of images hashes [N, 64] of 0 and 1, and thumbnails [N, 256] of zero mean and length 1."""
     # the cosine transform of 32 pixels, its 8 lowest frequencies without the mean
     at = torch.arange(32) + 0.5
     cosines = torch.cos(torch.pi / 32 * torch.arange(1, _HASH + 1)[:, None] * at)
     bits, thumbnails = [], []
-    for part in images.split(_CHUNK):
-        grey = part.float().mean(1, keepdim=True)
+    for part in torch.from_numpy(rows).split(max(1, min(_CHUNK, _AT_ONCE // images[0].numel()))):
+        grey = images[part].float().mean(1, keepdim=True)
         large = F.interpolate(grey, (32, 32), mode="bilinear", antialias=True)[:, 0]
         waves = (cosines @ large @ cosines.T).flatten(1)
         bits.append(waves > waves.median(1, keepdim=True).values)

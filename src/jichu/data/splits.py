@@ -6,8 +6,6 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from jichu.core.errors import DataError
 from jichu.core.randomness import generator
@@ -92,6 +90,9 @@ def latest(times: np.ndarray, shares: dict[str, float]) -> dict[str, np.ndarray]
 
 def joined(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Groups [N] in which rows are together that are so in `one` or in `other`, or by a chain of both."""
+    from scipy.sparse import coo_array  # here, because most splits do without
+    from scipy.sparse.csgraph import connected_components
+
     edges = coo_array((np.ones(len(one)), (one, other + one.max() + 1)))
     size = max(edges.shape)
     square = coo_array((edges.data, edges.coords), shape=(size, size))

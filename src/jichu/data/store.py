@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import math
-import mmap
 import os
 import shutil
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,7 +24,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 from torch import Tensor
 
 from jichu.core.errors import DataError
@@ -43,6 +40,7 @@ from jichu.core.progress import task
 
 from .decode import DECODER, UNREADABLE, Header, Preprocess, decode_image, peek_image
 from .duplicates import digest, groups_of
+from .mapped import column
 from .source import Names, Source, stamp, unusable
 
 _VERSION = 3  # of the form of the store, and of what is made of the same files
@@ -53,7 +51,6 @@ _TICK = 20_000_000  # ns by which a file's time may lie behind the clock
 _ABANDONED = 86_400  # seconds after which an unfinished store is nobody's any more
 _STAMP = ("size", "mtime", "ctime", "inode")  # what `stamp` gives
 _SHOWN = 5  # files named in a message
-_NO_RESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" else 0)
 _NAMES, _FILES = "names.arrow", "files.parquet"
 EQUAL = "(equal)"  # the column of groups of equal images
 
@@ -148,7 +145,7 @@ def opened(key: str) -> Store | None:
     folder = cache_folder() / "store" / key
     try:
         about = read_json(folder / "store.json")
-        tensors = {n: _mapped(folder / n, about["rows"], *how) for n, how in about["columns"].items()}
+        tensors = {n: column(folder / n, about["rows"], *how) for n, how in about["columns"].items()}
         with pa.memory_map(str(folder / _NAMES)) as file:
             names = Names(pa.ipc.open_file(file).read_all()["name"])
         if not key or len(names) != about["rows"]:
@@ -160,23 +157,6 @@ def opened(key: str) -> Store | None:
         )  # fmt: skip
     except (OSError, DataError, pa.ArrowException, KeyError, TypeError, ValueError, AttributeError):
         return None
-
-
-def _mapped(path: Path, rows: int, dtype: str, shape: list[int]) -> Tensor:
-    """A column as it lies in its file. ValueError where the file is of another length."""
-    size = rows * math.prod(shape) * np.dtype(dtype).itemsize
-    if path.stat().st_size != size:
-        raise ValueError(f"{path} is not whole")
-    with open(path, "rb") as file:
-        # private pages, so that nothing written to the tensor can reach the file; without a reservation,
-        # because the column may be larger than memory
-        kind = (
-            {"flags": mmap.MAP_PRIVATE | _NO_RESERVE}
-            if hasattr(mmap, "MAP_PRIVATE")
-            else {"access": mmap.ACCESS_COPY}
-        )
-        area = mmap.mmap(file.fileno(), size, **kind)
-    return torch.from_numpy(np.frombuffer(area, dtype).reshape(rows, *shape))
 
 
 def build(

@@ -19,8 +19,8 @@ import pyarrow.csv
 
 from jichu.core.errors import DataError
 
+from ..mapped import gathered
 from ..source import unusable
-from .mapped import gathered
 
 SUFFIXES = (".csv", ".tsv", ".tab")
 _DELIMITERS = ",;\t|"
