@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from jichu.data.target import Target
 
 
 def make(
-    stage: str, draw: int, rows: Tensor, names: Names, target: Target, truth: Tensor, outputs: Tensor
+    stage: str, draw: int, rows: Tensor, names: Sequence[str], target: Target, truth: Tensor, outputs: Tensor
 ) -> pa.Table:  # fmt: skip
     """From a head's outputs [N, K] and the true values. `scores` are probabilities of the classes or tags,
     or the predicted numbers; `loss` is minus the log of the true class's, the mean of that over tags, or
@@ -49,7 +50,7 @@ def make(
             "stage": pa.array([stage] * len(rows)).dictionary_encode(),
             "draw": pa.array(np.full(len(rows), draw, np.int32)),
             "row": pa.array(rows.numpy()),
-            "record": names.take(rows).cells.cast(pa.string()),
+            "record": Names(names).take(rows).cells.cast(pa.string()),
             **about,
             "scores": _lists(scores),
         }

@@ -47,6 +47,8 @@ class Names(Sequence[str]):
     mapped from a file as they are."""
 
     def __init__(self, cells: pa.Array | pa.ChunkedArray | Iterable[str]):
+        if isinstance(cells, Names):
+            cells = cells.cells
         arrow = isinstance(cells, (pa.Array, pa.ChunkedArray))
         self.cells: Any = cells if arrow else pa.array(cells, pa.large_string())
 

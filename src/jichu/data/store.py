@@ -13,8 +13,6 @@ import math
 import os
 import shutil
 import statistics
-import tempfile
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -28,6 +26,7 @@ from torch import Tensor
 
 from jichu.core.errors import DataError
 from jichu.core.files import (
+    aside,
     cache_folder,
     fingerprint,
     fingerprint_of_file,
@@ -35,6 +34,7 @@ from jichu.core.files import (
     read_table,
     write_json,
     write_table,
+    writing,
 )
 from jichu.core.progress import task
 
@@ -48,7 +48,6 @@ _AHEAD = 64 * 2**20  # bytes of images decoded between two writes
 _SMALLEST, _LARGEST = 8, 64  # the range within which a size is inferred
 _PEEKED = 2000  # images whose headers are read
 _TICK = 20_000_000  # ns by which a file's time may lie behind the clock
-_ABANDONED = 86_400  # seconds after which an unfinished store is nobody's any more
 _STAMP = ("size", "mtime", "ctime", "inode")  # what `stamp` gives
 _SHOWN = 5  # files named in a message
 _NAMES, _FILES = "names.arrow", "files.parquet"
@@ -167,12 +166,7 @@ def build(
     is what else should be known at the next start."""
     folder = cache_folder() / "store" / key
     shutil.rmtree(folder, ignore_errors=True)  # a damaged one
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    for old in folder.parent.glob(".*"):
-        if time.time() - old.stat().st_mtime > _ABANDONED:
-            shutil.rmtree(old, ignore_errors=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{key}.", dir=folder.parent))
-    try:
+    with writing(folder), aside(folder) as temporary:
         kept, quarantine, shapes = np.ones(len(source.names), bool), list(source.quarantine), {}
         if images is not None and preprocess is not None:
             equal = _decode(images, preprocess, source.names, kept, quarantine, temporary / "image")
@@ -198,10 +192,11 @@ def build(
             "rows": int(kept.sum()), "columns": shapes, "contents": contents, "preprocess": preprocess,
             "headers": headers, "about": about, "quarantine": quarantine,
         })  # fmt: skip
-        with contextlib.suppress(OSError):  # another process may have been quicker
+        try:
             os.replace(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        except OSError:
+            if not folder.exists():  # another process may have been quicker
+                raise
     made = opened(key)
     if made is None:
         raise DataError("what was just decoded cannot be opened", where=folder, expected="a cache of its own")
@@ -218,7 +213,7 @@ def _flushed(path: Path) -> Iterator[Any]:
 
 
 def _write_names(names: Sequence[str], kept: np.ndarray, path: Path) -> None:
-    names = names if isinstance(names, Names) else Names(names)
+    names = Names(names)
     table = pa.table({"name": (names if kept.all() else names.take(kept)).cells})
     with _flushed(path) as file, pa.ipc.new_file(file, table.schema) as writer:
         writer.write_table(table)

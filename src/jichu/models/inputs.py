@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from jichu.core.errors import UsageError
 
+from .layout import laid_out
+
 _SAMPLE, _PIXELS = 10_000, 10_240_000  # images, and pixels in them, from which mean and deviation are taken
 _FEWEST = 1000  # images from which they are, however large
 _AT_ONCE = 2**22  # values of images looked at together
@@ -28,15 +30,19 @@ class Pixels(nn.Module):
     def __init__(self, mean: Tensor, std: Tensor, size: int | None = None):
         super().__init__()
         self.size = size
+        self.memory_format = torch.contiguous_format  # of what it gives; training may choose another
         self.register_buffer("mean", mean.view(-1, 1, 1))
         self.register_buffer("std", std.view(-1, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
-        if images.dtype == torch.uint8:
-            images = images.float() / 255
+        unit = 255 if images.dtype == torch.uint8 else 1
+        images = images.float()
         if self.size is not None:
             images = F.interpolate(images, (self.size, self.size), mode="bilinear", antialias=True)
-        return (images - self.mean) / self.std
+        images = torch.addcmul(-self.mean / self.std, images, 1 / (unit * self.std))
+        return (
+            images if self.memory_format == torch.contiguous_format else laid_out(images, self.memory_format)
+        )
 
     @torch.no_grad()
     def estimate(self, images: Tensor, rows: Tensor) -> None:
