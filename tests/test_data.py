@@ -401,6 +401,7 @@ def test_every_held_out_time_is_later_than_every_one_trained_on(times, validatio
         assert abs(len(made["test"]) - max(1, test * len(times))) <= 1
 
 
+@settings(deadline=None)  # scipy is imported at the first call
 @given(st.lists(st.tuples(st.integers(0, 8), st.integers(0, 8)), min_size=1, max_size=30))
 def test_groups_of_both_kinds_are_joined(pairs):
     one, other = np.array(pairs).T
