@@ -153,7 +153,9 @@ def tear(event, path):
     if event == "open" and path.endswith(".jsonl"):
         handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         os.write(handle, b'{"stage": "pretr')
-    elif event == "open" and os.path.isfile(path):
+    elif (
+        event == "open" and os.path.isfile(path) and os.stat(path).st_nlink == 1
+    ):  # no link, which is flushed
         os.truncate(path, os.path.getsize(path) // 2)
     kill(event, path)
 

@@ -1,8 +1,10 @@
 """Optimizers and schedules against torch's and closed forms; averages, memory formats, and their resume."""
 
 import copy
+import functools
 import math
 import os
+import time
 
 import pytest
 import torch
@@ -27,6 +29,7 @@ from jichu.train.fit import lower_is_better
 from jichu.train.learner import Learner
 from jichu.train.muon import Muon, matrices, orthogonalise
 from jichu.train.optimizers import build
+from jichu.train.settings import Settings, seconds_per_step
 
 
 def network(norm="batch", seed=0):
@@ -391,7 +394,7 @@ def spent(monkeypatch, tmp_path):
     table, asked = {}, []
 
     def measured(*given):
-        settings = given[-3]
+        settings = given[-4]
         asked.append(settings)
         return table[settings[:3]] if not settings.compiled else table["compiled"]
 
@@ -425,6 +428,27 @@ def test_a_processor_that_is_slow_in_bfloat16_does_not_train_in_it(tensors, spen
     spent |= {("bfloat16", f, 1): 3.0 for f in ("channels_last", "contiguous")}
     noted = planned(tensors, tmp_path)
     assert (noted["precision"], noted["memory_format"]) == ("float32", "channels_last")
+
+
+def test_a_hopeless_setting_is_given_up_after_a_step(tensors):
+    steps = []
+
+    class Slow(Classification):
+        def prepare(self, batch, context):
+            steps.append(context.step)
+            time.sleep(0.02)
+            return batch
+
+    learner = Learner(network(), Slow())
+    sample = {**{name: t[:16] for name, t in tensors.items()}, "row": torch.arange(16)}
+    settings = Settings("float32", "channels_last", 1)
+    measure = functools.partial(
+        seconds_per_step, learner, sample, config(), {}, 0, torch.device("cpu"), settings
+    )
+    assert measure(0.001, min, 1) >= 0.02 and steps == [0]
+    steps.clear()
+    measure(1.0, min, 1)
+    assert steps == list(range(7))
 
 
 def test_what_was_measured_is_remembered(tensors, spent, tmp_path, monkeypatch):

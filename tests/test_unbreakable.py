@@ -102,7 +102,7 @@ def test_killed_at_an_instant_it_ends_as_if_not(event, name, which, act, undistu
 
 def test_killed_again_and_again(undisturbed, place):
     """Each session gets a few file operations further; what is gone on with is killed too."""
-    for at in (40, 60, 30, 70, 50, 90):
+    for at in (40, 60, 30, 90):
 
         def do(at=at):
             killing.Instants(place, killing.kill, at).watch()
@@ -217,11 +217,9 @@ def test_a_write_that_fails_in_its_middle(half, undisturbed, place, tmp_path):
         return command(place, resume=True)()
 
     shutil.copytree(half, place, dirs_exist_ok=True)  # where the pages, larger still, are written
-    for _ in range(2):
-        said.unlink(missing_ok=True)
-        assert forked(do, said) == 1
-        assert "the system lets no file grow so large" in said.read_text()
-        assert "safetensors" in said.read_text() and "Traceback" not in said.read_text()
+    assert forked(do, said) == 1
+    assert "the system lets no file grow so large" in said.read_text()
+    assert "safetensors" in said.read_text() and "Traceback" not in said.read_text()
     ends_like(undisturbed[0], place)
 
 
@@ -417,8 +415,9 @@ def test_edited_by_hand(file, edit, code, words, half, place, undisturbed, tmp_p
     assert "Traceback" not in said.read_text()
     if code:
         assert {p: p.read_bytes() for p in others} == others
-    else:
-        ends_like(undisturbed[0], place)
+    else:  # (environment.json knew what memory a step takes)
+        lost = ["summary.json differs"] if file == "environment.json" else []
+        assert differences(undisturbed[0], run) == lost and strays(place) == []
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from jichu.core.config import Spec
 from jichu.core.files import read_json, write_json, write_table
 from jichu.core.folder import RunFolder
 from jichu.core.names import construct
-from jichu.core.progress import say
+from jichu.core.progress import clock, say
 from jichu.core.ranks import gather_objects
 from jichu.data.augment import Augment
 from jichu.data.batches import Batches, gather
@@ -40,7 +40,7 @@ from jichu.objectives.base import Objective, as_terms
 from jichu.objectives.views import collapse
 from jichu.objectives.wrapper import Augmented
 from jichu.train.fit import Fitted, fit
-from jichu.train.predict import embed, evaluating, predict
+from jichu.train.predict import embed, embed_fast, evaluating, predict
 
 from .build import Work, adaptation, augmenter, start_model, start_supervised, wrapped
 from .config import AuditStage, FinetuneStage, InspectStage, ModelStage, PretrainStage, Recipe, Stage
@@ -135,7 +135,9 @@ def finetune(stage: FinetuneStage, work: Work) -> Result:
             remarks += once.remarks
             outputs = predict(model, work.inputs, held_out, list(config.targets))
         spent = time.monotonic() - started + once.before
-        about = {key: getattr(once, key) for key in ("steps", "rows", "seconds", "before", "phases")}
+        about = {
+            key: getattr(once, key) for key in ("steps", "rows", "seconds", "before", "utilisation", "phases")
+        }
         _count(fitted, about)
         if work.folder.writes:
             if draw == 0:
@@ -158,6 +160,7 @@ def _count(fitted: Fitted, draw: dict[str, Any]) -> None:
     """Add what one draw came to."""
     fitted.steps, fitted.rows = draw["steps"], fitted.rows + draw["rows"]
     fitted.seconds, fitted.before = fitted.seconds + draw["seconds"], fitted.before + draw["before"]
+    fitted.utilisation = draw["utilisation"]
     for phase, spent in draw["phases"].items():
         fitted.phases[phase] = fitted.phases.get(phase, 0.0) + spent
 
@@ -178,8 +181,7 @@ def _train(
         objective = Augmented(objective, augment)
     validation = dataset.labelled("validation") if "validation" in dataset.splits else rows[:0]
     if augment is None and not stage.wrap and _only_heads_learn(model, adaptation(stage)):
-        say(f"  {name}: the backbone is frozen; its features are computed once")
-        tensors = _features(model, work, torch.cat([rows, validation]))
+        tensors = _features(model, work, torch.cat([rows, validation]), stage)
         trained = HeadsAlone(model)
     evaluate = _evaluation(supervised, tensors, validation) if len(validation) else None
     batches = Batches(tensors, rows, batch_size=stage.batch_size, seed=work.recipe.seed)
@@ -207,10 +209,14 @@ def _only_heads_learn(model: Model, adapt: Any) -> bool:
     return bool(body) and all(rule == "frozen" for rule in body)
 
 
-def _features(model: Model, work: Work, rows: Tensor) -> dict[str, Tensor]:
-    """The targets with the backbone's features [N, D] in the place of the inputs; of other rows than
-    these, nothing."""
-    found = embed(model, work.inputs, rows)
+def _features(model: Model, work: Work, rows: Tensor, stage: FinetuneStage) -> dict[str, Tensor]:
+    """The targets with the backbone's features [N, D] in the place of the inputs, computed once; of other
+    rows than these, nothing."""
+    started = time.monotonic()
+    say(f"  {stage.name}: the backbone is frozen; its features are computed once")
+    found, settings = embed_fast(model, work.inputs, rows, stage)
+    took = time.monotonic() - started
+    say(f"  {len(rows):,} rows in {clock(took)}, {len(rows) / took:,.0f} a second, {settings}")
     features = torch.zeros(len(work.dataset), found.shape[1])
     features[rows] = found
     kept = {n: t for n, t in work.dataset.tensors.items() if n in work.dataset.targets or n == "weight"}
@@ -326,7 +332,8 @@ def _result(fitted: Fitted, model: nn.Module, work: Work, name: str, metrics: di
     parameters = sum(p.numel() for p in model.parameters())
     about = {"parameters": parameters, "steps": fitted.steps or None, "memory_mib": plan.get("memory_mib")}
     return {
-        "samples_per_second": fitted.rows_per_second if fitted.rows else None, "metrics": about | metrics,
+        "samples_per_second": fitted.rows_per_second if fitted.rows else None,
+        "utilisation": fitted.utilisation, "shares": fitted.shares() if fitted.rows else {}, "metrics": about | metrics,
         "seconds_before": fitted.before,
     }  # fmt: skip
 

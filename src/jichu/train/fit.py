@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from jichu.adapt.rules import Rules, applied, assign, resolve
 from jichu.core import devices, ranks
+from jichu.core.doctor import matmul_rate, with_threads
 from jichu.core.durations import Duration
 from jichu.core.errors import Interrupted, NotFinite, UsageError
 from jichu.core.files import read_jsonl
@@ -34,7 +35,7 @@ from .logs import Clock, Means, TensorBoard
 from .memory import MIB, Buffers, halving, keep_freed
 from .optimizers import build, set_rates
 from .plan import Plan, make_plan
-from .settings import autocast, threads
+from .settings import autocast
 
 Evaluate = Callable[[nn.Module], dict[str, float]]
 _LOWER_IS_BETTER = ("loss", "error", "rmse", "mae", "mse", "pinball", "brier")
@@ -57,6 +58,7 @@ class Fitted:
     stopped_early: bool = False
     best: dict[str, float] = field(default_factory=dict)
     since_best: int = 0  # evaluations
+    utilisation: float | None = None  # FLOP/s in training, of those that a large matrix product reaches
     phases: dict[str, float] = field(default_factory=dict)  # seconds of data, forward, backward, …
     remarks: list[str] = field(default_factory=list)  # what went strangely, in words
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -110,7 +112,7 @@ def fit(
     rules = assign(model, resolve(adapt))
     with applied(model, rules) as frozen, guarded(loop.device):
         loop.start(rules, frozen, resume)
-        with threads(loop.plan.threads):
+        with with_threads(loop.plan.threads):
             loop.run(evaluate, monitor)
     return loop.result
 
@@ -228,7 +230,7 @@ class _Loop:
         """Step until the budget is spent, patience is lost, or somebody asks to stop."""
         self.started = self.saved = time.monotonic()
         board = TensorBoard(self.folder, self.name, self.config.tensorboard, self.step)
-        self.clock = Clock()
+        self.clock = Clock(self.result.phases)
         with stoppable() as stop, task(self.name, self.plan.steps, done=self.step) as shown:
             try:
                 while self.step < self.plan.steps and not self.result.stopped_early:
@@ -250,9 +252,20 @@ class _Loop:
         if self.watch.stuck:
             self._remark(f"the loss is hardly lower than at its first step, {self.watch.first:.4g}: the model"
                          f" learnt nothing, perhaps for an optimizer.lr far too large or too small")  # fmt: skip
-        shares = sorted(self.result.shares().items(), key=lambda item: -item[1])
-        told = ", ".join(f"{phase} {share:.0%}" for phase, share in shares if share >= 0.005)
-        say(f"  {self.name}: {self.result.rows_per_second:,.0f} rows a second; {told}")
+        self._account()
+
+    def _account(self) -> None:
+        """Say where the time went, and how much of the machine was used."""
+        shares = self.result.shares()
+        trained = self.result.seconds * (1 - shares.get("evaluation", 0.0) - shares.get("checkpoint", 0.0))
+        peak = matmul_rate(self.plan.precision, self.device, self.plan.threads) * ranks.world_size()
+        self.result.utilisation = self.plan.flops_per_row * self.result.rows / max(trained, 1e-9) / peak
+        ordered = sorted(shares.items(), key=lambda item: -item[1])
+        told = ", ".join(f"{phase} {share:.0%}" for phase, share in ordered if share >= 0.005)
+        say(
+            f"  {self.name}: {self.result.rows_per_second:,.0f} rows a second; {told};"
+            f" {self.result.utilisation:.0%} of what {self.plan.precision} products reach here"
+        )
 
     def _one_step(self, stop: Stop, board: TensorBoard, shown: Task) -> bool:
         """One optimizer step. Gives whether any process was asked to stop."""
@@ -386,8 +399,6 @@ class _Loop:
     def _log(self, extra: dict[str, float], board: TensorBoard) -> None:
         self._row(self.means.read() | extra, board)
         total, shares = self.clock.read()
-        for phase, share in shares.items():
-            self.result.phases[phase] = self.result.phases.get(phase, 0.0) + share * total
         rows = (self.step - self.logged) * self.result.rows / self.step
         self.logged = self.step
         timing = {"stage": self.name, "step": self.step, "seconds": total, "samples_per_second": rows / total}
@@ -491,6 +502,7 @@ class _Loop:
                 "a weight is not finite", "found when saving; the last checkpoint is as it was"
             )
         now = time.monotonic()
+        self.result.phases = self.clock.totals
         self.result.seconds, self.started = self.result.seconds + now - self.started, now
         if self.folder and self.folder.writes:
             tensors = {f"learner.{n}": t for n, t in self.learner.state_dict().items()}

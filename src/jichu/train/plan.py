@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import datetime
 import functools
+import math
 import statistics
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,11 +18,12 @@ from jichu.adapt.rules import Rule
 from jichu.core.durations import Duration
 from jichu.core.ranks import gather_objects
 from jichu.data.batches import Batch
+from jichu.models.cost import step_flops
 from jichu.objectives.base import Context
 
 from .config import TrainConfig
 from .learner import Learner
-from .memory import MIB, Memory, halving, keep_freed, micro_batches, predict
+from .memory import MIB, Memory, fewest_rows, halving, keep_freed, micro_batches, predict
 from .optimizers import build, slots
 from .settings import Measure, Remembered, Settings, autocast, choose, is_open, plainest, seconds_per_step
 
@@ -40,6 +42,7 @@ class Plan:
     memory_format: str = "contiguous"
     threads: int = 1
     compiled: bool = False
+    flops_per_row: float = 0.0  # of a step, forward and backward
     accumulate: int = 1  # micro-batches a batch is cut into
     accumulate_why: str = ""  # where they are more than was asked for
 
@@ -61,9 +64,13 @@ def make_plan(
     loss = functools.partial(trial, learner, sample, seed, widest, device)
     fresh = functools.partial(trial_steps, learner, loss, config, rules)
 
-    def measure(settings: Settings, of: Callable[[list[float]], float] = min) -> float:
+    def measure(
+        settings: Settings, limit: float = math.inf, of: Callable[[list[float]], float] = min
+    ) -> float:
         nonlocal parts
-        step = functools.partial(seconds_per_step, learner, sample, config, rules, seed, device, settings, of)
+        step = functools.partial(
+            seconds_per_step, learner, sample, config, rules, seed, device, settings, limit, of
+        )
         spent, parts = halving(step, parts, rows, learner, objective.independent)
         return spent
 
@@ -79,14 +86,16 @@ def make_plan(
         budget = Duration.parse(config.budget)
         steps = None if budget.unit == "seconds" else budget.steps(steps_per_epoch=epoch)
         chosen, why, each = _settings(learner, sample, config, device, measure, steps, budget)
+        few = min(rows, fewest_rows(learner))
+        flops = step_flops(lambda: loss(few), learner) / few
         if steps is None:
             each = max(gather_objects(measure(chosen, of=statistics.median)))
             steps = budget.steps(steps_per_epoch=1, seconds_per_step=each)
     if parts > config.accumulate and not cut_why:
         cut_why = f"{rows} rows at once ran out of memory when measured"
     return Plan(
-        steps, why=why, memory_mib=found.needed // MIB, seconds_per_step=each, accumulate=parts,
-        accumulate_why=cut_why, **chosen._asdict(),
+        steps, why=why, memory_mib=found.needed // MIB, seconds_per_step=each, flops_per_row=flops,
+        accumulate=parts, accumulate_why=cut_why, **chosen._asdict(),
     )  # fmt: skip
 
 

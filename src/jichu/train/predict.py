@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from jichu.core.doctor import with_threads
 from jichu.core.ranks import gather_objects, rank, world_size
 from jichu.data.batches import Batch, gather, in_order
 from jichu.models.inputs import Pixels
+from jichu.models.layout import laid, layout, plain_order
+
+from .config import TrainConfig
+from .settings import Settings, autocast, choose, plainest
 
 _MOST_ROWS, _MOST_PIXELS = 512, 2**21  # of a batch
+_WORTH_LAYING_OUT = 256  # rows; changing the order of all weights takes about as long as a few of them
+_WORTH_MEASURING = 20  # batches
 
 
 @contextmanager
@@ -39,14 +47,57 @@ def predict(
         out = model(batch)
         return {head: out[head] for head in heads}
 
-    return _over(model, tensors, rows, call)
+    with _ordered(model, len(rows)):
+        return _over(model, tensors, rows, call)
 
 
 def embed(model: nn.Module, tensors: dict[str, Tensor], rows: Tensor) -> Tensor:
     """Pooled features [N, D] of the rows."""
+    with _ordered(model, len(rows)):
+        return _embed(model, tensors, rows)
+
+
+def _embed(model: nn.Module, tensors: dict[str, Tensor], rows: Tensor) -> Tensor:
     # the heads are not asked where that can be: they may not be fitted yet
     features = getattr(model, "features", lambda batch: model(batch)["features"])
     return _over(model, tensors, rows, lambda batch: {"": features(batch).pooled})[""]
+
+
+def embed_fast(
+    model: nn.Module, tensors: dict[str, Tensor], rows: Tensor, config: TrainConfig
+) -> tuple[Tensor, Settings]:
+    """`embed` in the precision, memory format and threads that are fastest here, where there are enough rows
+    to measure that."""
+    size = _rows_at_once(model, tensors)
+    passes = len(rows) / size
+    sample = rows[:size]
+    with evaluating(model) as device:
+
+        def measure(settings: Settings, limit: float) -> float:
+            times: list[float] = []
+            with computing(model, settings, device):
+                while len(times) < 3 and (not times or times[-1] < 5 * limit):
+                    started = time.perf_counter()
+                    _embed(model, tensors, sample)
+                    times.append(time.perf_counter() - started)
+            return min(times)
+
+        settings = plainest(model, config, device)
+        if passes >= _WORTH_MEASURING:
+            settings, _ = choose(model, config, device, measure, lambda once: passes * once)
+        with computing(model, settings, device):
+            return _embed(model, tensors, rows), settings
+
+
+@contextmanager
+def computing(model: nn.Module, settings: Settings, device: torch.device) -> Iterator[None]:
+    """Computed so while the block runs."""
+    with (
+        laid(model, settings.memory_format),
+        with_threads(settings.threads),
+        autocast(settings.precision, device),
+    ):
+        yield
 
 
 def _over(
@@ -54,15 +105,21 @@ def _over(
 ) -> dict[str, Tensor]:
     world = world_size()
     parts: list[dict[str, Tensor]] = []
+    mine = rows[rank() :: world]
     with evaluating(model) as device:
         # a batch of no rows at least, so that the shapes are known
-        mine = rows[rank() :: world]
         for batch in (
             in_order(tensors, mine, _rows_at_once(model, tensors)) if len(mine) else [gather(tensors, mine)]
         ):
             found = call({name: tensor.to(device) for name, tensor in batch.items()})
             parts.append({name: value.float().cpu() for name, value in found.items()})
     return {name: _whole(torch.cat([p[name] for p in parts]), len(rows)) for name in parts[0]}
+
+
+def _ordered(model: nn.Module, rows: int) -> AbstractContextManager[None]:
+    """The plain order of images where there are many."""
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    return laid(model, plain_order(device) if rows >= _WORTH_LAYING_OUT else layout(model))
 
 
 def _rows_at_once(model: nn.Module, tensors: dict[str, Tensor]) -> int:

@@ -7,22 +7,21 @@ import contextlib
 import copy
 import functools
 import itertools
-import os
-import platform
+import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
 import torch
 from torch import nn
 
 from jichu.adapt.rules import Rule
+from jichu.core.doctor import machine_key, with_threads
 from jichu.core.errors import DataError
-from jichu.core.files import cache_folder, fingerprint, read_json, write_json
+from jichu.core.files import cache_folder, read_json, write_json
 from jichu.core.ranks import gather_objects, rank, world_size
 from jichu.data.batches import Batch
-from jichu.models.layout import FORMATS, has_layout, lay_out
+from jichu.models.layout import FORMATS, has_layout, lay_out, plain_order
 from jichu.objectives.base import Context
 
 from .config import TrainConfig
@@ -36,6 +35,7 @@ _TIMED_STEPS, _LONGEST = (
 _PAYS = 0.9  # a setting less plain is chosen where a step takes at most this share of the plainer one's time
 _SMALL_STEP = 0.05  # seconds below which handing work to threads may cost more than it brings
 _WORTH_COMPILING = 600.0  # seconds of training; compiling takes up to half a minute
+_HOPELESS = 5.0  # times the best setting's step; a first step may well take twice as long as the others
 _REMEMBERED = 7 * 24 * 3600.0  # seconds
 
 
@@ -63,23 +63,9 @@ def autocast(precision: str, device: torch.device) -> contextlib.AbstractContext
     return torch.autocast(device.type, torch.bfloat16)
 
 
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    """So many threads for what is computed in the block."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def plainest(learner: nn.Module, config: TrainConfig, device: torch.device) -> Settings:
-    """What the configuration says, and the plainest where it leaves the choice. On a processor the plain
-    order of images is channels-last: no network was seen to be slower in it, and pooling and first layers
-    are ten times faster."""
-    default = "channels_last" if device.type == "cpu" else "contiguous"
-    memory_format = default if config.memory_format == "auto" else config.memory_format
+    """What the configuration says, and the plainest where it leaves the choice."""
+    memory_format = plain_order(device) if config.memory_format == "auto" else config.memory_format
     return Settings(
         "float32" if config.precision == "auto" else config.precision,
         memory_format if has_layout(learner) else "contiguous",
@@ -97,7 +83,7 @@ def is_open(learner: nn.Module, config: TrainConfig) -> bool:
     )
 
 
-Measure = Callable[[Settings], float]  # seconds a step
+Measure = Callable[[Settings, float], float]  # seconds a step; given up where one takes far longer than that
 
 
 def choose(
@@ -111,7 +97,8 @@ def choose(
     def best(current: Settings, *others: Settings) -> Settings:
         for setting in (current, *others):
             if setting not in found:
-                found[setting] = max(gather_objects(measure(setting)))  # the slowest process counts
+                limit = found.get(current, math.inf)
+                found[setting] = max(gather_objects(measure(setting, limit)))  # the slowest process counts
             if found[setting] < _PAYS * found[current]:
                 current = setting
         return current
@@ -135,17 +122,18 @@ def choose(
 
 def seconds_per_step(
     learner: Learner, sample: Batch, config: TrainConfig, rules: dict[str, Rule], seed: int,
-    device: torch.device, settings: Settings, of: Callable[[list[float]], float], parts: int,
+    device: torch.device, settings: Settings, limit: float, of: Callable[[list[float]], float], parts: int,
 ) -> float:  # fmt: skip
     """The time of a few whole steps on a copy, each in so many micro-batches, after two that do not count: the
-    best, for other work on the machine makes the others longer, or the median, for what is to be expected."""
+    best, for other work on the machine makes the others longer, or the median, for what is to be expected.
+    A step that takes many times the `limit` is the only one."""
     learner = copy.deepcopy(learner)
     lay_out(learner, settings.memory_format)
     optimizer = build(learner, rules, config.optimizer, settings.precision)
     module: nn.Module = cast(Any, torch.compile(learner)) if settings.compiled else learner
     inside = functools.partial(autocast, settings.precision, device)
     times: list[float] = []
-    with threads(settings.threads):
+    with with_threads(settings.threads):
         while len(times) < 2 + _TIMED_STEPS and (len(times) < 3 or sum(times[1:]) < _LONGEST):
             started = time.perf_counter()
             context = Context(seed, len(times))
@@ -156,6 +144,8 @@ def seconds_per_step(
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
             times.append(time.perf_counter() - started)
+            if times[-1] > _HOPELESS * limit:
+                return times[-1]
     return of(times[2:])
 
 
@@ -166,12 +156,10 @@ class Remembered:
         asked = (config.precision, config.memory_format, config.threads, config.compile, config.accumulate)
         parameters = [(n, tuple(p.shape), p.requires_grad) for n, p in learner.named_parameters()]
         batch = sorted((n, tuple(t.shape), str(t.dtype)) for n, t in sample.items())
-        gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
-        machine = (
-            platform.node(), platform.processor(), torch.backends.cpu.get_cpu_capability(), os.cpu_count(), gpu,
-            torch.get_num_threads(), torch.__version__, world_size(),
+        key = machine_key(
+            str(device), torch.get_num_threads(), world_size(), repr(learner), parameters, batch, asked,
+            config.optimizer.name,
         )  # fmt: skip
-        key = fingerprint(machine, repr(learner), parameters, batch, asked, config.optimizer.name)
         self.path = cache_folder() / "plans" / f"{key}.json"
 
     def recall(self) -> tuple[Settings, str] | None:
