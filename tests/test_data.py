@@ -202,6 +202,62 @@ def test_decoding_keeps_pixels_colours_and_orientation():
     assert np.array_equal(decode_image(turned.getvalue(), to), pixels[::-1, ::-1].transpose(2, 0, 1))
 
 
+def _smooth(height, width, mode="RGB"):
+    pixels = np.random.default_rng(height).integers(0, 256, (height // 4 + 1, width // 4 + 1, 3), np.uint8)
+    return Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC).convert(mode)
+
+
+def _jpeg(image, **options):
+    file = io.BytesIO()
+    image.save(file, "JPEG", **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (33, 50), (128, 128), (301, 97)])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("turned", [None, 3, 6])
+def test_a_plain_jpeg_is_what_pillow_makes_of_it(monkeypatch, shape, mode, turned):
+    from jichu.data import decode
+
+    exif = Image.Exif()
+    if turned:
+        exif[0x0112] = turned
+    for options in (
+        {"quality": 40, "progressive": True},
+        {"quality": 95},
+        {"subsampling": 0} if mode == "RGB" else {},
+    ):
+        encoded = _jpeg(_smooth(*shape, mode), exif=exif, **options)
+        for to in (Preprocess(16, 3, "crop"), Preprocess(32, 1, "pad"), Preprocess(33, 3, "stretch")):
+            assert decode._plain_jpeg(encoded, to) is not None
+            found = decode_image(encoded, to)
+            with monkeypatch.context() as patch:
+                patch.setattr(decode, "_plain_jpeg", lambda *a: None)
+                slowly = decode_image(encoded, to)
+            assert found.shape == slowly.shape and np.abs(found.astype(int) - slowly).max() <= 2
+
+
+def test_other_jpegs_are_left_to_pillow():
+    from jichu.data.decode import _plain_jpeg
+
+    to = Preprocess(16, 3, "crop")
+    whole = _jpeg(_smooth(64, 64))
+    for encoded in (
+        _jpeg(_smooth(20, 20, "CMYK")),
+        whole[: len(whole) // 2],
+        whole[:30],
+        b"\xff\xd8\xff",
+        b"GIF89a",
+    ):
+        assert _plain_jpeg(encoded, to) is None
+    assert decode_image(_jpeg(_smooth(20, 20, "CMYK")), to).shape == (3, 16, 16)
+    with pytest.raises(OSError, match="truncated"):
+        decode_image(whole[: len(whole) // 2], to)
+    several = io.BytesIO()  # as many telephones keep them
+    _smooth(40, 40).save(several, "MPO", save_all=True, append_images=[_smooth(44, 44)])
+    assert np.array_equal(decode_image(several.getvalue(), to), decode_image(_jpeg(_smooth(40, 40)), to))
+
+
 @pytest.mark.parametrize("resize", ["crop", "pad", "stretch"])
 def test_resizing(resize):
     bars = np.zeros((10, 30), np.uint8)
@@ -345,6 +401,7 @@ def test_every_held_out_time_is_later_than_every_one_trained_on(times, validatio
         assert abs(len(made["test"]) - max(1, test * len(times))) <= 1
 
 
+@settings(deadline=None)  # scipy is imported at the first call
 @given(st.lists(st.tuples(st.integers(0, 8), st.integers(0, 8)), min_size=1, max_size=30))
 def test_groups_of_both_kinds_are_joined(pairs):
     one, other = np.array(pairs).T
@@ -574,13 +631,12 @@ def test_validation_rows_that_are_in_the_test_split_are_not_used(tmp_path, digit
     assert {k: len(v) for k, v in data.splits.items()} == {"train": 4, "validation": 2, "test": 3}
 
 
-def test_a_damaged_cache_is_made_anew(digits):
-    import os
-    from pathlib import Path
-
+def test_a_damaged_cache_is_made_anew(digits, tmp_path, monkeypatch):
+    monkeypatch.setenv("JICHU_CACHE", str(tmp_path))
     whole = load((digits[0][:30], digits[1][:30]))
-    folder = Path(os.environ["JICHU_CACHE"]) / "store" / whole.fingerprint
-    for damage in ("store.json", "image", "label"):
+    [folder] = (tmp_path / "store").iterdir()
+    [split] = folder.glob("split-*")
+    for damage in ("store.json", "image", "label", "names.arrow", split.name):
         (folder / damage).write_bytes((folder / damage).read_bytes()[:-7])
         again = load((digits[0][:30], digits[1][:30]))
         assert torch.equal(again.tensors["image"], whole.tensors["image"]) and again.names == whole.names

@@ -9,6 +9,7 @@ from sklearn import metrics as reference
 
 from jichu.auditing import measure, table
 from jichu.core.errors import UsageError
+from jichu.core.files import write_table
 from jichu.data.target import Target
 from jichu.metrics import METRICS, fits, metric
 from jichu.metrics import classification as C
@@ -351,7 +352,7 @@ def test_the_gain_is_paired():
 
 def test_the_table_keeps_every_row(tmp_path):
     made = tables(draws=2)
-    table.write(tmp_path / "p.parquet", made)
+    write_table(tmp_path / "p.parquet", made)
     again = table.read(tmp_path / "p.parquet")
     assert again.column_names[:8] == [
         "stage",

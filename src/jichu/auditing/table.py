@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from jichu.core.errors import DataError, UsageError
-from jichu.core.files import replacing
+from jichu.core.errors import UsageError
+from jichu.core.files import read_table
+from jichu.data.source import Names
 from jichu.data.target import Target
 
 
 def make(
-    stage: str, draw: int, rows: Tensor, names: list[str], target: Target, truth: Tensor, outputs: Tensor
+    stage: str, draw: int, rows: Tensor, names: Sequence[str], target: Target, truth: Tensor, outputs: Tensor
 ) -> pa.Table:  # fmt: skip
     """From a head's outputs [N, K] and the true values. `scores` are probabilities of the classes or tags,
     or the predicted numbers; `loss` is minus the log of the true class's, the mean of that over tags, or
@@ -49,7 +50,7 @@ def make(
             "stage": pa.array([stage] * len(rows)).dictionary_encode(),
             "draw": pa.array(np.full(len(rows), draw, np.int32)),
             "row": pa.array(rows.numpy()),
-            "record": pa.array([names[i] for i in rows.tolist()], pa.string()),
+            "record": Names(names).take(rows).cells.cast(pa.string()),
             **about,
             "scores": _lists(scores),
         }
@@ -75,20 +76,11 @@ def _lists(values: np.ndarray) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(np.ascontiguousarray(values).ravel(), values.shape[1])
 
 
-def write(path: Path, table: pa.Table) -> None:
-    """Write Parquet atomically."""
-    with replacing(path, table.nbytes) as temporary:
-        pq.write_table(table, temporary)
-
-
 def read(path: Path) -> pa.Table:
     """Read a table of predictions."""
     if not path.exists():
         raise UsageError(f"no predictions at {path}", expected="a run with a finetune stage")
-    try:
-        return pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"damaged: {error}", where=path, expected="the table as it was written") from None
+    return read_table(path)
 
 
 def of_stage(table: pa.Table, stage: str) -> pa.Table:

@@ -116,7 +116,8 @@ def _reclaimable(folder: Path) -> int:
     """Bytes of files that the system keeps in memory as long as nobody needs it."""
     words = _read(folder / "memory.stat").split()
     counts = dict(zip(words[::2], words[1::2], strict=False))
-    return int(counts.get("total_inactive_file") or counts.get("inactive_file") or 0)
+    kinds = ("active_file", "inactive_file")  # also what is mapped, such as decoded data larger than memory
+    return sum(int(counts.get(f"total_{kind}") or counts.get(kind) or 0) for kind in kinds)
 
 
 def _first_number(folder: Path, *names: str) -> int | None:

@@ -214,13 +214,39 @@ def _no_row(path: Path, number: int, why: str) -> DataError:
     return DataError(f"damaged: {why}", where=f"{path}:{number}", expected=cure)
 
 
+def write_table(path: str | Path, table: Any) -> None:
+    """Write an Arrow table as Parquet, atomically."""
+    import pyarrow.parquet  # here, because the command line does without
+
+    with replacing(path, table.nbytes) as temporary:
+        pyarrow.parquet.write_table(table, temporary)
+
+
+def read_table(path: str | Path) -> Any:
+    """Read a Parquet file into an Arrow table. DataError where it is damaged."""
+    import pyarrow.parquet
+
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:  # read_table would import pandas
+            return file.read()
+    except (pyarrow.ArrowException, OSError) as error:
+        raise DataError(f"damaged: {error}", where=path, expected="Parquet as it was written") from None
+
+
 def fingerprint(*parts: object) -> str:
-    """16 hexadecimal digits that depend on every part."""
+    """16 hexadecimal digits that depend on every part; of bytes and what holds such, on the bytes."""
     digest = hashlib.sha256()
     for part in parts:
-        data = part if isinstance(part, bytes) else repr(part).encode()
-        digest.update(len(data).to_bytes(8, "little") + data)
+        data = memoryview(part if isinstance(part, (bytes, memoryview)) else repr(part).encode())
+        digest.update(data.nbytes.to_bytes(8, "little"))
+        digest.update(data)
     return digest.hexdigest()[:16]
+
+
+def fingerprint_of_file(path: str | Path) -> str:
+    """16 hexadecimal digits that depend on every byte of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def cache_folder() -> Path:

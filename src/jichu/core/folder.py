@@ -39,6 +39,7 @@ class RunFolder:
     metrics = property(lambda self: self.path / "metrics.jsonl")
     timing = property(lambda self: self.path / "timing.jsonl")
     layers = property(lambda self: self.path / "layers.jsonl")
+    sources = property(lambda self: self.path / "sources.parquet")
     quarantine = property(lambda self: self.path / "quarantine.jsonl")
     checkpoints = property(lambda self: self.path / "checkpoints")
     model = property(lambda self: self.path / "model")

@@ -12,6 +12,8 @@ from jichu.core.errors import UsageError
 from jichu.core.randomness import generator, guarded, seed_step
 from jichu.core.ranks import rank, world_size
 
+from .mapped import fetch
+
 Batch = dict[str, Tensor]
 
 
@@ -89,6 +91,8 @@ class Batches:
 
 def gather(tensors: dict[str, Tensor], rows: Tensor) -> Batch:
     """The batch of some rows; `row` holds their numbers."""
+    for tensor in tensors.values():
+        fetch(tensor, rows)
     # index_select and not [rows], which is four times slower
     return {**{name: tensor.index_select(0, rows) for name, tensor in tensors.items()}, "row": rows}
 

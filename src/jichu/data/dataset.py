@@ -2,32 +2,45 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
+from pydantic import TypeAdapter
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from jichu.core.errors import DataError, UsageError, nearest, unknown
+from jichu.core.files import fingerprint, replacing
 from jichu.core.progress import say
 
 from .config import IN_MEMORY, ColumnConfig, DataConfig, SplitConfig
 from .decode import Header, Preprocess
-from .duplicates import equal_rows, exact_groups
+from .duplicates import equal_rows
 from .profile import describe
 from .readers import read
 from .schema import LABEL, Schema, TableSchema, target_key, target_values, understand
-from .source import SPLITS, UNLABELLED, Column, Source, unusable
+from .source import SPLITS, UNLABELLED, Column, Names, Source, distinct, unusable
 from .splits import draw_labels, joined, latest, stratified
-from .store import Store, build, headers, infer
+from .store import EQUAL, Store, build, headers, infer, key_of, listing, opened, recall, remember
 from .target import Target
 from .types import typed
 
-_GROUP, _TIME = "(group)", "(time)"  # stored beside the tensors, for splitting only
+_SPLIT, _GROUP, _TIME = "(split)", "(group)", "(time)"  # stored beside the tensors, for splitting only
+_SPLITS = ["", "train", "validation", "test"]  # the codes of the first of them
+_LEAKS = "(leaks)"
+_DECIDES = {"reader", "target", "columns", "weight", "size", "channels", "resize"}  # how data are decoded
+_SCHEMA = TypeAdapter(Schema)
 _BINS = 10  # of a number to predict, for splits in which its values are spread alike
 
 
@@ -37,7 +50,7 @@ class Dataset:
     came from; `targets` are what is to be predicted, by tensor."""
 
     tensors: dict[str, Tensor]
-    names: list[str]
+    names: Names
     splits: dict[str, Tensor]
     targets: dict[str, Target] = field(default_factory=dict)
     table: TableSchema = TableSchema()  # noqa: RUF009 (frozen)
@@ -46,9 +59,11 @@ class Dataset:
     headers: dict[int, Header] = field(default_factory=dict)  # of some images, by row
     quarantine: list[dict[str, Any]] = field(default_factory=list)
     duplicates: dict[str, int] = field(default_factory=dict)
-    fingerprint: str = ""
+    equal: np.ndarray | None = None  # groups [N] of equal images or rows
+    fingerprint: str = ""  # of what was read
     source: str = ""
     splits_given: bool = False  # whether the source came with splits
+    files: pa.Table | None = None  # that were read: `file`, `bytes`, `digest`
 
     def __len__(self) -> int:
         return len(self.names)
@@ -162,47 +177,67 @@ def load(
 
     Exact duplicates stay in one split; where the source comes with splits, a training or validation image
     whose pixels are also in one held out from it is quarantined (equal rows of a table are only counted:
-    two people may be alike).
+    two people may be alike). Files that were read before and are as they were are not read again.
     """
     config = config or DataConfig(path=data if isinstance(data, str) else IN_MEMORY)
-    source = read(data, config.reader)
-    columns = columns_of(source, config, table)
-    schema = understand(columns, config)
-    if table is not None:
-        schema = replace(schema, table=table)
-    _take_splits(source, columns, schema)
-    store = _stored(source, columns, schema, config)
+    store = _stored(data, config, table)
+    schema = _SCHEMA.validate_python(store.about["schema"])
     targets = {target_key(i): t for i, t in enumerate(schema.targets)}
-    extra = {name: store.tensors.pop(name).numpy() for name in (_GROUP, _TIME) if name in store.tensors}
-    image = store.tensors.get("image")
-    groups = exact_groups(image) if image is not None else np.arange(len(store.names))
-    strata = _strata(store.tensors.get(LABEL), targets.get(LABEL), len(store.names))
-    splits, leaks = _split(store, strata, groups, extra, config.split, seed)
-    faults = [unusable(store.names[row], "exact duplicate of a held-out record") for row in leaks.tolist()]
-    equal = groups if image is not None else equal_rows(store.tensors)
-    classified = LABEL in targets and targets[LABEL].task == "classification"
-    duplicates = {
-        "exact": int(len(equal) - len(np.unique(equal))),
-        "removed": len(leaks),
-        "conflicting_labels": _conflicts(store.tensors[LABEL].numpy(), equal) if classified else 0,
+    hidden = {
+        name: store.tensors.pop(name).numpy()
+        for name in (_SPLIT, _GROUP, _TIME, EQUAL)
+        if name in store.tensors
     }
+    splits, leaks, duplicates = _kept_splits(store, targets, hidden, config.split, seed)
+    faults = [unusable(store.names[row], "exact duplicate of a held-out record") for row in leaks.tolist()]
     dataset = Dataset(
         store.tensors,
         store.names,
-        {name: torch.from_numpy(rows) for name, rows in splits.items()},
+        splits,
         targets,
         schema.table,
         store.preprocess,
         store.about["columns"],
-        _headers(store, source.names),
+        store.headers,
         store.quarantine + faults,
         duplicates,
-        store.fingerprint,
+        hidden.get(EQUAL),
+        store.contents,
         config.path,
-        store.splits is not None,
+        _SPLIT in hidden,
+        store.files,
     )
     _warn(dataset, config)
     return dataset
+
+
+def _stored(data: Any, config: DataConfig, table: TableSchema | None) -> Store:
+    """The decoded columns: those of an earlier start where the files are as they were, or what is read."""
+    how = fingerprint(config.model_dump(include=_DECIDES), config.split.group, config.split.time, table)
+    place = _place(data)
+    found = recall(place, how) if place else None
+    if found is not None:
+        return found
+    began = time.time_ns()
+    source = read(data, config.reader)
+    if place is None or source.files is None:
+        files, contents = None, source.fingerprint
+    else:
+        files = listing(source.files, place)
+        contents = fingerprint(files.to_pylist())
+    key = key_of(contents, how)
+    store = opened(key) or build(key, contents, files, source, *_encoded(source, config, table))
+    if place is not None and source.files is not None:
+        remember(place, how, store, source.files, began)
+    return store
+
+
+def _place(data: Any) -> str | None:
+    """The path of what is to be read, if it is one."""
+    if not isinstance(data, (str, Path)):
+        return None
+    path = os.path.abspath(os.path.expanduser(data))
+    return path if os.path.exists(path) else None
 
 
 def columns_of(source: Source, config: DataConfig, table: TableSchema | None = None) -> dict[str, Column]:
@@ -225,12 +260,32 @@ def _take_splits(source: Source, columns: dict[str, Column], schema: Schema) -> 
         source.splits = [names[code] for code in column.values]
 
 
-def _stored(source: Source, columns: dict[str, Column], schema: Schema, config: DataConfig) -> Store:
+def _encoded(
+    source: Source, config: DataConfig, table: TableSchema | None
+) -> tuple[Sequence[Any] | None, Preprocess | None, dict[str, np.ndarray], dict[int, Header], dict[str, Any]]:
+    """The images of a source and how they are decoded, its other columns as arrays, headers of some images,
+    and what is known of its columns."""
+    columns = columns_of(source, config, table)
+    schema = understand(columns, config)
+    if table is not None:
+        schema = replace(schema, table=table)
+    _take_splits(source, columns, schema)
     arrays = schema.table.encode(columns)
     for i, target in enumerate(schema.targets):
         arrays[target_key(i)] = target_values(target, columns[target.column])
     if schema.weight:
         arrays["weight"] = _weights(columns[schema.weight].values, source)
+    images = columns[schema.image].values if schema.image else None
+    if not arrays and images is None:
+        raise DataError(
+            "no column can be used",
+            where=source.names[0], expected="an image, a number, a category or a date; found "
+            + ", ".join(f"{name}: {why}" for name, why in schema.unused.items()),
+        )  # fmt: skip
+    if images is None:
+        arrays[EQUAL] = equal_rows(arrays)
+    if source.splits is not None:
+        arrays[_SPLIT] = np.fromiter(map(_SPLITS.index, source.splits), np.int8, len(source.names))
     if schema.group:
         arrays[_GROUP] = _group_codes(columns[schema.group])
     if schema.time:
@@ -239,28 +294,11 @@ def _stored(source: Source, columns: dict[str, Column], schema: Schema, config: 
         arrays[_TIME] = (
             np.where(np.isnat(column.values), np.nan, times) if column.kind == "timestamp" else times
         )
-    images = columns[schema.image].values if schema.image else None
     found = headers(images) if images is not None else {}
     preprocess = None
     if images is not None:
         preprocess = infer(found.values(), config.size, config.channels, config.resize, source.names[0])
-    if not arrays and images is None:
-        raise DataError(
-            "no column can be used",
-            where=source.names[0], expected="an image, a number, a category or a date; found "
-            + ", ".join(f"{name}: {why}" for name, why in schema.unused.items()),
-        )  # fmt: skip
-    about = {"columns": describe(columns, schema), "headers": found, "schema": schema.plain()}
-    return build(source, images, preprocess, arrays, about)
-
-
-def _headers(store: Store, names: Sequence[str]) -> dict[int, Header]:
-    """The headers by row of the store, which lacks the rows that could not be decoded."""
-    found = {int(row): Header(*h) for row, h in store.about["headers"].items()}
-    if len(store.names) == len(names):
-        return found
-    place = {name: row for row, name in enumerate(store.names)}
-    return {place[names[row]]: h for row, h in found.items() if names[row] in place}
+    return images, preprocess, arrays, found, {"columns": describe(columns, schema), "schema": schema.plain()}
 
 
 def _weights(values: np.ndarray, source: Source) -> np.ndarray:
@@ -298,20 +336,50 @@ def _strata(labels: Tensor | None, target: Target | None, rows: int) -> np.ndarr
     return np.where(known, np.searchsorted(edges, values), UNLABELLED)
 
 
+def _kept_splits(
+    store: Store, targets: dict[str, Target], hidden: dict[str, np.ndarray], config: SplitConfig, seed: int
+) -> tuple[dict[str, Tensor], Tensor, dict[str, int]]:
+    """Rows of each split, rows that are not used because a split held out from theirs has them too, and how
+    many duplicates there are; kept beside the columns for the next start."""
+    path = store.folder / f"split-{fingerprint(config, seed)}.safetensors"
+    with contextlib.suppress(OSError, SafetensorError, KeyError, ValueError), safe_open(path, "pt") as file:
+        about = json.loads(file.metadata()["about"])
+        kept = {name: file.get_tensor(name) for name in [*about["splits"], _LEAKS]}
+        leaks = kept.pop(_LEAKS)
+        return kept, leaks, about["duplicates"]
+    labels, target = store.tensors.get(LABEL), targets.get(LABEL)
+    rows = len(store.names)
+    equal = hidden[EQUAL]
+    groups = equal if "image" in store.tensors else np.arange(rows)
+    made, left_out = _split(rows, _strata(labels, target, rows), groups, hidden, config, seed)
+    duplicates = {
+        "exact": len(equal) - distinct(equal),
+        "removed": len(left_out),
+        "conflicting_labels": 0,
+    }
+    if labels is not None and target is not None and target.task == "classification":
+        duplicates["conflicting_labels"] = _conflicts(labels.numpy(), equal)
+    splits, leaks = {name: torch.from_numpy(r) for name, r in made.items()}, torch.from_numpy(left_out)
+    with contextlib.suppress(OSError), replacing(path) as temporary:
+        about = json.dumps({"splits": [*splits], "duplicates": duplicates})
+        save_file({**splits, _LEAKS: leaks}, temporary, {"about": about})
+    return splits, leaks, duplicates
+
+
 def _split(
-    store: Store, strata: np.ndarray, groups: np.ndarray, extra: dict[str, np.ndarray], config: SplitConfig,
+    count: int, strata: np.ndarray, groups: np.ndarray, hidden: dict[str, np.ndarray], config: SplitConfig,
     seed: int,
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:  # fmt: skip
     """Rows of each split, and rows that are not used because a split held out from theirs has them too."""
     shares = {"validation": config.validation, "test": config.test}
-    given = np.array(store.splits or [""] * len(strata))
-    found = {name: np.flatnonzero(given == name) for name in shares}
-    pool = np.flatnonzero(~np.isin(given, list(shares)))
+    given = hidden.get(_SPLIT, np.zeros(count, np.int8))
+    found = {name: np.flatnonzero(given == _SPLITS.index(name)) for name in shares}
+    pool = np.flatnonzero(~np.isin(given, [_SPLITS.index(name) for name in shares]))
     shares = {name: share for name, share in shares.items() if share and not len(found[name])}
-    if _TIME in extra and shares:
-        made = latest(extra[_TIME][pool], shares)
+    if _TIME in hidden and shares:
+        made = latest(hidden[_TIME][pool], shares)
     else:
-        together = joined(groups, extra[_GROUP]) if _GROUP in extra else groups
+        together = joined(groups, hidden[_GROUP]) if _GROUP in hidden else groups
         made = stratified(strata[pool], shares, seed=seed, groups=together[pool])
     splits = {name: pool[rows] for name, rows in made.items()}
     splits |= {name: rows for name, rows in found.items() if len(rows)}
@@ -329,8 +397,10 @@ def _split(
 def _conflicts(codes: np.ndarray, groups: np.ndarray) -> int:
     """How many sets of equal records carry more than one label."""
     known = codes != UNLABELLED
-    pairs = np.unique(np.stack([groups[known], codes[known]]), axis=1)
-    return int((np.unique(pairs[0], return_counts=True)[1] > 1).sum())
+    groups, codes = groups[known], codes[known]
+    one = np.zeros(groups.max(initial=0) + 1, codes.dtype)  # label of each set
+    one[groups] = codes
+    return distinct(groups[codes != one[groups]])
 
 
 def _warn(dataset: Dataset, config: DataConfig) -> None:

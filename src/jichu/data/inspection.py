@@ -6,12 +6,10 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
-import torch
-from scipy.stats import rankdata
 from torch import Tensor
 
 from .dataset import Dataset
-from .duplicates import equal_rows, exact_groups, near_images, near_rows
+from .duplicates import near_images, near_rows
 from .schema import LABEL
 
 _ROWS = 5000  # rows that a column alone is tried on
@@ -66,17 +64,14 @@ def duplicates(dataset: Dataset) -> dict[str, dict[str, Any]]:
     (each record with one before it), how many of them `across_splits`, and the `first` of them as
     [record, record, their splits], with their `rows`. Of very many images those that are held out and an
     even sample of the others are compared."""
+    equal = dataset.equal if dataset.equal is not None else np.arange(len(dataset))
     if "image" in dataset.tensors:
         rows = _looked_at(dataset)
-        images = dataset.tensors["image"][torch.from_numpy(rows)] if len(rows) < len(dataset) else (
-            dataset.tensors["image"])  # fmt: skip
-        groups, near = exact_groups(images), rows[near_images(images)]
-        exact = rows[_pairs(groups)]
-        equal = np.full(len(dataset), -1)
-        equal[rows] = groups
+        near = near_images(dataset.tensors["image"], rows, equal)
     else:
-        equal = equal_rows(dataset.tensors)
-        exact, near = _pairs(equal), _pairs(near_rows(dataset.tensors))
+        rows = np.arange(len(dataset))
+        near = _pairs(near_rows(dataset.tensors))
+    exact = rows[_pairs(equal[rows])]
     near = near[equal[near[:, 0]] != equal[near[:, 1]]]
     return {"exact_duplicates": _told(dataset, exact), "near_duplicates": _told(dataset, near)}
 
@@ -189,6 +184,8 @@ def _alone(values: np.ndarray, target: Tensor) -> tuple[float, str]:
 def auroc(true: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """The share [K] of pairs of a row of a class, true [N, K], and one of none that `scores` [N, K] put in
     that order, from the sum of ranks (Mann and Whitney, 1947)."""
+    from scipy.stats import rankdata  # here, because it takes long to import
+
     n = true.sum(0)
     return ((rankdata(scores, axis=0) * true).sum(0) - n * (n + 1) / 2) / (n * (len(true) - n))
 

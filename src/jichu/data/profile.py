@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .schema import Schema
-from .source import Column
+from .source import Column, distinct
 
 _BINS, _TOP = 20, 12
 
@@ -63,7 +63,7 @@ def _figures(column: Column) -> dict[str, Any]:
 
 
 def _spread(known: np.ndarray, rows: int) -> dict[str, Any]:
-    found: dict[str, Any] = {"missing": rows - len(known), "distinct": len(np.unique(known))}
+    found: dict[str, Any] = {"missing": rows - len(known), "distinct": distinct(known)}
     if len(known):
         counts, edges = np.histogram(known, bins=_BINS)
         found |= {"low": float(known.min()), "high": float(known.max()), "median": float(np.median(known)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 from jichu.core.errors import DataError, UsageError, nearest, unknown
 
 from .config import DataConfig
-from .source import SPLITS, UNLABELLED, Column
+from .source import SPLITS, UNLABELLED, Column, distinct
 from .target import Target
 
 LABEL = "label"  # the tensor of the first target, whatever its column is called
@@ -60,15 +61,17 @@ class TableSchema:
                 )  # fmt: skip
             if columns[name].kind != kind:
                 raise DataError(f"the column {name!r} is of kind {columns[name].kind}", expected=kind)
-        numbers = [columns[name].values for name in self.numbers]
-        for name in self.timestamps:
-            numbers += _parts(columns[name].values)
-        codes = [_codes(columns[name], known) for name, known in self.categories.items()]
+        rows = len(next(iter(columns.values())).values) if kinds else 0
         blocks = {}
-        if numbers:
-            blocks["numbers"] = np.stack(numbers, 1).astype(np.float32)
-        if codes:
-            blocks["categories"] = np.stack(codes, 1).astype(np.int64)
+        if names := self.number_names:
+            block = blocks["numbers"] = np.empty((rows, len(names)), np.float32)
+            parts = (part for name in self.timestamps for part in _parts(columns[name].values))
+            for i, values in enumerate(itertools.chain((columns[n].values for n in self.numbers), parts)):
+                block[:, i] = values
+        if self.categories:
+            codes = blocks["categories"] = np.empty((rows, len(self.categories)), np.int64)
+            for i, (name, known) in enumerate(self.categories.items()):
+                codes[:, i] = _codes(columns[name], known)
         return blocks
 
     def __bool__(self) -> bool:
@@ -201,10 +204,9 @@ def _target(name: str, column: Column, config: DataConfig) -> Target:
         return Target(name, "multilabel", column.classes)
     if kind == "number":
         known = column.values[~np.isnan(column.values)]
-        distinct = np.unique(known)
         override = config.columns[name].type if name in config.columns else None
-        if override is None and len(distinct) <= _FEW and (distinct == distinct.round()).all():
-            return Target(name, "classification", tuple(str(int(v)) for v in distinct))
+        if override is None and distinct(known) <= _FEW and (known == known.round()).all():
+            return Target(name, "classification", tuple(str(int(v)) for v in np.unique(known)))
         return Target(name, "regression")
     said = {
         "text": "free text",

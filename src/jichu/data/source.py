@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from jichu.core.errors import DataError
 from jichu.core.files import fingerprint
@@ -39,37 +42,107 @@ class Column:
     note: str = ""
 
 
+class Names(Sequence[str]):
+    """Where each row came from, kept in Arrow: ten million take no more than their characters, and are
+    mapped from a file as they are."""
+
+    def __init__(self, cells: pa.Array | pa.ChunkedArray | Iterable[str]):
+        if isinstance(cells, Names):
+            cells = cells.cells
+        arrow = isinstance(cells, (pa.Array, pa.ChunkedArray))
+        self.cells: Any = cells if arrow else pa.array(cells, pa.large_string())
+
+    @classmethod
+    def numbered(cls, prefix: str, numbers: Any) -> Names:
+        """`prefix:n` for each of the numbers (or so many, from 0)."""
+        counted = pa.array(np.arange(numbers) if isinstance(numbers, int) else numbers, pa.int64())
+        kind = pa.large_string()
+        return cls(
+            pc.binary_join_element_wise(pa.scalar(prefix, kind), counted.cast(kind), pa.scalar(":", kind))
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence[Names]) -> Names:
+        """One after the other."""
+        return cls(pa.chunked_array([c for p in parts for c in p.chunks], pa.large_string()))
+
+    @property
+    def chunks(self) -> list[pa.Array]:
+        """The pieces in which they lie in memory."""
+        return self.cells.chunks if isinstance(self.cells, pa.ChunkedArray) else [self.cells]
+
+    def take(self, rows: Any) -> Names:
+        """Those of some rows (numbers [n], or a mask [N])."""
+        rows = np.asarray(rows)
+        return Names(
+            self.cells.filter(pa.array(rows)) if rows.dtype == bool else self.cells.take(pa.array(rows))
+        )
+
+    def __len__(self) -> int:
+        return len(self.cells)
+
+    def __getitem__(self, i: Any) -> Any:
+        return Names(self.cells[i]) if isinstance(i, slice) else self.cells[i].as_py()
+
+    def __iter__(self) -> Iterator[str]:
+        for chunk in self.chunks:
+            for start in range(0, len(chunk), 10_000):
+                yield from chunk.slice(start, 10_000).to_pylist()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+
 @dataclass
 class Source:
     """Columns of equal length; `names[i]` says where row i came from, `splits[i]` which split it
-    was found in ("" where the source has none). `fingerprint` changes with the files or values that
-    the columns came from; without one the images themselves are hashed."""
+    was found in ("" where the source has none). `files` are all files and folders that were looked at,
+    also those that were not there: while none of them changes, nothing is read again. Without them
+    `fingerprint` says what was read; and without that too, the columns themselves are hashed."""
 
     columns: dict[str, Column]
     names: Sequence[str]
     splits: Sequence[str] | None = None
     quarantine: list[dict[str, Any]] = field(default_factory=list)
     fingerprint: str = ""
+    files: Sequence[Path] | None = None
 
     def __post_init__(self) -> None:
         lengths = {name: len(column.values) for name, column in self.columns.items()}
         lengths["names"] = len(self.names)
         if len(set(lengths.values())) != 1:
             raise DataError(f"the columns differ in length: {lengths}", expected="equal lengths")
-        if not self.names:
+        if not len(self.names):
             raise DataError("no rows were found", expected="at least one record")
-        if not self.fingerprint:
+        if not self.fingerprint and self.files is None:
             self.fingerprint = fingerprint(list(self.names), *self._contents())
 
-    def _contents(self) -> Iterator[bytes]:
-        """What the image columns hold, for a reader that gives no fingerprint of its own."""
-        for column in self.columns.values():
-            for value in column.values if column.kind == "image" else ():
-                if isinstance(value, (str, Path)):
-                    stat = Path(value).stat()
-                    yield repr((str(value), stat.st_size, stat.st_mtime_ns)).encode()
+    def _contents(self) -> Iterator[object]:
+        """What the columns hold."""
+        for name, column in self.columns.items():
+            values = column.values
+            yield name, column.kind, column.classes
+            if isinstance(values, np.ndarray) and values.dtype != object:
+                yield values.dtype.str, values.shape
+                yield np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
+                continue
+            for value in values:
+                if column.kind == "image" and isinstance(value, (str, Path)):
+                    yield str(value), stamp(value)
+                elif isinstance(value, np.ndarray):
+                    yield value.dtype.str, value.shape, value.tobytes()
                 else:
-                    yield value if isinstance(value, bytes) else np.ascontiguousarray(value).tobytes()
+                    yield value
+
+
+def stamp(path: str | bytes | Path) -> tuple[int, int, int, int]:
+    """Size, times of change and inode of a file, which are others once it has been written to; all 0
+    where there is none."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return 0, 0, 0, 0
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
 
 
 def split_named(name: str) -> str:
@@ -110,6 +183,11 @@ def number_column(values: np.ndarray, note: str = "") -> Column:
         told = f"{int(beyond.sum())} cells are infinite or beyond 3e38, taken as missing"
         note = "; ".join(filter(None, [told, note]))
     return Column("number", numbers, note=note)
+
+
+def distinct(values: np.ndarray) -> int:
+    """How many different numbers there are; unlike `np.unique` this sorts nothing."""
+    return pc.count_distinct(pa.array(values + 0)).as_py()  # -0.0 is 0.0
 
 
 def in_order(names: Iterable[str]) -> list[str]:

@@ -6,8 +6,6 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from jichu.core.errors import DataError
 from jichu.core.randomness import generator
@@ -35,21 +33,24 @@ def stratified(
     labels: int [N]; rows with -1 all go to `train`; where there are no labels, zeros. groups: int [N]; rows of
     one group stay together (a group counts as its first row's class). Each class keeps a group in `train`.
     """
-    groups = np.arange(len(labels)) if groups is None else groups
-    _, first, member = np.unique(groups, return_index=True, return_inverse=True)
-    owner = np.full(len(first), "train", dtype=object)
+    if groups is None or (groups[1:] > groups[:-1]).all():  # each row is a group
+        first = member = np.arange(len(labels))
+    else:
+        _, first, member = np.unique(groups, return_index=True, return_inverse=True)
+    names = ["train", *shares]
+    owner = np.zeros(len(first), np.int8)  # a place in `names`
     # a group with an unlabelled row is for training: what is held out must be labelled
     blind = np.zeros(len(first), bool)
-    np.logical_or.at(blind, member, labels == UNLABELLED)
+    blind[member[labels == UNLABELLED]] = True
     for code, mine in _by_class(labels[first], np.flatnonzero(~blind)):
         mine = _shuffled(mine, "split", seed, code)
         start = 0
-        for name, share in shares.items():
+        for place, share in enumerate(shares.values(), 1):
             count = min(round(share * len(mine)), len(mine) - start - 1)
-            owner[mine[start : start + max(0, count)]] = name
+            owner[mine[start : start + max(0, count)]] = place
             start += max(0, count)
     split_of = owner[member]
-    return {name: np.flatnonzero(split_of == name) for name in ["train", *shares]}
+    return {name: np.flatnonzero(split_of == place) for place, name in enumerate(names)}
 
 
 def draw_labels(labels: np.ndarray, rows: np.ndarray, per_class: int, *, seed: int, draw: int) -> np.ndarray:
@@ -89,6 +90,9 @@ def latest(times: np.ndarray, shares: dict[str, float]) -> dict[str, np.ndarray]
 
 def joined(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Groups [N] in which rows are together that are so in `one` or in `other`, or by a chain of both."""
+    from scipy.sparse import coo_array  # here, because most splits do without
+    from scipy.sparse.csgraph import connected_components
+
     edges = coo_array((np.ones(len(one)), (one, other + one.max() + 1)))
     size = max(edges.shape)
     square = coo_array((edges.data, edges.coords), shape=(size, size))

@@ -1,7 +1,9 @@
 """The tensor store: every column decoded once into memory-mapped tensors.
 
-A folder holds one raw file a column, `store.json` with shapes, and the quarantine of that decoding;
-its name is a fingerprint of the source and the preprocessing, so the second run starts at once.
+`store/<key>/` in the cache holds one raw file a column, the rows' names, what each file that was read held,
+and `store.json`; its key is made of what was read and how, and it never changes. `starts/<key>.parquet`
+says for a path which store it led to, and size, times and inode of every file and folder that was looked
+at: as long as none of these changes, the next start reads nothing else.
 """
 
 from __future__ import annotations
@@ -18,33 +20,206 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+import pyarrow as pa
+import pyarrow.parquet as pq
 from torch import Tensor
 
 from jichu.core.errors import DataError
-from jichu.core.files import aside, cache_folder, dumps, fingerprint, read_json, write_json, writing
+from jichu.core.files import (
+    aside,
+    cache_folder,
+    fingerprint,
+    fingerprint_of_file,
+    read_json,
+    read_table,
+    write_json,
+    write_table,
+    writing,
+)
 from jichu.core.progress import task
 
-from .decode import UNREADABLE, Header, Preprocess, decode_image, peek_image
-from .source import Source, unusable
+from .decode import DECODER, UNREADABLE, Header, Preprocess, decode_image, peek_image
+from .duplicates import digest, groups_of
+from .mapped import column
+from .source import Names, Source, stamp, unusable
 
-_VERSION = 2
-_CHUNK = 512  # images decoded between two writes
+_VERSION = 3  # of the form of the store, and of what is made of the same files
+_AHEAD = 64 * 2**20  # bytes of images decoded between two writes
 _SMALLEST, _LARGEST = 8, 64  # the range within which a size is inferred
 _PEEKED = 2000  # images whose headers are read
+_TICK = 20_000_000  # ns by which a file's time may lie behind the clock
+_STAMP = ("size", "mtime", "ctime", "inode")  # what `stamp` gives
+_SHOWN = 5  # files named in a message
+_NAMES, _FILES = "names.arrow", "files.parquet"
+EQUAL = "(equal)"  # the column of groups of equal images
 
 
 @dataclass
 class Store:
-    """Decoded columns [N, ...], where each row came from, and what could not be decoded."""
+    """Decoded columns [N, ...], where each row came from, and what else was found. `contents` is the
+    fingerprint of what was read."""
 
+    folder: Path
     tensors: dict[str, Tensor]
-    names: list[str]
-    splits: list[str] | None
-    about: dict[str, Any]
+    names: Names
+    contents: str
     quarantine: list[dict[str, Any]]
     preprocess: Preprocess | None
-    fingerprint: str
+    headers: dict[int, Header]  # of some images, by row
+    about: dict[str, Any]
+
+    @property
+    def files(self) -> pa.Table | None:
+        """The files that were read: `file`, `bytes` and `digest`; None where it was something else."""
+        path = self.folder / _FILES
+        return read_table(path) if path.exists() else None
+
+
+# --- what was read, and whether it is as it was
+
+
+def recall(place: str, how: str) -> Store | None:
+    """The store that a path led to when it was read in this way, if all files are as they were then."""
+    try:
+        table = read_table(_start(place, how))
+        then = zip(*(table[name].to_pylist() for name in ("path", *_STAMP)), strict=True)
+        if all(stamp(path) == tuple(was) for path, *was in then):
+            return opened((table.schema.metadata or {}).get(b"store", b"").decode())
+    except (OSError, DataError, KeyError):
+        pass  # there is none, or it is damaged
+    return None
+
+
+def remember(place: str, how: str, store: Store, files: Iterable[Path], began: int) -> None:
+    """Keep which store a path leads to; not where a file was written to after the reading `began` (in ns
+    of the clock): what was read may then be what was before."""
+    paths = [os.fsencode(os.path.abspath(f)) for f in dict.fromkeys(files)]
+    stamps = np.array([stamp(path) for path in paths], np.uint64)
+    if (stamps[:, _STAMP.index("ctime")] > began - _TICK).any():
+        return
+    table = pa.table({"path": paths, **dict(zip(_STAMP, stamps.T, strict=True))})
+    write_table(_start(place, how), table.replace_schema_metadata({"store": store.folder.name}))
+
+
+def _start(place: str, how: str) -> Path:
+    return cache_folder() / "starts" / f"{fingerprint(_VERSION, place, how, DECODER)}.parquet"
+
+
+def listing(files: Iterable[Path], place: str) -> pa.Table:
+    """What each file holds, by its name relative to `place`; folders and what is not there are left out."""
+    root = place if os.path.isdir(place) else os.path.dirname(place)
+    found = [f for f in dict.fromkeys(files) if os.path.isfile(f)]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        digests = list(pool.map(fingerprint_of_file, found))
+    names = [os.fsencode(os.path.relpath(f, root)).decode("utf-8", "backslashreplace") for f in found]
+    return pa.table({"file": names, "bytes": [os.path.getsize(f) for f in found], "digest": digests})
+
+
+def changes(before: pa.Table | None, now: pa.Table | None) -> Iterator[str]:
+    """In words, how two listings of files differ."""
+    was, found = (
+        dict(zip(t["file"].to_pylist(), t["digest"].to_pylist(), strict=True)) if t else {}
+        for t in (before, now)
+    )
+    for what, files in (
+        ("new", [f for f in found if f not in was]),
+        ("gone", [f for f in was if f not in found]),
+        ("changed", [f for f in found if was.get(f, found[f]) != found[f]]),
+    ):  # fmt: skip
+        if files:
+            shown = ", ".join(files[:_SHOWN]) + (", …" if len(files) > _SHOWN else "")
+            yield f"{len(files)} {'file is' if len(files) == 1 else 'files are'} {what}: {shown}"
+
+
+# --- stores
+
+
+def key_of(contents: str, how: str) -> str:
+    """The name of the store of these contents, read in this way."""
+    return fingerprint(_VERSION, contents, how, DECODER)
+
+
+def opened(key: str) -> Store | None:
+    """The store of that name; None where there is none, or a damaged one."""
+    folder = cache_folder() / "store" / key
+    try:
+        about = read_json(folder / "store.json")
+        tensors = {n: column(folder / n, about["rows"], *how) for n, how in about["columns"].items()}
+        with pa.memory_map(str(folder / _NAMES)) as file:
+            names = Names(pa.ipc.open_file(file).read_all()["name"])
+        if not key or len(names) != about["rows"]:
+            return None
+        return Store(
+            folder, tensors, names, about["contents"], about["quarantine"],
+            about["preprocess"] and Preprocess(*about["preprocess"]),
+            {int(row): Header(*h) for row, h in about["headers"].items()}, about["about"],
+        )  # fmt: skip
+    except (OSError, DataError, pa.ArrowException, KeyError, TypeError, ValueError, AttributeError):
+        return None
+
+
+def build(
+    key: str, contents: str, files: pa.Table | None, source: Source, images: Sequence[Any] | None,
+    preprocess: Preprocess | None, arrays: dict[str, np.ndarray], found: dict[int, Header], about: dict[str, Any],
+) -> Store:  # fmt: skip
+    """Decode the images of a source and keep them beside the arrays [N, …]. `found` are headers, `about`
+    is what else should be known at the next start."""
+    folder = cache_folder() / "store" / key
+    shutil.rmtree(folder, ignore_errors=True)  # a damaged one
+    with writing(folder), aside(folder) as temporary:
+        kept, quarantine, shapes = np.ones(len(source.names), bool), list(source.quarantine), {}
+        if images is not None and preprocess is not None:
+            equal = _decode(images, preprocess, source.names, kept, quarantine, temporary / "image")
+            shapes["image"] = ["uint8", [preprocess.channels, preprocess.size, preprocess.size]]
+            arrays = {**arrays, EQUAL: equal}
+        if not kept.any():
+            raise DataError(
+                f"none of the {len(kept)} records can be used",
+                where=quarantine[0]["record"], expected=quarantine[0]["reason"],
+            )  # fmt: skip
+        for name, array in arrays.items():
+            values = np.ascontiguousarray(array if kept.all() else array[kept])
+            with _flushed(temporary / name) as file:
+                values.tofile(file)
+            shapes[name] = [values.dtype.name, list(values.shape[1:])]
+        _write_names(source.names, kept, temporary / _NAMES)
+        if files is not None:
+            with _flushed(temporary / _FILES) as file:
+                pq.write_table(files, file)
+        row = kept.cumsum() - 1
+        headers = {int(row[i]): header for i, header in found.items() if kept[i]}
+        write_json(temporary / "store.json", {
+            "rows": int(kept.sum()), "columns": shapes, "contents": contents, "preprocess": preprocess,
+            "headers": headers, "about": about, "quarantine": quarantine,
+        })  # fmt: skip
+        try:
+            os.replace(temporary, folder)
+        except OSError:
+            if not folder.exists():  # another process may have been quicker
+                raise
+    made = opened(key)
+    if made is None:
+        raise DataError("what was just decoded cannot be opened", where=folder, expected="a cache of its own")
+    return made
+
+
+@contextlib.contextmanager
+def _flushed(path: Path) -> Iterator[Any]:
+    """A file that is on the disk when the block has ended."""
+    with open(path, "wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _write_names(names: Sequence[str], kept: np.ndarray, path: Path) -> None:
+    names = Names(names)
+    table = pa.table({"name": (names if kept.all() else names.take(kept)).cells})
+    with _flushed(path) as file, pa.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table)
+
+
+# --- images
 
 
 def headers(images: Sequence[Any]) -> dict[int, Header]:
@@ -76,109 +251,38 @@ def infer(
     )
 
 
-def build(
-    source: Source, images: Sequence[Any] | None, preprocess: Preprocess | None, arrays: dict[str, np.ndarray],
-    about: dict[str, Any],
-) -> Store:  # fmt: skip
-    """Decode the images of a source and keep them beside the arrays [N, …], or find all that kept already.
-    `about` is what else should be known at the next start."""
-    key = fingerprint(
-        _VERSION, source.fingerprint, preprocess, list(source.names), source.splits, dumps(about),
-        [(name, a.dtype.str, a.shape, np.ascontiguousarray(a).tobytes()) for name, a in arrays.items()],
-    )  # fmt: skip
-    folder = cache_folder() / "store" / key
-    if not _is_whole(folder):
-        shutil.rmtree(folder, ignore_errors=True)
-        with writing(folder), aside(folder) as temporary:
-            _decode(source, images, preprocess, arrays, about, temporary)
-            try:
-                os.replace(temporary, folder)
-            except OSError:
-                if not folder.exists():  # another process may have been quicker
-                    raise
-    return _open(folder, key)
-
-
-def _is_whole(folder: Path) -> bool:
-    """Whether every column is there at its full length."""
-    try:
-        about = read_json(folder / "store.json")
-        return (
-            all(
-                (folder / name).stat().st_size == about["rows"] * np.dtype(dtype).itemsize * math.prod(shape)
-                for name, (dtype, shape) in about["columns"].items()
-            )
-            and len(about["names"]) == about["rows"]
-        )
-    except (OSError, DataError, KeyError, TypeError, ValueError):
-        return False
-
-
 def _decode(
-    source: Source, images: Sequence[Any] | None, preprocess: Preprocess | None, arrays: dict[str, np.ndarray],
-    about: dict[str, Any], folder: Path,
-) -> None:  # fmt: skip
-    total = len(source.names)
-    kept = np.ones(total, bool)
-    quarantine = list(source.quarantine)
-    shapes: dict[str, Any] = {}
-    if images is not None and preprocess is not None:
-        shape = [preprocess.channels, preprocess.size, preprocess.size]
-        shapes["image"] = ["uint8", shape]
-        with open(folder / "image", "wb") as file:
-            for i, result in enumerate(_images(images, preprocess)):
-                if isinstance(result, str):
-                    kept[i] = False
-                    quarantine.append(unusable(source.names[i], result))
-                else:
-                    file.write(result.tobytes())
-    if not kept.any():
-        raise DataError(
-            f"none of the {total} records can be used",
-            where=quarantine[0]["record"], expected=quarantine[0]["reason"],
-        )  # fmt: skip
-    for name, array in arrays.items():
-        values = np.ascontiguousarray(array[kept])
-        values.tofile(folder / name)
-        shapes[name] = [values.dtype.name, list(values.shape[1:])]
-    write_json(
-        folder / "store.json",
-        {
-            "rows": int(kept.sum()),
-            "columns": shapes,
-            "about": about,
-            "names": [n for n, k in zip(source.names, kept, strict=True) if k],
-            "splits": source.splits and [s for s, k in zip(source.splits, kept, strict=True) if k],
-            "quarantine": quarantine,
-            "preprocess": preprocess,
-        },
-    )
+    images: Sequence[Any], preprocess: Preprocess, names: Sequence[str], kept: np.ndarray,
+    quarantine: list[dict[str, Any]], path: Path,
+) -> np.ndarray:  # fmt: skip
+    """Write the images to `path`, one after the other, and take those that cannot be decoded out of `kept`
+    and into the quarantine. Gives groups [N] of equal ones."""
+    digests = []
+    with _flushed(path) as file:
+        for i, result in enumerate(_decoded(images, preprocess)):
+            if isinstance(result, str):
+                kept[i] = False
+                quarantine.append(unusable(names[i], result))
+                digests.append(bytes(8))
+            else:
+                file.write(result[0].data)
+                digests.append(result[1])
+    return groups_of(digests)
 
 
-def _images(values: Sequence[Any], preprocess: Preprocess) -> Iterator[np.ndarray | str]:
-    """Decoded images in order; in the place of one that cannot be decoded, the reason."""
+def _decoded(values: Sequence[Any], preprocess: Preprocess) -> Iterator[tuple[np.ndarray, bytes] | str]:
+    """Images in order, each with a digest; in the place of one that cannot be decoded, the reason."""
 
-    def one(i: int) -> np.ndarray | str:
+    def one(i: int) -> tuple[np.ndarray, bytes] | str:
         try:
-            return decode_image(values[i], preprocess)
+            image = decode_image(values[i], preprocess)
+            return image, digest(image)
         except UNREADABLE as error:
             return str(error) or type(error).__name__
 
+    ahead = max(16, min(512, _AHEAD // (preprocess.channels * preprocess.size**2)))
     with ThreadPoolExecutor(os.cpu_count()) as pool, task("decode", len(values)) as shown:
-        for start in range(0, len(values), _CHUNK):
-            chunk = range(start, min(start + _CHUNK, len(values)))
+        for start in range(0, len(values), ahead):
+            chunk = range(start, min(start + ahead, len(values)))
             yield from pool.map(one, chunk)
             shown.advance(len(chunk))
-
-
-def _open(folder: Path, key: str) -> Store:
-    about = read_json(folder / "store.json")
-    tensors = {}
-    for name, (dtype, shape) in about["columns"].items():
-        # "c": private pages, so that nothing written to the tensor can reach the file
-        array = np.memmap(folder / name, dtype, "c", shape=(about["rows"], *shape))
-        tensors[name] = torch.from_numpy(array)
-    preprocess = about["preprocess"] and Preprocess(*about["preprocess"])
-    return Store(
-        tensors, about["names"], about["splits"], about["about"], about["quarantine"], preprocess, key
-    )  # fmt: skip

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from jichu.core.errors import DataError
 
 from .config import ColumnConfig
-from .source import Column, in_order, number_column
+from .source import Column, distinct, in_order, number_column
 
 MISSING = ("", "?", "-", "na", "n/a", "#n/a", "nan", "-nan", "null", "none", "nil", "<na>")
 _NUMERIC = 0.95  # share of the cells that must be numbers (or dates) for a column to be of that kind
@@ -54,6 +54,10 @@ def typed(name: str, column: Column, wanted: ColumnConfig) -> Column:
         return _coded(name, cells, column.classes, wanted)
     if not is_text(cells.type):
         return _native(name, cells, wanted)
+    if wanted.type in (None, "number") and not (wanted.missing or wanted.rename):
+        plain = _all_numbers(name, cells, wanted.type is None)
+        if plain is not None:
+            return plain
     cells = _cleaned(cells, wanted)
     if wanted.type == "tags":
         return _tags([c and [t.strip() for t in c.split(wanted.separator)] for c in cells.to_pylist()])
@@ -140,6 +144,29 @@ def _coded(name: str, cells: pa.Array, classes: Sequence[str], wanted: ColumnCon
     return Column("category", np.maximum(codes, -1), tuple(classes))
 
 
+def _all_numbers(name: str, cells: pa.Array, guess: bool) -> Column | None:
+    """What `_numbers` would find, at once, where every cell is a number as programs write them or empty."""
+    cells = cells.cast(pa.string())
+    cells = pc.if_else(pc.equal(cells, ""), pa.scalar(None, pa.string()), cells)
+    if guess and cells.null_count == len(cells):
+        return None
+    try:
+        values = cells.cast(pa.float64())
+    except pa.ArrowInvalid:
+        return None
+    numbers = values.drop_null().to_numpy(zero_copy_only=False)
+    if not np.isfinite(numbers).all():  # in words, of which there are several
+        return None
+    whole = (
+        guess
+        and (numbers == np.floor(numbers)).all()
+        and not _count(pc.match_substring_regex(cells, r"[.eE]"))
+    )
+    if whole and pc.max(pc.utf8_length(cells)).as_py() > _DIGITS:
+        return None
+    return _quantity(name, values, bool(whole))
+
+
 def _numbers(name: str, cells: pa.Array, least: float) -> Column | None:
     """Plain numbers, with thousands separators (1,234.5) or in the continental way (1.234,5)."""
     present = len(cells) - cells.null_count
@@ -170,7 +197,7 @@ def _numbers(name: str, cells: pa.Array, least: float) -> Column | None:
 def _quantity(name: str, values: pa.Array, whole: bool, note: str = "") -> Column:
     """Numbers; not used where they are whole, different in every row, and called like a key."""
     column = number_column(values.to_numpy(zero_copy_only=False), note)
-    if whole and _KEY.fullmatch(name) and len(values) > 20 and len(np.unique(column.values)) == len(values):
+    if whole and _KEY.fullmatch(name) and len(values) > 20 and distinct(column.values) == len(values):
         return Column("ignored", column.values, note="a key: another whole number in every row")
     return column
 
@@ -205,9 +232,9 @@ def _text(name: str, cells: pa.Array, least: float) -> Column | None:
     """Free text, or keys that are different in every row; None for what is better taken as categories."""
     present = cells.drop_null()
     distinct = pc.count_distinct(present).as_py()
-    words = pc.mean(pc.count_substring_regex(present, r"\S+")).as_py() or 0
     if least and (distinct < _DISTINCT * len(present) or len(present) < 20):
         return None
+    words = pc.mean(pc.count_substring_regex(present, r"\S+")).as_py() or 0
     if least and words < _WORDS:
         if distinct == len(present):
             return Column("ignored", cells, note="a key: another value in every row")
@@ -224,7 +251,9 @@ def _categories(name: str, cells: pa.Array, least: float) -> Column:
     place = {c: i for i, c in enumerate(classes)}
     to = np.array([place[n] for n in names] + [-1])
     codes = encoded.indices.fill_null(len(names)).to_numpy(zero_copy_only=False)
-    numbers = _count(pc.match_substring_regex(cells, _PLAIN)) / max(1, len(cells) - cells.null_count)
+    plain = pc.match_substring_regex(encoded.dictionary, _PLAIN).to_numpy(zero_copy_only=False)
+    often = np.bincount(codes, minlength=len(to))[:-1]
+    numbers = often[plain].sum() / max(1, often.sum())
     mixed = least and _MIXED < numbers < 1
     note = f"mixed: {numbers:.0%} of the cells are numbers" if mixed else ""
     return Column("category", to[codes], tuple(classes), note)

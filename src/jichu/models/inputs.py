@@ -13,7 +13,9 @@ from jichu.core.errors import UsageError
 
 from .layout import laid_out
 
-_SAMPLE = 10_000  # rows of images from which mean and deviation are taken
+_SAMPLE, _PIXELS = 10_000, 10_240_000  # images, and pixels in them, from which mean and deviation are taken
+_FEWEST = 1000  # images from which they are, however large
+_AT_ONCE = 2**22  # values of images looked at together
 _MANY = 100_000  # rows of numbers from which quartiles are
 _BEND = 3.0  # numbers so many spreads out are bent back
 _RARE = 2  # a category of fewer training rows counts as unknown
@@ -44,12 +46,15 @@ class Pixels(nn.Module):
 
     @torch.no_grad()
     def estimate(self, images: Tensor, rows: Tensor) -> None:
-        """From some rows of uint8 images [N, C, H, W], an even sample where there are many."""
-        sample = images[rows[:: max(1, len(rows) // _SAMPLE)]].float() / 255
-        mean = sample.mean(dim=(0, 2, 3))
-        std = (sample - mean[:, None, None]).pow(2).mean(dim=(0, 2, 3)).sqrt()
+        """From some rows of uint8 images [N, C, H, W], an even sample where there are many or large ones."""
+        sample = rows[:: max(1, len(rows) // max(_FEWEST, min(_SAMPLE, _PIXELS // images[0, 0].numel())))]
+        sums = torch.zeros(2, images.shape[1], dtype=torch.double)  # of the values and of their squares
+        for part in sample.split(max(1, _AT_ONCE // images[0].numel())):
+            values = images[part].float().flatten(2)
+            sums += torch.stack([values.sum(2), values.square().sum(2)]).double().sum(1)
+        mean, square = sums / (255 * len(sample) * images[0, 0].numel())
         self.mean.copy_(mean.view(-1, 1, 1))
-        self.std.copy_(std.clamp(min=1 / 255).view(-1, 1, 1))
+        self.std.copy_((square / 255 - mean**2).clamp(min=1 / 255**2).sqrt().view(-1, 1, 1))
 
 
 class Numbers(nn.Module):

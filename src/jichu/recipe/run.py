@@ -24,9 +24,11 @@ from jichu.core.files import (
     link,
     read_json,
     read_jsonl,
+    read_table,
     replacing,
     sweep,
     write_json,
+    write_table,
     write_text,
     writing,
 )
@@ -34,6 +36,7 @@ from jichu.core.folder import RunFolder
 from jichu.core.lock import alone
 from jichu.core.progress import clock, console, say
 from jichu.data.dataset import Dataset, load
+from jichu.data.store import changes
 from jichu.models.folder import read_config
 
 from .build import Work, locate
@@ -155,6 +158,8 @@ def _take(path: Path, work: Work, held: contextlib.ExitStack) -> Path:
         folder = RunFolder(made_aside)
         lock = held.enter_context(alone(made_aside))
         write_json(folder.environment, _environment(work))
+        if work.dataset.files is not None:
+            write_table(folder.sources, work.dataset.files)
         append_jsonl(folder.quarantine, work.dataset.quarantine)
         flush(folder.quarantine)
         write_text(folder.recipe, _text(work.recipe))
@@ -261,7 +266,8 @@ def _dataset(recipe: Recipe, data: Any) -> Dataset:
 
 
 def _environment(work: Work) -> dict[str, Any]:
-    return devices.environment() | {"seed": work.recipe.seed, "data": work.dataset.fingerprint}
+    data = {"fingerprint": work.dataset.fingerprint, "rows": len(work.dataset)}
+    return devices.environment() | {"seed": work.recipe.seed, "data": data}
 
 
 def _refuse_changed_data(work: Work) -> None:
@@ -272,12 +278,18 @@ def _refuse_changed_data(work: Work) -> None:
         if folder.writes:
             write_json(folder.environment, _environment(work))
         return
-    if folder.notes().get("data") != work.dataset.fingerprint:
-        raise DataError(
-            f"the data of {folder.path} have changed since it began",
-            where=work.recipe.data.path,
-            expected="the same data, or a new run without --resume",
-        )
+    before, dataset = folder.notes().get("data") or {}, work.dataset
+    if before.get("fingerprint") == dataset.fingerprint:
+        return
+    files = read_table(folder.sources) if folder.sources.exists() else None
+    what = [*changes(files, dataset.files)]
+    if before.get("rows") != len(dataset):
+        what.append(f"there were {before.get('rows', 0):,} rows and are {len(dataset):,}")
+    raise DataError(
+        f"the data of {folder.path} have changed since it began" + (f": {'; '.join(what)}" if what else ""),
+        where=dataset.source,
+        expected="the same data, or a new run without --resume",
+    )
 
 
 def _write_summary(work: Work, done: list[dict[str, Any]]) -> None:

@@ -16,7 +16,7 @@ from jichu.adapt import rules
 from jichu.auditing import data_page, measure
 from jichu.auditing import table as tables
 from jichu.core.config import Spec
-from jichu.core.files import read_json, write_json
+from jichu.core.files import read_json, write_json, write_table
 from jichu.core.folder import RunFolder
 from jichu.core.names import construct
 from jichu.core.progress import clock, say
@@ -148,7 +148,7 @@ def finetune(stage: FinetuneStage, work: Work) -> Result:
                 known = dataset.known(held_out, key)
                 rows_, truth = held_out[known], dataset.tensors[key][held_out[known]]
                 made = tables.make(stage.name, draw, rows_, dataset.names, target, truth, outputs[key][known])
-                tables.write(parts[key], made)
+                write_table(parts[key], made)
     if model is None:  # every draw was there already
         model, _ = model_folder.load(work.folder.stage_model(stage.name), work.own_backbone())
     labelled = len(dataset.draw(recipe.data.labels_per_class, seed=recipe.seed, draw=0))
@@ -302,7 +302,7 @@ def audit(stage: AuditStage, work: Work) -> Result:
         else:
             found.setdefault("others", {})[target.column] = mine
         if work.folder.writes:
-            tables.write(kept, table)
+            write_table(kept, table)
     if work.folder.writes:
         write_json(work.folder.audit, found)
     return {"metrics": {"primary": found["primary"], **measure.headline(found)}}

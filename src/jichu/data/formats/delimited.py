@@ -9,20 +9,25 @@ import csv
 import gzip
 import io
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
 from jichu.core.errors import DataError
 
+from ..mapped import gathered
 from ..source import unusable
 
 SUFFIXES = (".csv", ".tsv", ".tab")
 _DELIMITERS = ",;\t|"
 _SAMPLE = 100_000  # characters from which, and from the rest of that line, delimiter and header are told
 _GUESSED = 2_000_000  # bytes from which an encoding is guessed
+_BLOCK = 2**23  # bytes looked at together
+_GZIP = b"\x1f\x8b"
 _BOMS = {  # the marks of UTF-32 first: one of them begins with one of UTF-16
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
@@ -35,12 +40,12 @@ _BOMS = {  # the marks of UTF-32 first: one of them begins with one of UTF-16
 def read(
     path: Path, encoding: str | None = None, delimiter: str | None = None, header: bool | None = None,
     columns: list[str] | None = None,
-) -> tuple[pa.Table, list[int], list[dict[str, Any]]]:  # fmt: skip
+) -> tuple[pa.Table, np.ndarray, list[dict[str, Any]]]:  # fmt: skip
     """Every cell as text; the numbers of the rows (from 1, the header not counted); and the records
     with too few or too many cells. DataError where it is no such text, is empty or names a column twice."""
-    text = decode(contents(path), path, encoding)
-    end = text.find("\n", _SAMPLE) if len(text) > _SAMPLE else -1
-    lines = list(io.StringIO(text[:end] if end > 0 else text, newline=""))
+    file = utf8(path, encoding)
+    text = _head(file).decode()
+    lines = list(io.StringIO(text, newline=""))
     if not any(line.strip() for line in lines):
         raise DataError("the file is empty", where=path, expected="a line of column names and rows below it")
     delimiter = delimiter or ("\t" if path.name.lower().endswith((".tsv", ".tab")) else _delimiter(lines))
@@ -63,13 +68,16 @@ def read(
         faults.append((row.number - has_header, cells))
         return "skip"
 
+    quoted, size = any(b'"' in block for block in _blocks(file)), file.size()
+    file.seek(0)
     # one thread, because only then a bad row is told by its number
-    table = pyarrow.csv.read_csv(
-        io.BytesIO(text.encode()),
-        pyarrow.csv.ReadOptions(use_threads=False, column_names=names, skip_rows=0, skip_rows_after_names=int(has_header)),
-        pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values='"' in text, invalid_row_handler=bad),
+    with pyarrow.csv.open_csv(
+        file,
+        pyarrow.csv.ReadOptions(use_threads=False, column_names=names, skip_rows=0, skip_rows_after_names=int(has_header), block_size=_BLOCK),
+        pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=quoted, invalid_row_handler=bad),
         pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False),
-    )  # fmt: skip
+    ) as reader:  # fmt: skip
+        table = gathered(reader.schema, reader, size)
     bad_rows = {number for number, _ in faults}
     if not len(table) and not bad_rows:
         raise DataError("no rows", where=path, expected="rows below the line of column names")
@@ -79,14 +87,53 @@ def read(
             f"{len(bad_rows)} of {len(bad_rows) + len(table)} rows do not fit the first line", where=f"{path}:{number}",
             expected=f"{len(names)} cells between {delimiter!r}, found {cells}; reader: {{name: table, delimiter: …}}",
         )  # fmt: skip
-    numbers = [n for n in range(1, len(table) + len(bad_rows) + 1) if n not in bad_rows]
+    numbers = np.delete(np.arange(len(table) + len(bad_rows)), [n - 1 for n in bad_rows]) + 1
     return table, numbers, [unusable(f"{path.name}:{n}", cells) for n, cells in faults]
+
+
+def utf8(path: Path, encoding: str | None = None) -> pa.NativeFile:
+    """The text of a file as UTF-8 without a byte-order mark: the file itself where it is that already."""
+    if encoding is None:
+        file = pa.OSFile(str(path))
+        head = file.read(_SAMPLE)
+        if not head.startswith((*_BOMS, _GZIP)) and b"\0" not in head and _is_utf8(file):
+            return file
+    return pa.BufferReader(decode(contents(path), path, encoding).encode())
+
+
+def _blocks(file: pa.NativeFile) -> Iterator[bytes]:
+    file.seek(0)
+    while block := file.read(_BLOCK):
+        yield block
+
+
+def _is_utf8(file: pa.NativeFile) -> bool:
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        for block in _blocks(file):
+            decoder.decode(block)
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _head(file: pa.NativeFile) -> bytes:
+    """The first lines, or all where there are few."""
+    file.seek(0)
+    head = file.read(_SAMPLE)
+    while more := file.read(_SAMPLE):
+        line, newline, _ = more.partition(b"\n")
+        head += line
+        if newline:
+            break
+    return head
 
 
 def contents(path: Path) -> bytes:
     """The bytes of a file, plain or .gz."""
     raw = path.read_bytes()
-    if raw[:2] != b"\x1f\x8b":
+    if raw[:2] != _GZIP:
         return raw
     try:
         return gzip.decompress(raw)

@@ -11,17 +11,23 @@ import pyarrow.parquet
 
 from jichu.core.errors import DataError
 
+from ..mapped import gathered
+
+_ROWS, _BUFFER = 2**14, 2**20  # rows and bytes read together
 SUFFIXES = (".parquet", ".pq")
 
 
-def read(path: Path) -> tuple[pa.Table, list[int], list[dict[str, Any]]]:
-    """The table, and the numbers of its rows (from 0)."""
+def read(path: Path) -> tuple[pa.Table, int, list[dict[str, Any]]]:
+    """The table, and how many rows it has."""
     try:
-        table = pyarrow.parquet.read_table(path, partitioning=None)
+        with pyarrow.parquet.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False) as file:
+            groups = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
+            size = sum(group.total_byte_size for group in groups)
+            table = gathered(file.schema_arrow, file.iter_batches(_ROWS), size)
     except (pa.ArrowException, OSError) as error:
         told = " ".join(str(error).split())
         raise DataError(f"not readable as Parquet: {told}", where=path) from None
-    return table, list(range(len(table))), []
+    return table, len(table), []
 
 
 def class_names(schema: pa.Schema) -> dict[str, list[str]]:

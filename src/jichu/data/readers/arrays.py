@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 
 from jichu.core.errors import DataError
-from jichu.core.files import fingerprint
 
-from ..source import Column, Source, label_column, number_column, unusable
+from ..source import Column, Names, Source, label_column, number_column, unusable
 
 
 def recognises(data: Any) -> bool:
@@ -44,19 +43,17 @@ def read(path: Any) -> Source:
             raise DataError("no image is finite", expected="images without NaN and infinity")
         quarantine = [unusable(f"array:{i}", "not finite") for i in np.flatnonzero(~keep)]
     images = _bytes(images, keep)
-    columns = {"image": Column("image", images[keep])}
-    names = [f"array:{i}" for i in np.flatnonzero(keep)]
+    columns = {"image": Column("image", images if keep.all() else images[keep])}
     if given.get("label") is not None:
         columns["label"] = _labels(given["label"], keep)
-    key = fingerprint(images.shape, np.ascontiguousarray(images).tobytes(), names)
-    return Source(columns, names, None, quarantine, key)
+    return Source(columns, Names.numbered("array", np.flatnonzero(keep)), None, quarantine)
 
 
 def _table(x: np.ndarray, y: Any) -> Source:
     columns = {f"x{i}": number_column(x[:, i]) for i in range(x.shape[1])}
     if y is not None:
         columns["label"] = _labels(y, np.ones(len(x), bool))
-    return Source(columns, [f"array:{i}" for i in range(len(x))])
+    return Source(columns, Names.numbered("array", len(x)))
 
 
 def _labels(given: Any, keep: np.ndarray) -> Column:

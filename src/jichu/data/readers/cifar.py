@@ -11,10 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jichu.core.errors import DataError
-from jichu.core.files import fingerprint
 
 from ..formats import delimited, inert
-from ..source import Column, Source, split_named
+from ..source import Column, Names, Source, split_named
 
 _SHAPE = (3, 32, 32)
 _BATCHES = tuple(f"data_batch_{i}" for i in range(1, 6))
@@ -50,20 +49,21 @@ def recognises(data: Any) -> bool:
 
 def read(path: Path) -> Source:
     """Columns `image` [32, 32, 3] and `label` (CIFAR-100: the fine one)."""
-    found = _found(Path(path))
+    path = Path(path)
+    found = _found(path)
     if found is None:
         raise DataError(f"no CIFAR in {path}", expected=" or ".join(v.files[0] for v in _VERSIONS))
     folder, version = found
-    images, labels, names, splits, stats = [], [], [], [], []
+    images, labels, names, splits, files = [], [], [], [], [path, folder, folder / version.names]
     for file in (folder / name for name in version.files):
         if not file.exists():
             continue
         pixels, codes = _binary(file, version.label_bytes) if version.label_bytes else _pickled(file)
         images.append(pixels.transpose(0, 2, 3, 1))
         labels.append(codes)
-        names += [f"{file.name}:{i}" for i in range(len(codes))]
+        names.append(Names.numbered(file.name, len(codes)))
         splits += [split_named(file.name) or "train"] * len(codes)
-        stats.append((file.name, file.stat().st_size, file.stat().st_mtime_ns))
+        files.append(file)
     classes = _classes(folder / version.names, bool(version.label_bytes))
     codes = np.concatenate(labels).astype(np.int64)
     if codes.max() >= len(classes):
@@ -75,7 +75,7 @@ def read(path: Path) -> Source:
         "image": Column("image", np.concatenate(images)),
         "label": Column("category", codes, tuple(classes)),
     }
-    return Source(columns, names, splits, [], fingerprint(str(folder.resolve()), stats))
+    return Source(columns, Names.joined(names), splits, files=files)
 
 
 def _pickled(file: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 
 from jichu.core.errors import DataError
-from jichu.core.files import fingerprint
 
 from ..formats.delimited import contents
-from ..source import Column, Source, label_column
+from ..source import Column, Names, Source, label_column
 
 _IMAGES = re.compile(r"(train|t10k|test|val\w*)?.*images.*idx3", re.IGNORECASE)
 _SPLIT = {"train": "train", "t10k": "test", "test": "test"}
@@ -52,11 +51,12 @@ def load(path: Path) -> np.ndarray:
 
 def read(path: Path) -> Source:
     """Columns `image` [28, 28] or whatever the header says, and `label` where the file is there."""
+    path = Path(path)
     images: list[np.ndarray] = []
     labels: list[int | None] = []
-    names: list[str] = []
-    splits, stats = [], []
-    for file in _image_files(Path(path)):
+    names: list[Names] = []
+    splits, files = [], [path]
+    for file in _image_files(path):
         array = load(file)
         if array.ndim != 3 or not array.size:
             raise DataError(
@@ -68,17 +68,20 @@ def read(path: Path) -> Source:
         images.extend(array)
         labels.extend(codes)
         splits.extend([split] * len(array))
-        names.extend(f"{file.name}:{i}" for i in range(len(array)))
-        stats.append((file.name, file.stat().st_size, file.stat().st_mtime_ns))
+        names.append(Names.numbered(file.name, len(array)))
+        files += [file, _label_file(file)]
     columns = {"image": Column("image", images)}
     if any(code is not None for code in labels):
         columns["label"] = label_column(labels)
-    key = fingerprint(str(Path(path).resolve()), stats)
-    return Source(columns, names, splits if any(splits) else None, [], key)
+    return Source(columns, Names.joined(names), splits if any(splits) else None, files=files)
+
+
+def _label_file(images: Path) -> Path:
+    return images.with_name(images.name.replace("images", "labels").replace("idx3", "idx1"))
 
 
 def _labels(images: Path, count: int) -> list[int | None]:
-    file = images.with_name(images.name.replace("images", "labels").replace("idx3", "idx1"))
+    file = _label_file(images)
     if not file.exists():
         return [None] * count
     codes = load(file)

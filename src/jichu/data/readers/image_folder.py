@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from jichu.core.errors import DataError
-from jichu.core.files import fingerprint
 
 from ..source import SPLITS, Column, Source, label_column, unusable
 
@@ -30,7 +29,8 @@ def read(path: Path, links: bool = False) -> Source:
     root = Path(path)
     files, names, labels, splits, quarantine = [], [], [], [], []
     is_split = _top_folders_are_splits(root)
-    for file, fault in _walk(root, os.path.realpath(root), links):
+    seen: list[Path] = []
+    for file, fault in _walk(root, os.path.realpath(root), links, seen):
         parts = [_shown(part) for part in file.relative_to(root).parts]
         if not fault and file.suffix.lower() not in SUFFIXES:
             fault = f"{_shown(file.suffix) or 'no suffix'} is not an image"
@@ -53,13 +53,13 @@ def read(path: Path, links: bool = False) -> Source:
     columns = {"image": Column("image", files)}
     if any(label is not None for label in labels):
         columns["label"] = label_column(labels)
-    stats = [(f.stat().st_size, f.stat().st_mtime_ns) for f in files]
-    key = fingerprint(os.path.realpath(root), names, labels, stats)
-    return Source(columns, names, splits if any(splits) else None, quarantine, key)
+    return Source(columns, names, splits if any(splits) else None, quarantine, files=seen)
 
 
-def _walk(folder: Path, root: str, links: bool) -> Iterator[tuple[Path, str]]:
-    """Each file below a folder, in the order of their names, and why it cannot be used, or ""."""
+def _walk(folder: Path, root: str, links: bool, seen: list[Path]) -> Iterator[tuple[Path, str]]:
+    """Each file below a folder, in the order of their names, and why it cannot be used, or "". All that
+    was looked at, the folders too, is added to `seen`."""
+    seen.append(folder)
     try:
         entries = sorted(p for p in folder.iterdir() if not p.name.startswith("."))
     except OSError as error:
@@ -70,8 +70,9 @@ def _walk(folder: Path, root: str, links: bool) -> Iterator[tuple[Path, str]]:
     for path in entries:
         fault = _fault_of_link(path, root, links) if path.is_symlink() else ""
         if path.is_dir() and not fault:
-            yield from _walk(path, root, links)
+            yield from _walk(path, root, links, seen)
         else:
+            seen.append(path)
             yield path, fault or ("" if path.is_file() else "neither a file nor a folder")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from jichu.core.errors import unknown
 
-from ..source import Column, Source, label_column
+from ..source import Column, Names, Source, label_column
 
 _PREFIX = "sklearn:"
 NAMES = ("digits", "iris", "wine", "breast_cancer", "diabetes")
@@ -35,4 +35,4 @@ def read(path: str) -> Source:
     else:
         codes = Column("category", found.target.astype(np.int64), tuple(map(str, found.target_names)))
         columns["label"] = label_column(found.target) if name == "digits" else codes
-    return Source(columns, [f"{name}:{i}" for i in range(len(found.target))])
+    return Source(columns, Names.numbered(name, len(found.target)))

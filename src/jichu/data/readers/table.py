@@ -10,6 +10,7 @@ import bisect
 import contextlib
 import itertools
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,7 +24,7 @@ from jichu.core.files import fingerprint
 
 from ..decode import UNREADABLE, peek_image
 from ..formats import delimited, jsonl, parquet
-from ..source import SPLITS, Column, Source, split_named
+from ..source import SPLITS, Column, Names, Source, split_named
 from ..types import is_text
 from .image_folder import SUFFIXES
 
@@ -72,7 +73,9 @@ def read(
     called so; encoding, delimiter, header and column names of text are found where they are not given."""
     path = Path(path) if isinstance(path, str) else path
     splits: list[str] = []
-    names: list[str] = []
+    names: list[Names] = []
+    read_from: list[Path] | None = None
+    key = ""
     faults: list[dict[str, Any]] = []
     tables: list[pa.Table] = []
     if isinstance(path, Path):
@@ -94,13 +97,11 @@ def read(
                     where=file, expected=f"columns such as {', '.join(tables[0].column_names[:10])}",
                 )  # fmt: skip
             tables.append(table)
-            prefix = file.name
-            names += [f"{prefix}:{n}" for n in numbers]
+            names.append(Names.numbered(file.name, numbers))
             splits += [split_named(file.name) if path.is_dir() else ""] * len(table)
             faults += bad
         folders = [file.parent for file in files]
-        stats = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]
-        key = fingerprint(str(path.resolve()), stats, image, label, list(options.items()), _about(path))
+        read_from = [path, *files, *_around(path)]
         listed = _class_lines(path, label or "label") if path.is_dir() else {}
     else:
         parts = _in_memory(path)
@@ -109,26 +110,31 @@ def read(
         for split, table in parts.items():
             delimited.refuse_repeated(table.column_names, split or "the table")
             tables.append(table)
-            names += [f"{split or 'row'}:{i}" for i in range(len(table))]
+            names.append(Names.numbered(split or "row", len(table)))
             splits += [SPLITS.get(split, "")] * len(table)
-        folders, listed, key = [Path()] * len(tables), {}, ""
-    return _source(tables, folders, names, splits, faults, key, image, label, listed)
+        key = fingerprint(*(part for split, table in parts.items() for part in (split, _bytes(table))))
+        folders, listed = [Path()] * len(tables), {}
+    found = _columns(tables, folders, names, image, label, listed)
+    if read_from is not None:
+        read_from += [f for c in found.values() if isinstance(c.values, _Images) for f in c.values.files()]
+    return Source(found, Names.joined(names), splits if any(splits) else None, faults, key, read_from)
 
 
-def _source(
-    tables: list[pa.Table], folders: list[Path], names: list[str], splits: list[str],
-    faults: list[dict[str, Any]], key: str, image: str | None, label: str | None, listed: dict[str, list[str]],
-) -> Source:  # fmt: skip
+def _columns(
+    tables: list[pa.Table], folders: list[Path], names: list[Names], image: str | None, label: str | None,
+    listed: dict[str, list[str]],
+) -> dict[str, Column]:  # fmt: skip
+    first = next((name for part in names for name in part), "")
     classes = {n: c for t in tables for n, c in parquet.class_names(t.schema).items()}
     try:
         whole = pa.concat_tables(tables, promote_options="permissive")
     except pa.ArrowException as error:
         raise DataError(
-            f"the files {names[0].rpartition(':')[0]} … do not fit together: {error}",
+            f"the files {first.rpartition(':')[0]} … do not fit together: {error}",
             expected="the same columns in each",
         ) from None
     if not whole.column_names:
-        raise DataError("a table without columns", where=names[0] if names else None)
+        raise DataError("a table without columns", where=first or None)
     for name, wanted in (("image", image), ("label", label)):
         if wanted is not None and wanted not in whole.column_names:
             raise unknown("column", wanted, whole.column_names, where=f"data.reader.{name}")
@@ -140,19 +146,20 @@ def _source(
         columns["label" if name == label else name] = (
             Column("image", images) if images else Column("cells", cells, known)
         )
-    return Source(columns, names, splits if any(splits) else None, faults, key or fingerprint(_digest(whole)))
+    return columns
 
 
-def _digest(table: pa.Table) -> bytes:
+def _bytes(table: pa.Table) -> memoryview:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
-    return sink.getvalue().to_pybytes()
+    return memoryview(sink.getvalue())
 
 
-def _about(path: Path) -> Any:
-    lines = path / "labels.txt"
-    return [lines.stat().st_size, lines.stat().st_mtime_ns] if lines.is_file() else None
+def _around(path: Path) -> list[Path]:
+    """What else decides how the files of a folder are read: the folders below it, and `labels.txt`."""
+    below = [Path(folder) for folder, _, _ in os.walk(path)] if path.is_dir() else []
+    return [*below, path / "labels.txt"] if below else []
 
 
 def _class_lines(path: Path, label: str) -> dict[str, list[str]]:
@@ -209,6 +216,10 @@ class _Images(Sequence[Any]):
     def __getitem__(self, i: Any) -> Any:
         value = self._cells[i].as_py()
         return self._folders[bisect.bisect_right(self._ends, i)] / value if isinstance(value, str) else value
+
+    def files(self) -> list[Path]:
+        """Those that are named, each once."""
+        return list(dict.fromkeys(self)) if is_text(self._cells.type) else []
 
 
 def _images(cells: pa.ChunkedArray, parts: list[tuple[Path, int]], named: bool) -> _Images | None:

@@ -1,0 +1,67 @@
+"""Columns and tables that are mapped from files, and may be larger than memory."""
+
+from __future__ import annotations
+
+import math
+import mmap
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from jichu.core.devices import memory_available
+from jichu.core.files import cache_folder
+
+_LARGE = 2**28  # bytes from which a table that is read is kept on disk
+_SHARE = 0.5  # of the free memory, that a column may have and be read ahead by the system
+_NO_RESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" else 0)
+
+
+def column(path: Path, rows: int, dtype: str, shape: list[int]) -> Tensor:
+    """A column [rows, …] as it lies in its file. ValueError where the file is of another length."""
+    each = math.prod(shape) * np.dtype(dtype).itemsize
+    if path.stat().st_size != rows * each:
+        raise ValueError(f"{path} is not whole")
+    # private pages, so that nothing written to the tensor can reach the file; without a reservation,
+    # because the column may be larger than memory
+    private = hasattr(mmap, "MAP_PRIVATE")
+    kind: Any = {"flags": mmap.MAP_PRIVATE | _NO_RESERVE} if private else {"access": mmap.ACCESS_COPY}
+    with open(path, "rb") as file:
+        area = mmap.mmap(file.fileno(), rows * each, **kind)
+    tensor: Any = torch.from_numpy(np.frombuffer(area, dtype).reshape(rows, *shape))
+    if rows * each > _SHARE * memory_available(torch.device("cpu")) and hasattr(area, "madvise"):
+        # else the system would read megabytes around every row, and have no room to keep them
+        area.madvise(mmap.MADV_RANDOM)
+        tensor.mapped = area, each
+    return tensor
+
+
+def fetch(tensor: Tensor, rows: Tensor) -> None:
+    """Begin to read some rows of a column that does not fit into memory, all at once."""
+    area, each = getattr(tensor, "mapped", (None, 0))
+    if area is not None:
+        for row in rows.tolist():
+            start = row * each // mmap.PAGESIZE * mmap.PAGESIZE
+            area.madvise(mmap.MADV_WILLNEED, start, (row + 1) * each - start)
+
+
+def gathered(schema: pa.Schema, batches: Iterable[pa.RecordBatch], size: int) -> pa.Table:
+    """One table of the batches; where their `size` in bytes is large it lies in a file without a name, which
+    is mapped into memory and gone when the table is."""
+    if size < _LARGE:
+        return pa.Table.from_batches(list(batches), schema)
+    folder = cache_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        with pa.ipc.new_file(pa.PythonFile(file, "w"), schema) as writer:
+            for batch in batches:
+                writer.write_batch(batch)
+        file.flush()
+        area = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    return pa.ipc.open_file(pa.BufferReader(pa.py_buffer(area))).read_all()
