@@ -10,8 +10,8 @@ from jichu.core.files import write_json
 FOLDER = Path(__file__).parent / "results"
 
 
-def write(name, metric, rows, ratio=None):
-    """rows: [{"system", "value", "low", "high"}]; ratio: {peer: ours / peer}."""
+def write(name, metric, rows, ratio=None, **more):
+    """rows: [{"system", "value", "low", "high"}]; ratio: {peer: ours / peer}; more: other keys."""
     about = environment()
     machine = {key: about[key] for key in ("processor", "cores", "threads", "memory_gib", "python")}
     found = {
@@ -21,6 +21,7 @@ def write(name, metric, rows, ratio=None):
         "metric": metric,
         "rows": rows,
         "ratio": ratio or {},
+        **more,
     }
     write_json(FOLDER / f"{name}.json", found)
     print(json.dumps(found, indent=2))

@@ -49,7 +49,7 @@ class Run:
             raise UsageError(
                 f"{self.path} has no summary yet", expected="a run with a finished stage; try --resume"
             )
-        return read_json(self.folder.summary)
+        return read_json(self.folder.summary, ("stages", "headline"))
 
     @property
     def headline(self) -> dict[str, dict[str, float]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -33,7 +34,7 @@ def device(name: str = "auto") -> torch.device:
 
 
 def memory_available(on: torch.device) -> int:
-    """Free bytes on a device, within the control group's limit where one is set."""
+    """Free bytes on a device, within the limits of the control group and of the process."""
     if on.type == "cuda":
         return torch.cuda.mem_get_info(on)[0]
     free = psutil.virtual_memory().available
@@ -42,6 +43,12 @@ def memory_available(on: torch.device) -> int:
             free = min(free, int(limit.read()) - int(used.read()))
     except (OSError, ValueError):
         pass  # no control group, or no limit in it
+    with contextlib.suppress(ImportError):  # Windows has none
+        import resource
+
+        most = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if most != resource.RLIM_INFINITY:
+            free = min(free, most - psutil.Process().memory_info().vms)
     return free
 
 

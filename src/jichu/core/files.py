@@ -8,7 +8,7 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -62,11 +62,14 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, dumps(value, indent=2) + "\n")
 
 
-def read_json(path: str | Path) -> Any:
-    """Read a JSON file. DataError where it is damaged."""
+def read_json(path: str | Path, keys: Collection[str] | None = None) -> Any:
+    """Read a JSON file, with `keys` an object that has them. DataError where it is damaged."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except ValueError as error:  # not JSON, or not UTF-8
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+        if keys is not None and not (isinstance(found, dict) and set(keys) <= set(found)):
+            raise ValueError(f"no object with {', '.join(keys) or 'keys'}")
+        return found
+    except (OSError, ValueError, RecursionError) as error:  # not JSON, or not UTF-8
         raise DataError(f"damaged: {error}", where=path, expected="JSON as it was written") from None
 
 
@@ -82,8 +85,11 @@ def read_jsonl(path: str | Path) -> list[dict[str, Any]]:
     path = Path(path)
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in lines[:-1] if line]
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+        return [json.loads(line) for line in lines[:-1] if line]
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"damaged: {error}", where=path, expected="a JSON object a line") from None
 
 
 def fingerprint(*parts: object) -> str:

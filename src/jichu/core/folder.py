@@ -78,4 +78,4 @@ class RunFolder:
 
     def notes(self) -> dict[str, Any]:
         """What `environment.json` says."""
-        return read_json(self.environment) if self.environment.exists() else {}
+        return read_json(self.environment, ()) if self.environment.exists() else {}

@@ -85,10 +85,7 @@ def _config(folder: Path) -> dict[str, Any]:
     file = folder / "config.json"
     if not file.exists():
         raise UsageError(f"no config.json in {folder}", expected="a checkpoint of transformers or timm")
-    about = read_json(file)
-    if not isinstance(about, dict):
-        raise DataError("not a checkpoint's configuration", where=file, expected="a JSON object")
-    return about
+    return read_json(file, ())
 
 
 def _refuse_damaged(folder: Path) -> None:
@@ -174,7 +171,7 @@ def _pretrained(folder: Path, config: Any) -> nn.Module:
 
 def _pixels(folder: Path, about: dict[str, Any]) -> Pixels:
     file = folder / "preprocessor_config.json"
-    found = read_json(file) if file.exists() else {}
+    found = read_json(file, ()) if file.exists() else {}
     side = found.get("crop_size") or found.get("size") or about.get("image_size")
     if isinstance(side, dict):
         side = side.get("height") or side.get("shortest_edge")

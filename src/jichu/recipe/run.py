@@ -102,12 +102,12 @@ def _take(path: Path) -> Path:
 
 def _stages_done(path: Path) -> list[dict[str, Any]]:
     summary = path / "summary.json"
-    return read_json(summary)["stages"] if summary.exists() else []
+    return read_json(summary, ["stages"])["stages"] if summary.exists() else []
 
 
 def _numbered(path: Path) -> list[Path]:
     """The runs of a name: `name`, `name-2`, `name-3`, …"""
-    others = [p for p in path.parent.glob(f"{path.name}-*") if p.name[len(path.name) + 1 :].isdigit()]
+    others = [p for p in path.parent.glob(f"{path.name}-*") if p.name[len(path.name) + 1 :].isdecimal()]
     return [p for p in [path, *sorted(others, key=lambda p: int(p.name.rpartition("-")[2]))] if p.exists()]
 
 

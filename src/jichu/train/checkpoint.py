@@ -15,6 +15,8 @@ from torch import Tensor
 from jichu.core.errors import DataError
 from jichu.core.files import dumps, replacing
 
+_DAMAGED = (SafetensorError, OSError, ValueError, RecursionError)  # not one of ours, or not whole
+
 
 def save(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
     """Write tensors and a JSON-able state atomically."""
@@ -31,16 +33,23 @@ def read_state(path: Path) -> dict[str, Any] | None:
     try:
         with safe_open(path, "pt") as file:
             return json.loads(file.metadata()["state"])
-    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise DataError(
-            f"damaged checkpoint: {error}", where=path, expected="delete it to start this stage again"
-        ) from None
+    except (*_DAMAGED, KeyError, TypeError) as error:
+        raise _damaged(path, error) from None
 
 
 def read_tensors(path: Path, device: torch.device) -> dict[str, Tensor]:
     """The tensors in a checkpoint."""
-    with safe_open(path, "pt", device=str(device)) as file:
-        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    try:
+        with safe_open(path, "pt", device=str(device)) as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except _DAMAGED as error:
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> DataError:
+    return DataError(
+        f"damaged checkpoint: {error}", where=path, expected="delete it to start this stage again"
+    )
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -14,7 +14,9 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv
+import torch
 
+from jichu.core.devices import memory_available
 from jichu.core.errors import DataError
 
 from ..source import unusable
@@ -23,6 +25,7 @@ SUFFIXES = (".csv", ".tsv", ".tab")
 _DELIMITERS = ",;\t|"
 _SAMPLE = 100_000  # characters from which, and from the rest of that line, delimiter and header are told
 _GUESSED = 2_000_000  # bytes from which an encoding is guessed
+_PIECE = 1 << 20  # bytes that are unpacked at a time
 _BOMS = {  # the marks of UTF-32 first: one of them begins with one of UTF-16
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
@@ -83,15 +86,22 @@ def read(
     return table, numbers, [unusable(f"{path.name}:{n}", cells) for n, cells in faults]
 
 
-def contents(path: Path) -> bytes:
-    """The bytes of a file, plain or .gz."""
-    raw = path.read_bytes()
-    if raw[:2] != b"\x1f\x8b":
-        return raw
+def contents(path: Path, most: int | None = None) -> bytes:
+    """The bytes of a file, plain or .gz, and of them at most the first `most`. DataError where it is damaged,
+    or unpacks to more than a quarter of the free memory."""
+    with open(path, "rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    room = memory_available(torch.device("cpu")) // 4 if packed else path.stat().st_size
+    raw = bytearray()
     try:
-        return gzip.decompress(raw)
+        with gzip.open(path) if packed else open(path, "rb") as file:
+            while len(raw) <= room and (piece := file.read(min(_PIECE, most - len(raw)) if most else _PIECE)):
+                raw += piece
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"cannot decompress: {error}", where=path) from None
+    if len(raw) > room:
+        raise DataError("it unpacks to more than memory takes", where=path, expected="smaller files")
+    return bytes(raw)
 
 
 def decode(raw: bytes, path: Path, encoding: str | None = None) -> str:
@@ -115,7 +125,7 @@ def decode(raw: bytes, path: Path, encoding: str | None = None) -> str:
         encoding = found.encoding
     try:
         return raw.decode(encoding)
-    except (UnicodeDecodeError, LookupError) as error:
+    except (ValueError, LookupError) as error:
         raise DataError(
             f"not readable as {encoding}: {error}", where=path, expected="reader: {name: table, encoding: …}"
         ) from None

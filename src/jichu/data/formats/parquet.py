@@ -18,6 +18,7 @@ def read(path: Path) -> tuple[pa.Table, list[int], list[dict[str, Any]]]:
     """The table, and the numbers of its rows (from 0)."""
     try:
         table = pyarrow.parquet.read_table(path, partitioning=None)
+        table.validate(full=True)  # what should be text may be none, which later steps rely on
     except (pa.ArrowException, OSError) as error:
         told = " ".join(str(error).split())
         raise DataError(f"not readable as Parquet: {told}", where=path) from None
@@ -30,6 +31,10 @@ def class_names(schema: pa.Schema) -> dict[str, list[str]]:
         about = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
         features = about.get("info", {}).get("features", {})
         inner = {n: f.get("feature") or f for n, f in features.items() if isinstance(f, dict)}
-        return {n: f["names"] for n, f in inner.items() if isinstance(f, dict) and f.get("names")}
-    except (ValueError, AttributeError):  # somebody else's metadata under that name
+        names = {n: f.get("names") for n, f in inner.items() if isinstance(f, dict)}
+        return {
+            n: found for n, found in names.items()
+            if found and isinstance(found, list) and all(isinstance(name, str) for name in found) and len(set(found)) == len(found)
+        }  # fmt: skip
+    except (ValueError, AttributeError, RecursionError):  # somebody else's metadata under that name
         return {}

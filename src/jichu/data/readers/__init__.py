@@ -34,6 +34,14 @@ def read(data: Any, reader: Spec | None = None) -> Source:
             expected="a folder or a file",
             nearest=data.parent / near if near else None,
         )
+    try:
+        return _read(data, reader)
+    except MemoryError:
+        told = data if isinstance(data, (str, Path)) else f"this {type(data).__name__}"
+        raise DataError(f"{told} takes more memory than there is", expected="smaller files") from None
+
+
+def _read(data: Any, reader: Spec | None) -> Source:
     if reader is not None:
         return construct("reader", reader, READERS, where="data.reader", path=data)()
     for path in READERS.values():

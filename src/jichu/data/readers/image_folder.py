@@ -28,6 +28,8 @@ def read(path: Path, links: bool = False) -> Source:
     """Columns `image` and, where there are class folders, `label`. With `links` those that lead out of the
     folder are followed too."""
     root = Path(path)
+    if not root.is_dir():
+        raise DataError(f"{path} is no folder", expected="a folder of images")
     files, names, labels, splits, quarantine = [], [], [], [], []
     is_split = _top_folders_are_splits(root)
     for file, fault in _walk(root, os.path.realpath(root), links):
