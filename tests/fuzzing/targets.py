@@ -27,6 +27,9 @@ from jichu.data.dataset import load
 from jichu.data.decode import UNREADABLE, Preprocess, decode_image, peek_image
 from jichu.data.inspection import inspect as look_into
 from jichu.models import folder as model_folder
+from jichu.models.hub import load as load_checkpoint
+from jichu.models.hub import trained_size
+from jichu.models.transformers_vision import save_pretrained, vit
 from jichu.models.weights import read_tensors as read_weights
 from jichu.recipe.checks import check_names
 from jichu.recipe.config import STAGES, Recipe, folder_of_recipes, read_recipe, shipped
@@ -548,12 +551,18 @@ def parquet(case):
     _load(case, path if rng.random() < 0.8 else path.parent)
 
 
+def _objects(values):
+    made = np.empty(len(values), "O")
+    made[:] = values
+    return made
+
+
 def _array(rng):
     shape = [rng.choice((0, 1, 2, 3, 6, 12)) for _ in range(rng.randrange(6))]
     kind = rng.choice(("u1", "i8", "f4", "f8", "?", "c8", "O", "U3", "S2", "M8[s]", "u8", "f2", "V3"))
     made = np.frombuffer(rng.randbytes(int(np.prod(shape)) * max(1, np.dtype(kind).itemsize)) or b"", "u1")
     if kind in ("O", "U3", "S2"):
-        return np.array([odd(rng, 0) for _ in range(int(np.prod(shape)))], "O").reshape(shape)
+        return _objects([odd(rng, 0) for _ in range(int(np.prod(shape)))]).reshape(shape)
     return made.view(kind).reshape(shape) if len(made) else np.zeros(shape, kind)
 
 
@@ -598,7 +607,7 @@ def checkpoints(case):
     rng = case.rng
     path = case.folder / "last.safetensors"
     state = {"step": 3, "batches": {"epoch": 0, "position": 2}, "plan": {"steps": 9}}
-    checkpoint.save(path, _tensors(rng), spoil_tree(rng, state) if rng.random() < 0.3 else state)
+    checkpoint.save(path, _tensors(rng), state)
     path.write_bytes(_spoilt_safetensors(rng, path.read_bytes()))
     return tolerant(
         lambda: checkpoint.read_state(path), lambda: checkpoint.read_tensors(path, torch.device("cpu"))
@@ -660,6 +669,9 @@ def make_runs(folder):
         stage = {"stage": "finetune", "backbone": backbone, "budget": "2 steps", "batch_size": 8}
         tree = {"name": name, "data": {"path": str(folder / data)}, "stages": [stage, {"stage": "audit"}]}
         execute(check(Recipe, tree), runs=folder / "runs")
+    small = vit(3, 16, width=8, depth=1, heads=2, patch=8)
+    small.image_mean, small.image_std, small.image_size = (0.5,) * 3, (0.5,) * 3, 16
+    save_pretrained(small, folder / "checkpoint")
 
 
 def _spoilt_json(rng, path):
@@ -719,6 +731,27 @@ def model(case):
         path = folder / "model.safetensors"
         path.write_bytes(_spoilt_safetensors(case.rng, path.read_bytes()))
     model_folder.load(folder)
+
+
+def hub(case):
+    """A checkpoint's folder as from the Hugging Face Hub."""
+    folder = case.folder / "checkpoint"
+    shutil.copytree(case.runs / "checkpoint", folder)
+    kind = case.rng.random()
+    if kind < 0.6:
+        about = json.loads(_spoilt_json(case.rng, folder / "config.json"))
+        if kind < 0.1 and isinstance(about, dict):  # code of others, which must not be run
+            about |= {"auto_map": {"AutoConfig": "evil.C", "AutoModel": "evil.M"}, "trust_remote_code": True}
+            case.file("checkpoint/evil.py", f"open({str(case.canary)!r}, 'w')")
+        (folder / "config.json").write_text(json.dumps(about))
+    elif kind < 0.8:
+        path = folder / "preprocessor_config.json"
+        path.write_bytes(_spoilt_json(case.rng, path))
+    else:
+        path = folder / "model.safetensors"
+        path.write_bytes(_spoilt_safetensors(case.rng, path.read_bytes()))
+    name = f"hf:{folder}"
+    return tolerant(lambda: load_checkpoint(name, channels=3, size=16), lambda: trained_size(name))
 
 
 def run_folder(case):
@@ -857,8 +890,8 @@ TARGETS = {
     "yaml": (yaml_text, 12, 10), "recipe": (recipe, 16, 10), "set": (assignments, 8, 10), "image": (image, 14, 10),
     "image_folder": (image_folder, 4, 20), "idx": (idx, 6, 20), "cifar": (cifar, 8, 20), "delimited": (delimited, 10, 20),
     "jsonl": (jsonl, 4, 20), "parquet": (parquet, 5, 20), "arrays": (arrays, 2, 20), "checkpoint": (checkpoints, 3, 10),
-    "weights": (weights, 2, 10), "model": (model, 2, 20), "run_folder": (run_folder, 1.5, 30), "predict": (predict, 1.5, 20),
-    "command_line": (command_line, 0.8, 60), "resume": (resume, 0.1, 60), "training": (training, 0.1, 60),
+    "weights": (weights, 2, 10), "model": (model, 2, 20), "hub": (hub, 0.4, 20), "run_folder": (run_folder, 1.5, 30), "predict": (predict, 1.5, 20),
+    "command_line": (command_line, 0.8, 60), "resume": (resume, 0.2, 60), "training": (training, 0.3, 60),
 }  # fmt: skip
 
 

@@ -66,8 +66,10 @@ def read_json(path: str | Path, keys: Collection[str] | None = None) -> Any:
     """Read a JSON file, with `keys` an object that has them. DataError where it is damaged."""
     try:
         found = json.loads(Path(path).read_text(encoding="utf-8"))
-        if keys is not None and not (isinstance(found, dict) and set(keys) <= set(found)):
-            raise ValueError(f"no object with {', '.join(keys) or 'keys'}")
+        if keys is not None and not isinstance(found, dict):
+            raise ValueError(f"a {type(found).__name__} where a JSON object should be")
+        if missing := [key for key in keys or () if key not in found]:
+            raise ValueError(f"the key {missing[0]!r} is missing")
         return found
     except (OSError, ValueError, RecursionError) as error:  # not JSON, or not UTF-8
         raise DataError(f"damaged: {error}", where=path, expected="JSON as it was written") from None
@@ -88,7 +90,7 @@ def read_jsonl(path: str | Path) -> list[dict[str, Any]]:
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
         return [json.loads(line) for line in lines[:-1] if line]
-    except (ValueError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"damaged: {error}", where=path, expected="a JSON object a line") from None
 
 

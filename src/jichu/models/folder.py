@@ -11,10 +11,10 @@ import torch
 from pydantic import Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from jichu.core.config import Spec, check
-from jichu.core.errors import DataError, UsageError, shown
+from jichu.core.errors import DataError, JichuError, UsageError, shown
 from jichu.core.files import read_json, replacing, write_json
 from jichu.core.names import construct, import_path, resolve
 from jichu.data.config import IN_MEMORY, DataConfig
@@ -180,18 +180,34 @@ def load(folder: Path, backbone: nn.Module | None = None) -> tuple[Model, ModelC
     config = read_config(folder)
     try:
         if backbone is None:
-            with torch.device("meta"):  # what the weights do not fit is found before it takes memory
-                load_weights(config.build(), folder)
+            _refuse_unfit(config, folder)
         model = config.build(backbone)
-    except (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError) as error:
-        told = str(error).split("\n")[0]
+    except JichuError:
+        raise
+    except Exception as error:  # of arguments that fit one by one and not together
+        told = shown(str(error).split("\n")[0])
         raise DataError(f"no model can be built as it says: {told}", where=folder / "config.json") from None
     load_weights(model, folder)
     return model.eval(), config
 
 
+def _refuse_unfit(config: ModelConfig, folder: Path) -> None:
+    """What the weights do not fit is found before it takes memory."""
+    try:
+        with torch.device("meta"):
+            model = config.build()
+    except RuntimeError:  # a network of the user's own that needs values to be built
+        return
+    _fitting(model, folder)
+
+
 def load_weights(model: nn.Module, folder: Path, prefix: str = "") -> None:
     """Load the tensors whose names begin with `prefix`; each must be there and fit."""
+    model.load_state_dict(_fitting(model, folder, prefix), strict=False)
+
+
+def _fitting(model: nn.Module, folder: Path, prefix: str = "") -> dict[str, Tensor]:
+    """The saved tensors whose names begin with `prefix`. UsageError where one is missing or does not fit."""
     file = folder / "model.safetensors"
     try:
         tensors = load_file(file)
@@ -208,4 +224,4 @@ def load_weights(model: nn.Module, folder: Path, prefix: str = "") -> None:
             raise UsageError(
                 f"the weights do not fit: {name} is {found}", where=file, expected=list(tensor.shape)
             )
-    model.load_state_dict({name: tensors[name] for name in own}, strict=False)
+    return {name: tensors[name] for name in own}

@@ -34,6 +34,10 @@ def read(data: Any, reader: Spec | None = None) -> Source:
             expected="a folder or a file",
             nearest=data.parent / near if near else None,
         )
+    if isinstance(data, Path) and not (data.is_file() or data.is_dir()):
+        raise DataError(
+            f"{data} is neither a folder nor a file", expected="one of them, not a pipe or a device"
+        )
     try:
         return _read(data, reader)
     except MemoryError:
