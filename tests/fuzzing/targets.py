@@ -3,6 +3,7 @@
 `TARGETS` holds, by name, the function, its share of all cases and the seconds it is given.
 """
 
+import contextlib
 import functools
 import gzip
 import io
@@ -596,6 +597,12 @@ def _spoilt_safetensors(rng, content):
         return spoil_bytes(rng, content, 3)
     size = struct.unpack("<Q", content[:8])[0]
     header = spoil_tree(rng, json.loads(content[8 : 8 + size]))
+    about = header.get("__metadata__") if isinstance(header, dict) else None
+    if isinstance(about, dict) and isinstance(about.get("state"), str) and rng.random() < 0.4:
+        with contextlib.suppress(ValueError):
+            about["state"] = json.dumps(
+                spoil_tree(rng, json.loads(about["state"])), default=str, skipkeys=True
+            )
     told = json.dumps(header, default=str, skipkeys=True).encode("utf-8", "replace")
     if rng.random() < 0.1:
         told = rng.choice((b"[" * 100_000, b"{", b"null", b'{"a":' * 2000, b" " * 1000))

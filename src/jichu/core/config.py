@@ -293,7 +293,7 @@ def _other_branch(fault: Any) -> bool:
 
 def _fault(cls: type[BaseModel], fault: Any) -> tuple[str, str, str | None, str | None]:
     """(key path, what is wrong, what was expected, nearest) of one pydantic fault."""
-    location = [p for p in fault["loc"] if not str(p).startswith(("function-", "literal["))]
+    location = [p for p in fault["loc"] if not str(p).startswith(("function-", "literal[", "constrained-"))]
     owner: Any = cls
     path: list[str] = []
     for part in location[:-1]:

@@ -75,6 +75,16 @@ def read_json(path: str | Path, keys: Collection[str] | None = None) -> Any:
         raise DataError(f"damaged: {error}", where=path, expected="JSON as it was written") from None
 
 
+@contextlib.contextmanager
+def told_as_damaged(path: Path, expected: str = "the file as it was written") -> Iterator[None]:
+    """DataError where what stands in a file, though it can be read, is not what was written into it."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        told = str(error).split("\n")[0]
+        raise DataError(f"damaged: {type(error).__name__}: {told}", where=path, expected=expected) from error
+
+
 def append_jsonl(path: str | Path, rows: Iterable[dict[str, Any]]) -> None:
     """Append rows to a JSON-lines file, in one write."""
     text = "".join(dumps(row) + "\n" for row in rows)

@@ -15,6 +15,7 @@ from torch import Tensor
 from jichu.core.errors import DataError
 from jichu.core.files import dumps, replacing
 
+REMEDY = "delete it to start this stage again"
 _DAMAGED = (SafetensorError, OSError, ValueError, RecursionError)  # not one of ours, or not whole
 
 
@@ -32,7 +33,10 @@ def read_state(path: Path) -> dict[str, Any] | None:
         return None
     try:
         with safe_open(path, "pt") as file:
-            return json.loads(file.metadata()["state"])
+            state = json.loads(file.metadata()["state"])
+        if not isinstance(state, dict):
+            raise ValueError(f"its state is a {type(state).__name__}")
+        return state
     except (*_DAMAGED, KeyError, TypeError) as error:
         raise _damaged(path, error) from None
 
@@ -47,9 +51,7 @@ def read_tensors(path: Path, device: torch.device) -> dict[str, Tensor]:
 
 
 def _damaged(path: Path, error: Exception) -> DataError:
-    return DataError(
-        f"damaged checkpoint: {error}", where=path, expected="delete it to start this stage again"
-    )
+    return DataError(f"damaged checkpoint: {error}", where=path, expected=REMEDY)
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

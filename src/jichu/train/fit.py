@@ -10,13 +10,14 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from jichu.adapt.rules import Rules, applied, assign, resolve
 from jichu.core import devices, ranks
 from jichu.core.durations import Duration
 from jichu.core.errors import Interrupted, NotFinite, UsageError
-from jichu.core.files import read_jsonl
+from jichu.core.files import read_jsonl, told_as_damaged
 from jichu.core.folder import RunFolder
 from jichu.core.interrupt import Stop, stoppable
 from jichu.core.progress import Task, task
@@ -129,9 +130,10 @@ class _Loop:
         self.optimizer = build(self.learner, rules, self.config.optimizer)
         self._training_mode()
         state = checkpoint.read_state(self._file("last")) if self.folder and resume else None
-        state = state if state is not None and state["name"] == self.name else None
+        state = state if state is not None and state.get("name") == self.name else None
         if state is not None:
-            self.plan = Plan(**state["plan"])
+            with told_as_damaged(self._file("last"), checkpoint.REMEDY):
+                self.plan = TypeAdapter(Plan).validate_python(state["plan"])
         else:
             self._make_plan(sample, resume, rules)
         if self.plan.memory_format == "channels_last":
@@ -165,8 +167,9 @@ class _Loop:
 
     def _make_plan(self, sample: Batch, resume: bool, rules: dict[str, Any]) -> None:
         known = self.folder.notes().get("plans", {}) if self.folder else {}
-        if resume and self.name in known:
-            self.plan = Plan(**known[self.name])
+        if self.folder and resume and self.name in known:
+            with told_as_damaged(self.folder.environment):
+                self.plan = TypeAdapter(Plan).validate_python(known[self.name])
         else:
             self.plan = make_plan(
                 self.learner, sample, self.config,
@@ -381,6 +384,13 @@ class _Loop:
 
     def _load(self, state: dict[str, Any]) -> None:
         assert self.folder is not None
+        with told_as_damaged(self._file("last"), checkpoint.REMEDY):
+            self._take_up(state)
+        self.folder.rewind(self.name, self.step)
+        ranks.barrier()
+        self.result.history = [r for r in read_jsonl(self.folder.metrics) if r["stage"] == self.name]
+
+    def _take_up(self, state: dict[str, Any]) -> None:
         tensors = checkpoint.read_tensors(self._file("last"), self.device)
 
         def part(prefix: str) -> dict[str, Tensor]:
@@ -395,10 +405,9 @@ class _Loop:
         self.means.load_state_dict(state["means"])
         self.result = Fitted(**state["result"])
         self.seen = [math.nan if value is None else value for value in state["seen"]]  # as JSON has them
+        if not 0 <= state["step"] <= self.plan.steps:
+            raise ValueError(f"step {state['step']} of {self.plan.steps}")
         self.step = self.logged = state["step"]
-        self.folder.rewind(self.name, self.step)
-        ranks.barrier()
-        self.result.history = [r for r in read_jsonl(self.folder.metrics) if r["stage"] == self.name]
 
     def _epoch(self, duration: Duration) -> int:
         """Steps in an epoch, asked for only where the duration is in epochs: not all batches know."""

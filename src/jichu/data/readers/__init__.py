@@ -40,6 +40,10 @@ def read(data: Any, reader: Spec | None = None) -> Source:
         )
     try:
         return _read(data, reader)
+    except DataError as error:
+        if error.where is not None or not isinstance(data, (str, Path)):
+            raise
+        raise DataError(error.what, where=data, expected=error.expected, nearest=error.nearest) from None
     except MemoryError:
         told = data if isinstance(data, (str, Path)) else f"this {type(data).__name__}"
         raise DataError(f"{told} takes more memory than there is", expected="smaller files") from None
