@@ -11,7 +11,7 @@ FOLDER = Path(__file__).parent / "results"
 
 
 def write(name, metric, rows, ratio=None, **more):
-    """rows: [{"system", "value", "low", "high"}]; ratio: {peer: ours / peer}; more: other keys."""
+    """rows: [{"system", "value", "low", "high"}]; ratio: {peer: ours / peer}; `more` is added as it is."""
     about = environment()
     machine = {key: about[key] for key in ("processor", "cores", "threads", "memory_gib", "python")}
     found = {

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-NAMES = [p.stem for p in sorted(HERE.glob("*.py")) if p.stem not in ("run", "results")]
+NAMES = [p.stem for p in sorted(HERE.glob("*.py")) if p.stem not in ("run", "results", "duel")]
 
 
 def main():

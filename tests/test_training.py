@@ -1,7 +1,10 @@
 """Optimizers and schedules against torch's and closed forms; averages, memory formats, and their resume."""
 
 import copy
+import functools
 import math
+import os
+import time
 
 import pytest
 import torch
@@ -16,6 +19,7 @@ from jichu.core.folder import RunFolder
 from jichu.data.batches import Batches
 from jichu.models.cnn import Cnn
 from jichu.models.heads import Linear
+from jichu.models.layout import lay_out
 from jichu.models.model import Model
 from jichu.objectives.supervised import Classification
 from jichu.objectives.wrapper import Wrapper
@@ -25,6 +29,7 @@ from jichu.train.fit import lower_is_better
 from jichu.train.learner import Learner
 from jichu.train.muon import Muon, matrices, orthogonalise
 from jichu.train.optimizers import build
+from jichu.train.settings import Settings, seconds_per_step
 
 
 def network(norm="batch", seed=0):
@@ -383,28 +388,125 @@ def test_the_memory_format_changes_the_order_only(tensors):
         assert torch.allclose(p, q, atol=1e-3) and q.is_contiguous()
 
 
-def test_the_memory_format_is_chosen_by_measurement(tensors, monkeypatch, tmp_path):
-    spent = {("float32", "contiguous"): 1.0, ("float32", "channels_last"): 0.95,
-             ("bfloat16", "contiguous"): 0.8, ("bfloat16", "channels_last"): 0.5}  # fmt: skip
-    monkeypatch.setattr(plan, "_seconds", lambda *given: spent[given[-2:]])
+@pytest.fixture
+def spent(monkeypatch, tmp_path):
+    """Seconds a step of each setting, as if they had been measured; a cache of its own."""
+    table, asked = {}, []
+
+    def measured(*given):
+        settings = given[-4]
+        asked.append(settings)
+        return table[settings[:3]] if not settings.compiled else table["compiled"]
+
+    monkeypatch.setattr(plan, "seconds_per_step", measured)
     monkeypatch.setattr(plan, "_WORTH_MEASURING", 1)
+    monkeypatch.setenv("JICHU_CACHE", str(tmp_path / "cache"))
+    table["asked"] = asked
+    return table
 
-    def chosen(**settings):
-        folder = RunFolder(tmp_path / str(len(list(tmp_path.iterdir()))))
-        train(network(), tensors, config("2 steps", precision="auto", **settings), folder=folder)
-        return folder.notes()["plans"]["fit"]
 
-    noted = chosen()
+def planned(tensors, tmp_path, **settings):
+    folder = RunFolder(tmp_path / f"run{len(list(tmp_path.iterdir()))}")
+    train(network(), tensors, config("2 steps", **{"precision": "auto", **settings}), folder=folder)
+    return folder.notes()["plans"]["fit"]
+
+
+def test_settings_are_chosen_by_measurement(tensors, spent, tmp_path):
+    spent |= {("float32", "channels_last", 1): 1.0, ("float32", "contiguous", 1): 0.95,
+              ("bfloat16", "channels_last", 1): 0.8, ("bfloat16", "contiguous", 1): 0.5}  # fmt: skip
+    noted = planned(tensors, tmp_path)
+    assert (noted["precision"], noted["memory_format"]) == ("bfloat16", "contiguous")
+    assert "bfloat16 contiguous 1 thread 500.0 ms" in noted["why"]
+    spent["bfloat16", "contiguous", 1] = 0.78  # not enough better than what is plainer
+    noted = planned(tensors, tmp_path, compile=False)
     assert (noted["precision"], noted["memory_format"]) == ("bfloat16", "channels_last")
-    assert "bfloat16 channels_last 500.0 ms" in noted["why"]
-    spent["bfloat16", "channels_last"] = 0.78
-    assert chosen()["memory_format"] == "contiguous"
-    assert chosen(memory_format="channels_last")["precision"] == "bfloat16"
-    spent["bfloat16", "contiguous"] = 0.95
-    noted = chosen(memory_format="contiguous")
-    assert (noted["precision"], noted["memory_format"]) == ("float32", "contiguous")
+    assert planned(tensors, tmp_path, memory_format="contiguous")["precision"] == "bfloat16"
+
+
+def test_a_processor_that_is_slow_in_bfloat16_does_not_train_in_it(tensors, spent, tmp_path):
+    spent |= {("float32", f, 1): 1.0 for f in ("channels_last", "contiguous")}
+    spent |= {("bfloat16", f, 1): 3.0 for f in ("channels_last", "contiguous")}
+    noted = planned(tensors, tmp_path)
+    assert (noted["precision"], noted["memory_format"]) == ("float32", "channels_last")
+
+
+def test_a_hopeless_setting_is_given_up_after_a_step(tensors):
+    steps = []
+
+    class Slow(Classification):
+        def prepare(self, batch, context):
+            steps.append(context.step)
+            time.sleep(0.02)
+            return batch
+
+    learner = Learner(network(), Slow())
+    sample = {**{name: t[:16] for name, t in tensors.items()}, "row": torch.arange(16)}
+    settings = Settings("float32", "channels_last", 1)
+    measure = functools.partial(
+        seconds_per_step, learner, sample, config(), {}, 0, torch.device("cpu"), settings
+    )
+    assert measure(0.001, min, 1) >= 0.02 and steps == [0]
+    steps.clear()
+    measure(1.0, min, 1)
+    assert steps == list(range(7))
+
+
+def test_what_was_measured_is_remembered(tensors, spent, tmp_path, monkeypatch):
+    spent |= {(p, f, 1): 1.0 for p in ("float32", "bfloat16") for f in ("channels_last", "contiguous")}
+    planned(tensors, tmp_path)
+    count = len(spent["asked"])
+    noted = planned(tensors, tmp_path)
+    assert count == 4 == len(spent["asked"]) and noted["why"].startswith("measured: float32")
+    planned(tensors, tmp_path, memory_format="contiguous")  # another question
+    assert len(spent["asked"]) == 6
+    for kept in (tmp_path / "cache" / "plans").iterdir():
+        kept.write_text("{")
+    planned(tensors, tmp_path)
+    assert len(spent["asked"]) == 10
+    for kept in (tmp_path / "cache" / "plans").iterdir():
+        os.utime(kept, (0, 0))
+    planned(tensors, tmp_path)
+    assert len(spent["asked"]) == 14
     monkeypatch.setattr(plan, "_WORTH_MEASURING", 10)
-    assert chosen()["why"] == "2 steps are too few to measure"
+    assert planned(tensors, tmp_path, batch_size=32, compile=False)["why"] == "2 steps are too few to measure"
+
+
+def test_threads_are_halved_while_that_is_faster(tensors, spent, tmp_path):
+    torch.set_num_threads(4)
+    spent |= {("float32", "channels_last", 4): 0.01, ("float32", "channels_last", 2): 0.008,
+              ("float32", "channels_last", 1): 0.0078, ("float32", "channels_last", 3): 0.01}  # fmt: skip
+    given = {"precision": "float32", "memory_format": "channels_last"}
+    try:
+        assert planned(tensors, tmp_path, **given)["threads"] == 2
+        assert torch.get_num_threads() == 4
+        assert planned(tensors, tmp_path, threads=3, **given)["threads"] == 3
+    finally:
+        torch.set_num_threads(1)
+
+
+def test_compilation_is_tried_where_training_is_long(tensors, spent, tmp_path, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda module: compiled.append(module) or module)
+    spent |= {("float32", "channels_last", 1): 200.0, "compiled": 250.0}
+    given = {"precision": "float32", "memory_format": "channels_last"}
+    assert not planned(tensors, tmp_path, **given)["compiled"] and not any(s.compiled for s in spent["asked"])
+    spent["float32", "channels_last", 1] = 400.0
+    noted = planned(tensors, tmp_path, **{**given, "threads": 1})
+    assert noted["compiled"] and compiled
+    assert planned(tensors, tmp_path, **{**given, "compile": True, "threads": 1})["why"] == "as configured"
+
+
+def test_images_of_one_channel_say_the_order_they_lie_in():
+    """torch takes their strides for any order, and convolutions with them are ten times slower."""
+    model = network()
+    lay_out(model, "channels_last")
+    image = model.inputs({"image": torch.zeros(4, 1, 8, 8, dtype=torch.uint8)})["image"]
+    assert image.stride() == (64, 1, 8, 1)
+    weight = next(m.weight for m in model.modules() if isinstance(m, nn.Conv2d))
+    assert weight.stride() == (9, 1, 3, 1)
+    assert model.backbone({"image": image}).maps.stride()[1] == 1
+    lay_out(model, "contiguous")
+    assert weight.stride() == (9, 9, 3, 1) == next(model.parameters()).stride()
 
 
 # --- resuming

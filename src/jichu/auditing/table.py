@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from jichu.core.errors import UsageError
+from jichu.core.errors import DataError, UsageError
 from jichu.core.files import replacing
 from jichu.data.target import Target
 
@@ -77,7 +77,7 @@ def _lists(values: np.ndarray) -> pa.Array:
 
 def write(path: Path, table: pa.Table) -> None:
     """Write Parquet atomically."""
-    with replacing(path) as temporary:
+    with replacing(path, table.nbytes) as temporary:
         pq.write_table(table, temporary)
 
 
@@ -85,7 +85,10 @@ def read(path: Path) -> pa.Table:
     """Read a table of predictions."""
     if not path.exists():
         raise UsageError(f"no predictions at {path}", expected="a run with a finetune stage")
-    return pq.read_table(path)
+    try:
+        return pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"damaged: {error}", where=path, expected="the table as it was written") from None
 
 
 def of_stage(table: pa.Table, stage: str) -> pa.Table:

@@ -1,19 +1,27 @@
-"""`jichu doctor MODEL`: what a model costs on this machine, and how it would begin to train."""
+"""`jichu doctor`: what is fast on this machine and what would slow or break a run on it; `jichu doctor
+MODEL`: what a model costs here, and how it would begin to train."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
+from jichu.core import doctor, findings
 from jichu.core.config import Spec
+from jichu.core.devices import environment
 from jichu.core.errors import UsageError
 from jichu.core.names import construct
+from jichu.core.progress import number, task
 from jichu.core.randomness import generator, guarded, seed_step
+from jichu.data.decode import Preprocess, decode_image
 from jichu.models import BACKBONES, folder
 from jichu.models.backbone import Backbone, ModuleBackbone
 from jichu.models.cost import cost
@@ -21,6 +29,90 @@ from jichu.models.statistics import layer_statistics, warnings
 
 _ROWS = 16  # of noise, for the statistics
 Table = tuple[list[str], list[list[str]]]
+
+
+_PICTURES = (("JPEG", 32), ("JPEG", 96), ("JPEG", 256), ("PNG", 32), ("PNG", 96), ("PNG", 256))
+
+
+def examine_machine(seconds: float = 0.12) -> dict[str, Any]:
+    """Rates by subject, `seconds` for each measurement, what they mean, and what is wrong."""
+    processor = torch.device("cpu")
+    gpu = torch.device("cuda") if torch.cuda.is_available() else None
+    steps = 1 + doctor.count(processor) + len(_PICTURES) + (doctor.count(gpu) if gpu else 0)
+    with task("doctor", steps) as shown:
+        shown.advance(note="what is there")
+        wrong = findings.findings(findings.look())
+
+        def advance(what: str) -> None:
+            shown.advance(note=what)
+
+        found: dict[str, Any] = {
+            "environment": environment(),
+            "machine": doctor.machine_key(),
+            "processor": doctor.measure(processor, seconds, advance),
+            "decode": [_decoding(kind, size, seconds, advance) for kind, size in _PICTURES],
+            "gpu": doctor.measure(gpu, seconds, advance) if gpu else None,
+        }
+    found["observations"] = doctor.observations(found["processor"])
+    found["findings"] = findings.asdicts(wrong)
+    return found
+
+
+def _decoding(kind: str, size: int, seconds: float, advance: Callable[[str], None]) -> dict[str, Any]:
+    """Pictures a second, on one core, decoded as data sets are."""
+    advance("decoding")
+    picture, to = _picture(kind, size), Preprocess(size, 3, "crop")
+    speed = doctor.rate(lambda: decode_image(picture, to), 1, seconds, torch.device("cpu"))
+    return {"format": kind, "size": size, "best": speed.best, "median": speed.median}
+
+
+def _picture(kind: str, size: int) -> bytes:
+    """A picture with the detail of a photograph: noise, smooth at first and finer and weaker then."""
+    noise, pixels = np.random.default_rng(0), np.zeros((size, size, 3))
+    for scale in (4, 8, 16, size):
+        part = Image.fromarray(noise.integers(0, 256, (scale, scale, 3), np.uint8)).resize((size, size))
+        pixels += np.asarray(part, np.float64) / scale
+    file = io.BytesIO()
+    Image.fromarray((255 * pixels / pixels.max()).astype(np.uint8)).save(file, kind)
+    return file.getvalue()
+
+
+def machine_tables(found: dict[str, Any]) -> list[Table]:
+    """One table a subject."""
+    made = []
+    for where in ("processor", "gpu"):
+        rates = found[where]
+        if rates is None:
+            continue
+        counts = list(dict.fromkeys(r["threads"] for r in rates["product"]))
+        by = {(r["precision"], r["size"], r["threads"]): r for r in rates["product"]}
+        products = [
+            [f"{p} {n:,}³", *(f"{by[p, n, t]['best']:,.0f} / {by[p, n, t]['median']:,.0f}" for t in counts)]
+            for p, n in dict.fromkeys((p, n) for p, n, _ in by)
+        ]
+        columns = [f"{t} thread{'s' if t > 1 else ''}" if t else "GPU" for t in counts]
+        made.append(([f"{where}: matrix product, GFLOP/s, best / median", *columns], products))
+        convolutions = [
+            [f"{r['precision']} {r['channels']}→{r['channels']} at {r['size']}²", r["format"],
+             f"{r['forward']:,.0f}", f"{r['both']:,.0f}"]
+            for r in rates["convolution"]
+        ]  # fmt: skip
+        made.append(
+            ([f"{where}: 3 × 3 convolution, GFLOP/s", "format", "forward", "and backward"], convolutions)
+        )
+        memory = [[r["what"], number(r["best"]), number(r["median"])] for r in rates["memory"]]
+        made.append(([f"{where}: memory, GB/s", "best", "median"], memory))
+    decoded = [
+        [f"{r['format']} {r['size']}²", number(r["best"]), number(r["median"])] for r in found["decode"]
+    ]
+    made.append((["decoding, images a second and core", "best", "median"], decoded))
+    return made
+
+
+def machine_lines(found: dict[str, Any]) -> list[str]:
+    """What the rates mean, and what is wrong with its remedy."""
+    wrong = [f"{f['subject']} ({f['severity']}): {f['what']}\n    {f['remedy']}" for f in found["findings"]]
+    return found["observations"] + (wrong or ["nothing found that would slow or break a run"])
 
 
 def examine_model(name: str, channels: int, size: int, batch_sizes: Any, seconds: float) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -12,7 +14,8 @@ from pydantic.fields import FieldInfo
 
 import jichu
 from jichu.core.config import Spec, models_in
-from jichu.core.errors import JichuError, UsageError, nearest
+from jichu.core.errors import JichuError, PeerLost, UsageError, nearest
+from jichu.core.interrupt import terminable
 from jichu.recipe.config import STAGES
 
 from . import verbs
@@ -193,39 +196,70 @@ def _plain(field: FieldInfo) -> bool:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; gives the exit code."""
+    _stand_in()
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     try:
-        options = parser().parse_args(given)
-        if options.verb is None:
-            parser().print_help()
-            return 0
-        verbs.set_quiet(options.quiet)
-        return options.run_verb(options) or 0
-    except JichuError as error:
-        if debug:
-            raise
-        if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
-            print(f"jichu: {error}", file=sys.stderr)
-        return error.code
-    except KeyboardInterrupt:
-        if debug:
-            raise
-        print("jichu: interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        with terminable():
+            code = _command(given)
+            sys.stdout.flush()  # here, where what goes wrong can be told
+            return code
+    except BrokenPipeError:  # whoever read the result has read enough
+        _silence()
         return 0
-    except OSError as error:
+    except (Exception, KeyboardInterrupt) as error:
         if debug:
             raise
-        print(f"jichu: {error}", file=sys.stderr)
-        return 1
-    except Exception as error:
-        if debug:
-            raise
-        print(
-            f"jichu: {type(error).__name__}: {error}\n  expected: run again with --debug for the traceback",
-            file=sys.stderr,
-        )
-        return 1
+        code, told = _explain(error)
+        # of several processes one speaks; of one that is lost, those that are left
+        if os.environ.get("RANK", "0") == "0" or isinstance(error, PeerLost):
+            with contextlib.suppress(OSError):
+                print(f"jichu: {told}", file=sys.stderr)
+        _silence()
+        return code
+
+
+def _command(given: list[str]) -> int:
+    options = parser().parse_args(given)
+    if options.verb is None:
+        parser().print_help()
+        return 0
+    verbs.set_quiet(options.quiet)
+    return options.run_verb(options) or 0
+
+
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+def _explain(error: BaseException) -> tuple[int, str]:
+    """The exit code of what went wrong, and the words for it."""
+    if isinstance(error, JichuError):
+        return error.code, str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return 130, "interrupted"
+    if isinstance(error, OSError) and error.strerror:
+        cure = "a place that may be written to, or read" if error.errno in _REFUSED else None
+        what = error.strerror[0].lower() + error.strerror[1:]
+        return 1, str(JichuError(what, where=error.filename2 or error.filename, expected=cure))
+    again = "run again with --debug for the traceback"
+    return 1, str(JichuError(f"{type(error).__name__}: {error}", expected=again))
+
+
+def _stand_in() -> None:
+    """Where standard streams are closed nothing stands in their place: else the first file that is opened
+    would, and get what is printed."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+    sys.stdout = sys.stdout or open(1, "w")  # noqa: SIM115 (as long as the process)
+    sys.stderr = sys.stderr or open(2, "w")  # noqa: SIM115
+
+
+def _silence() -> None:
+    """What could not be printed is not tried again at the end of the process."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -40,8 +40,10 @@ def _table(columns: list[str], rows: list[list[str]]) -> None:
     for row in rows:
         table.add_row(*map(escape, row))
     console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
-    console.print()
-    console.print(table)
+    with console.capture() as drawn:  # rich itself ends the process where nobody reads
+        console.print()
+        console.print(table)
+    print(drawn.get(), end="")
 
 
 def run(options: Options) -> None:
@@ -240,9 +242,9 @@ def doctor(options: Options) -> None:
     """What this machine has, or what a model costs."""
     if options.model:
         return _doctor_of_a_model(options)
-    from jichu.core.doctor import examine
+    from .doctor import examine_machine, machine_lines, machine_tables
 
-    found = examine()
+    found = examine_machine()
     if options.json:
         _print_json(found)
         return
@@ -250,9 +252,10 @@ def doctor(options: Options) -> None:
         print(
             f"{key}: {value if not isinstance(value, dict) else ', '.join(f'{k} {v}' for k, v in value.items())}"
         )
-    _table(["matrix product", "GFLOP/s"], [[k, f"{v:,.0f}"] for k, v in found["gflops"].items()])
+    for columns, rows in machine_tables(found):
+        _table(columns, rows)
     print()
-    for line in found["advice"]:
+    for line in machine_lines(found):
         print(f"- {line}")
 
 

@@ -55,6 +55,14 @@ class Interrupted(JichuError):
     code = 130
 
 
+class DiskFull(JichuError):
+    """A file could not be written for want of space; what was there before is as it was."""
+
+
+class PeerLost(JichuError):
+    """Another of the processes that train together has ended."""
+
+
 class NotFinite(JichuError):
     """Training met a loss that is not a finite number."""
 

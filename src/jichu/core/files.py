@@ -3,40 +3,150 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import glob
 import hashlib
 import json
 import math
 import os
+import platform
+import re
+import secrets
+import shutil
 import tempfile
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from .errors import DataError
+import psutil
+
+from .errors import DataError, DiskFull
+
+_FULL = {
+    errno.ENOSPC: "no space is left on the disk",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "the system lets no file grow so large",
+}
+# as mkstemp and mkdtemp name what is written aside, and as safetensors does
+_LEFTOVER = re.compile(r"\..+\.[a-z0-9_]{8}|\.tmp[A-Za-z0-9]{6}")
 
 
 @contextlib.contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; when the block ends well it takes that file's place."""
+def replacing(path: str | Path, size: int | None = None) -> Iterator[Path]:
+    """Give a temporary path beside `path`; when the block ends well it takes that file's place, and stays
+    there whatever happens to the power. DiskFull, which tells the `size` in bytes, where there is no room."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    with writing(path, size):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        temporary = Path(name)
+        try:
+            os.close(handle)
+            yield temporary
+            flush(temporary)
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+            flush(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def writing(path: Path, size: int | None = None) -> Iterator[None]:
+    """What fails in the block for want of space becomes one DiskFull: which file, what it needs, what there
+    is and what could be freed."""
     try:
-        yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        yield
+    except Exception as error:  # safetensors and numpy have errors of their own for it
+        code = _want_of_space(error)
+        if code is None:
+            raise
+        raise _disk_full(path, size, code) from None
+
+
+def _want_of_space(error: Exception) -> int | None:
+    code = getattr(error, "errno", None)
+    if code is None and (found := re.search(r"os error (\d+)", str(error))):  # Rust
+        code = int(found[1])
+    if code is None and isinstance(error, OSError) and "written" in str(error):  # numpy's tofile
+        code = errno.ENOSPC
+    return code if code in _FULL else None
+
+
+def _disk_full(path: Path, size: int | None, code: int) -> DiskFull:
+    folder = next(p for p in path.absolute().parents if p.exists())
+    free = f"{_amount(shutil.disk_usage(folder).free)} are free"
+    expected = f"more room; {free}" if size is None else f"room for {_amount(size)}; {free}"
+    if code == errno.EFBIG:
+        return DiskFull(_FULL[code], where=path, expected=f"room for {_amount(size)}" if size else None)
+    may_go = []
+    cache = cache_folder()
+    if cache.exists() and cache.stat().st_dev == folder.stat().st_dev:
+        kept = sum(f.stat().st_size for f in cache.rglob("*") if f.is_file())
+        may_go.append(f"the cache of decoded data {cache} ({_amount(kept)})")
+    may_go.append("runs no longer needed")
+    return DiskFull(_FULL[code], where=path, expected=f"{expected}; may be deleted: {', '.join(may_go)}")
+
+
+def _amount(size: int) -> str:
+    return f"{size / 2**10:,.0f} KiB" if size < 2**20 else f"{size / 2**20:,.0f} MiB"
+
+
+def flush(path: Path) -> None:
+    """Have a file, or the names in a folder, written through to the disk."""
+    folder = path.is_dir()
+    # not every file system can do it for folders
+    with contextlib.suppress(OSError) if folder else writing(path):
+        handle = os.open(path, os.O_RDONLY if folder else os.O_RDWR)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a killed process left half-written anywhere in a folder that is ours alone."""
+    for path in folder.rglob(".*"):
+        if _LEFTOVER.fullmatch(path.name):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def aside(path: Path) -> Iterator[Path]:
+    """Give a new folder beside `path`, to make in it what is renamed to `path` once it is whole; what is not
+    renamed is removed. So is what processes of this machine left that were killed over the same."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    begin = f".{path.name}.{platform.node()}."
+    for left in path.parent.glob(f"{glob.escape(begin)}*"):
+        process = left.name.removeprefix(begin).partition(".")[0]
+        if process.isdigit() and not psutil.pid_exists(int(process)):
+            shutil.rmtree(left, ignore_errors=True)
+    folder = path.with_name(f"{begin}{os.getpid()}.{secrets.token_hex(4)}")
+    folder.mkdir()
+    try:
+        yield folder
     finally:
-        temporary.unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def link(source: Path, target: Path) -> None:
+    """`target` becomes the same file as `source`, or a copy where the file system has no links."""
+    with replacing(target, source.stat().st_size) as temporary:
+        temporary.unlink()
+        try:
+            os.link(source, temporary)
+        except OSError:
+            shutil.copyfile(source, temporary)
 
 
 def write_text(path: str | Path, text: str) -> None:
     """Write UTF-8 text atomically."""
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    data = text.encode()
+    with replacing(path, len(data)) as temporary:
+        temporary.write_bytes(data)
 
 
 def _plain(value: Any) -> Any:
@@ -75,33 +185,40 @@ def read_json(path: str | Path, keys: Collection[str] | None = None) -> Any:
         raise DataError(f"damaged: {error}", where=path, expected="JSON as it was written") from None
 
 
-@contextlib.contextmanager
-def told_as_damaged(path: Path, expected: str = "the file as it was written") -> Iterator[None]:
-    """DataError where what stands in a file, though it can be read, is not what was written into it."""
-    try:
-        yield
-    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        told = str(error).split("\n")[0]
-        raise DataError(f"damaged: {type(error).__name__}: {told}", where=path, expected=expected) from error
-
-
 def append_jsonl(path: str | Path, rows: Iterable[dict[str, Any]]) -> None:
     """Append rows to a JSON-lines file, in one write."""
-    text = "".join(dumps(row) + "\n" for row in rows)
-    with open(path, "a", encoding="utf-8") as file:
-        file.write(text)
+    data = "".join(dumps(row) + "\n" for row in rows).encode()
+    with writing(Path(path), len(data)), open(path, "ab", buffering=0) as file:
+        while data:
+            data = data[file.write(data) :]
 
 
 def read_jsonl(path: str | Path) -> list[dict[str, Any]]:
-    """The rows of a JSON-lines file; [] where there is none. A half-written last line is left out."""
-    path = Path(path)
-    if not path.exists():
-        return []
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-        return [json.loads(line) for line in lines[:-1] if line]
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"damaged: {error}", where=path, expected="a JSON object a line") from None
+    """The rows of a JSON-lines file; [] where there is none. A half-written last line is left out.
+    DataError where another is no row."""
+    return [row for _, row in lines_of(path)]
+
+
+def lines_of(path: str | Path) -> list[tuple[bytes, dict[str, Any]]]:
+    """The lines of a JSON-lines file as they stand, each with the row in it, as `read_jsonl` has them."""
+    path, found = Path(path), []
+    if path.is_dir():
+        raise _no_row(path, 1, "a folder")
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1] if path.exists() else (), 1):
+        try:
+            row = json.loads(line) if line else None
+        except (ValueError, RecursionError) as error:
+            raise _no_row(path, number, str(error)) from None
+        if row is not None and not isinstance(row, dict):
+            raise _no_row(path, number, f"found {type(row).__name__}")
+        if row is not None:
+            found.append((line, row))
+    return found
+
+
+def _no_row(path: Path, number: int, why: str) -> DataError:
+    cure = "a JSON object on each line; without that line the file can be read"
+    return DataError(f"damaged: {why}", where=f"{path}:{number}", expected=cure)
 
 
 def fingerprint(*parts: object) -> str:

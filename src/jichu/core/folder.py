@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import DataError, UsageError, nearest
-from .files import append_jsonl, dumps, read_json, read_jsonl, write_json, write_text
+from .files import append_jsonl, dumps, flush, lines_of, read_json, read_jsonl, write_json, write_text
 from .ranks import rank
 
 
@@ -66,10 +66,29 @@ class RunFolder:
     def rewind(self, stage: str, step: int = -1) -> None:
         """Take back the logged rows of a stage after `step`: they will be made again."""
         for file in (self.metrics, self.timing) if self.writes else ():
-            rows = read_jsonl(file)
-            text = "".join(dumps(r) + "\n" for r in rows if r["stage"] != stage or r["step"] <= step)
-            if file.exists() and text != file.read_text(encoding="utf-8"):  # or ends in half a line
+            lines = lines_of(file)
+            for line, row in lines:
+                if not isinstance(row.get("stage"), str) or not isinstance(row.get("step"), int):
+                    told = line.decode()[:80]
+                    raise DataError(f"no logged row: {told}", where=file, expected="its stage and its step")
+            text = "".join(
+                f"{line.decode()}\n" for line, row in lines if row["stage"] != stage or row["step"] <= step
+            )
+            if file.exists() and text.encode() != file.read_bytes():  # or ends in half a line
                 write_text(file, text)
+
+    def flush(self) -> None:
+        """Have the logged rows on the disk before what relies on them."""
+        for file in (self.metrics, self.timing):
+            if file.exists():
+                flush(file)
+
+    def look(self, stage: str, layers: list[dict[str, Any]]) -> None:
+        """Keep what a stage's layers were before its first step, in the place of an earlier look."""
+        if self.writes:
+            rows = [row for row in read_jsonl(self.layers) if row.get("stage") != stage]
+            rows += [{"stage": stage, **layer} for layer in layers]
+            write_text(self.layers, "".join(dumps(row) + "\n" for row in rows))
 
     def note(self, key: str, value: Any) -> None:
         """Set one key of `environment.json`."""

@@ -1,39 +1,64 @@
-"""Ctrl-C asks the work to stop at the next safe place; a second one stops it at once."""
+"""Ctrl-C asks the work to stop at the next safe place; a second one stops it at once. So do the signals
+with which a system ends a process, or a terminal that is closed."""
 
 from __future__ import annotations
 
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from .progress import say
+_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+_ECHO = 1.0  # seconds within which a signal is the same request: a launcher and a terminal may both send it
 
 
 class Stop:
     """`requested` becomes True when the user, or the system, asks to stop."""
 
     requested = False
+    when = 0.0
+
+
+@contextlib.contextmanager
+def _handled(handler: Callable[[int, Any], None]) -> Iterator[None]:
+    """Signals that are not ignored (`nohup`) go to the handler while the block runs, in the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    listened = [s for s in _SIGNALS if signal.getsignal(s) is not signal.SIG_IGN]
+    before = {s: signal.signal(s, handler) for s in listened}
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, signal.SIG_DFL if earlier is None else earlier)
 
 
 @contextlib.contextmanager
 def stoppable() -> Iterator[Stop]:
-    """Turn SIGINT and SIGTERM into a request while the block runs (in the main thread)."""
+    """Turn signals into a request while the block runs (in the main thread)."""
     stop = Stop()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
 
     def on_signal(number: int, frame: Any) -> None:
-        if stop.requested:
+        if stop.requested and time.monotonic() - stop.when > _ECHO:
             raise KeyboardInterrupt
-        stop.requested = True
-        say("stopping after this step; once more to stop at once")
+        if not stop.requested:
+            stop.requested, stop.when = True, time.monotonic()
+            from .progress import say
 
-    before = {s: signal.signal(s, on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
+            with contextlib.suppress(RuntimeError):  # in the middle of another line
+                say("stopping after this step; once more to stop at once")
+
+    with _handled(on_signal):
         yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+
+
+def _stop_at_once(number: int, frame: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def terminable() -> contextlib.AbstractContextManager[None]:
+    """While the block runs every such signal ends it as Ctrl-C does, by KeyboardInterrupt."""
+    return _handled(_stop_at_once)

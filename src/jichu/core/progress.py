@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -17,13 +19,27 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-console = Console(stderr=True, highlight=False)
+
+class _Console(Console):
+    """One whose reader may go away: the work goes on in silence."""
+
+    def on_broken_pipe(self) -> None:
+        """Turn to nothing, where rich would end the process."""
+        self.quiet = True
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+
+
+console = _Console(stderr=True, highlight=False)
 _LINE_EVERY = 10.0  # seconds, where there is no terminal
 
 
 def say(text: str = "") -> None:
     """A line for people; never on standard output, which belongs to results."""
-    console.print(text, markup=False, soft_wrap=True)
+    try:
+        console.print(text, markup=False, soft_wrap=True)
+    except OSError:  # a terminal that is gone, a full disk behind it
+        console.quiet = True
 
 
 def clock(seconds: float) -> str:

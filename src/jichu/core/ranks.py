@@ -90,6 +90,14 @@ def share_buffers(module: nn.Module) -> None:
             dist.broadcast(buffer, 0)
 
 
+_LOST = ("Connection closed", "Connection reset", "Broken pipe", "Socket", "NCCL", "gloo")
+
+
+def lost(error: Exception) -> bool:
+    """Whether an error of torch's says that another process no longer answers."""
+    return world_size() > 1 and any(word in str(error) for word in _LOST)
+
+
 def barrier() -> None:
     """Wait for the others."""
     if world_size() > 1:

@@ -89,7 +89,14 @@ class Batches:
 
 def gather(tensors: dict[str, Tensor], rows: Tensor) -> Batch:
     """The batch of some rows; `row` holds their numbers."""
-    return {**{name: tensor[rows] for name, tensor in tensors.items()}, "row": rows}
+    # index_select and not [rows], which is four times slower
+    return {**{name: tensor.index_select(0, rows) for name, tensor in tensors.items()}, "row": rows}
+
+
+def select(batch: Batch, kept: Tensor) -> Batch:
+    """The rows of a batch that a mask [B] keeps; what has no rows stays."""
+    rows = len(batch["row"])
+    return {name: value[kept] if len(value) == rows else value for name, value in batch.items()}
 
 
 def in_order(tensors: dict[str, Tensor], rows: Tensor, batch_size: int) -> Iterator[Batch]:

@@ -11,7 +11,6 @@ import math
 import os
 import shutil
 import statistics
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ import torch
 from torch import Tensor
 
 from jichu.core.errors import DataError
-from jichu.core.files import cache_folder, dumps, fingerprint, read_json, write_json
+from jichu.core.files import aside, cache_folder, dumps, fingerprint, read_json, write_json, writing
 from jichu.core.progress import task
 
 from .decode import UNREADABLE, Header, Preprocess, decode_image, peek_image
@@ -90,14 +89,13 @@ def build(
     folder = cache_folder() / "store" / key
     if not _is_whole(folder):
         shutil.rmtree(folder, ignore_errors=True)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{key}.", dir=folder.parent))
-        try:
+        with writing(folder), aside(folder) as temporary:
             _decode(source, images, preprocess, arrays, about, temporary)
-            with contextlib.suppress(OSError):  # another process may have been quicker
+            try:
                 os.replace(temporary, folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+            except OSError:
+                if not folder.exists():  # another process may have been quicker
+                    raise
     return _open(folder, key)
 
 

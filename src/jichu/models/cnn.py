@@ -20,8 +20,8 @@ def _norm(kind: str, width: int) -> list[nn.Module]:
 
 
 class Cnn(Backbone):
-    """For each width a 3×3 convolution, normalisation, ReLU and, while the maps are larger than
-    `smallest`, 2×2 max-pooling; then the mean over places or all of them, then a dense layer with ReLU for
+    """For each width a 3×3 convolution, normalisation, 2×2 max-pooling while the maps are larger than
+    `smallest`, and ReLU (after pooling, which gives the same on a quarter of the values); then the mean over places or all of them, then a dense layer with ReLU for
     each width in `hidden`."""
 
     def __init__(
@@ -39,11 +39,11 @@ class Cnn(Backbone):
         side = size
         for before, width in zip([channels, *widths], widths, strict=False):
             convolution = nn.Conv2d(before, width, 3, padding=1, bias=norm == "none")
-            block = [convolution, *_norm(norm, width), nn.ReLU()]
+            block = [convolution, *_norm(norm, width)]
             if side > smallest:
                 block.append(nn.MaxPool2d(2))
                 side //= 2
-            blocks.append(nn.Sequential(*block))
+            blocks.append(nn.Sequential(*block, nn.ReLU()))
         self.blocks = nn.Sequential(*blocks)
         self.readout = readout
         self.width = widths[-1] * (side * side if readout == "flatten" else 1)

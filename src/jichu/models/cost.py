@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch import Size, Tensor, nn
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -62,22 +62,73 @@ def flops(model: nn.Module, batch_of: Callable[[int], Batch]) -> dict[str, Any]:
     """{"forward", "training" (forward and backward), "by_module" (forward, of the model's parts)} for one row."""
     model.eval()  # batch statistics cannot be had of one row
     batch = batch_of(1)
-    with _countable(), FlopCounterMode(display=False) as forward, torch.no_grad():
+    with _counting() as forward, torch.no_grad():
         model(batch)
-    with _countable(), FlopCounterMode(display=False) as training:
-        value = total(model(batch))
-        if value.requires_grad:
-            torch.autograd.grad(value, [p for p in model.parameters() if p.requires_grad], allow_unused=True)
+    training = step_flops(lambda: total(model(batch)), model)
     counts, own = forward.get_flop_counts(), type(model).__name__
     parts = {name: sum(counts.get(f"{own}.{name}", {}).values()) for name, _ in model.named_children()}
-    return {"forward": forward.get_total_flops(), "training": training.get_total_flops(), "by_module": parts}
+    return {"forward": forward.get_total_flops(), "training": training, "by_module": parts}
+
+
+def step_flops(loss: Callable[[], Tensor], module: nn.Module) -> int:
+    """FLOPs of `loss()`, a number, and of its gradients with respect to what is trained of `module`. What
+    is left as it was found: mode, buffers, gradients and the process's randomness.
+
+    Counted are products (dense, convolutions, attention, recurrent layers) as they are done once: what a
+    kernel does again in the backward pass to save memory is not work of the model's. Not counted are
+    element-wise work, normalisation, pooling, and whatever a kernel of one's own does.
+    """
+    with untouched(module), _counting() as counter, torch.enable_grad():
+        value = loss()
+        if value.requires_grad:
+            torch.autograd.grad(value, [p for p in module.parameters() if p.requires_grad], allow_unused=True)
+    return counter.get_total_flops()
 
 
 @contextmanager
-def _countable() -> Iterator[None]:
-    """Attention by plain products: the fused ones of a processor are not counted."""
-    with sdpa_kernel(SDPBackend.MATH), torch.enable_grad():
-        yield
+def _counting() -> Iterator[FlopCounterMode]:
+    """torch's counter, with formulas for the kernels of processors that it passes over."""
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # whole encoder layers in one kernel, in evaluation
+    try:
+        with FlopCounterMode(display=False, custom_mapping=_FORMULAS) as counter:
+            yield counter
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+
+
+def _attention(q: Size, k: Size, v: Size, *_: Any, **__: Any) -> int:
+    """Scores and their sum over values: [B, H, T, D] with [B, H, S, D], then [B, H, T, S] with [B, H, S, E]."""
+    return 2 * math.prod(q[:-1]) * k[-2] * (q[-1] + v[-1])
+
+
+def _attention_backward(gradient: Size, q: Size, k: Size, v: Size, *_: Any, **__: Any) -> int:
+    return 2 * _attention(q, k, v)
+
+
+def _recurrent(x: Size, *weights: Any, **_: Any) -> int:
+    """Every step of every row [T, B, D] by the matrices of its layer; biases are vectors."""
+    return 2 * math.prod(x[:-1]) * sum(math.prod(w) for w in _shapes(weights) if len(w) == 2)
+
+
+def _recurrent_backward(x: Size, *weights: Any, **_: Any) -> int:
+    return 2 * _recurrent(x, *weights)
+
+
+def _shapes(weights: tuple[Any, ...]) -> list[Size]:
+    """Those of the four weights of a layer that one kernel takes, or of the list that the other takes."""
+    return list(weights[0]) if isinstance(weights[0], list) else list(weights[:4])
+
+
+_ATEN = torch.ops.aten
+_FORMULAS = {
+    _ATEN._scaled_dot_product_flash_attention_for_cpu: _attention,
+    _ATEN._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
+    _ATEN.mkldnn_rnn_layer: _recurrent,
+    _ATEN.mkldnn_rnn_layer_backward: _recurrent_backward,
+    _ATEN._cudnn_rnn: _recurrent,
+    _ATEN._cudnn_rnn_backward: _recurrent_backward,
+}
 
 
 def total(outputs: Any) -> Tensor:
@@ -86,13 +137,15 @@ def total(outputs: Any) -> Tensor:
     return torch.stack([t.sum() for t in leaves]).sum()
 
 
-def kept_bytes(forward: Callable[[int], Any], rows: int) -> int:
-    """Bytes of the tensors that autograd keeps after `forward(rows)`, weights among them."""
+def kept_bytes(forward: Callable[[int], Any], rows: int, but: Iterable[Tensor] = ()) -> int:
+    """Bytes of the tensors that autograd keeps after `forward(rows)`, without those that are there anyway."""
     seen: dict[int, int] = {}
+    there = {tensor.untyped_storage().data_ptr() for tensor in but}
 
     def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        seen[storage.data_ptr()] = storage.nbytes()
+        if storage.data_ptr() not in there:
+            seen[storage.data_ptr()] = storage.nbytes()
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):

@@ -149,7 +149,8 @@ def save(folder: Path, model: Model, config: ModelConfig) -> None:
     tensors = {
         name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()
     }
-    with replacing(folder / "model.safetensors") as temporary:
+    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    with replacing(folder / "model.safetensors", size) as temporary:
         save_file(tensors, temporary, {"format": "pt"})
     about = {**asdict(config), "image": config.image and config.image._asdict()}
     if made := getattr(model.backbone, "saved_config", None):  # built again without asking the hub
@@ -212,7 +213,10 @@ def _fitting(model: nn.Module, folder: Path, prefix: str = "") -> dict[str, Tens
     try:
         tensors = load_file(file)
     except (OSError, SafetensorError, ValueError, TypeError, KeyError) as error:
-        raise DataError(f"cannot read the weights: {error}", where=file) from None
+        raise DataError(
+            f"cannot read the weights: {error}", where=file,
+            expected="the file as it was written; without it --resume runs its stage again",
+        ) from None  # fmt: skip
     for module_name, module in model.named_modules():
         if isinstance(module, Estimated) and module_name.startswith(prefix):
             start = f"{module_name}."

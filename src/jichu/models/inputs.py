@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from jichu.core.errors import UsageError
 
+from .layout import laid_out
+
 _SAMPLE = 10_000  # rows of images from which mean and deviation are taken
 _MANY = 100_000  # rows of numbers from which quartiles are
 _BEND = 3.0  # numbers so many spreads out are bent back
@@ -26,15 +28,19 @@ class Pixels(nn.Module):
     def __init__(self, mean: Tensor, std: Tensor, size: int | None = None):
         super().__init__()
         self.size = size
+        self.memory_format = torch.contiguous_format  # of what it gives; training may choose another
         self.register_buffer("mean", mean.view(-1, 1, 1))
         self.register_buffer("std", std.view(-1, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
-        if images.dtype == torch.uint8:
-            images = images.float() / 255
+        unit = 255 if images.dtype == torch.uint8 else 1
+        images = images.float()
         if self.size is not None:
             images = F.interpolate(images, (self.size, self.size), mode="bilinear", antialias=True)
-        return (images - self.mean) / self.std
+        images = torch.addcmul(-self.mean / self.std, images, 1 / (unit * self.std))
+        return (
+            images if self.memory_format == torch.contiguous_format else laid_out(images, self.memory_format)
+        )
 
     @torch.no_grad()
     def estimate(self, images: Tensor, rows: Tensor) -> None:

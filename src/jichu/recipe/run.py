@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import itertools
 import os
 import shutil
 import time
@@ -14,9 +16,22 @@ from jichu.auditing import table as tables
 from jichu.auditing.figures import picture
 from jichu.core import devices, ranks
 from jichu.core.config import dump_yaml, parse_yaml, read_yaml
-from jichu.core.errors import DataError, Interrupted, UsageError
-from jichu.core.files import append_jsonl, read_json, read_jsonl, write_json, write_text
+from jichu.core.errors import DataError, DiskFull, Interrupted, JichuError, PeerLost, UsageError
+from jichu.core.files import (
+    append_jsonl,
+    aside,
+    flush,
+    link,
+    read_json,
+    read_jsonl,
+    replacing,
+    sweep,
+    write_json,
+    write_text,
+    writing,
+)
 from jichu.core.folder import RunFolder
+from jichu.core.lock import alone
 from jichu.core.progress import clock, console, say
 from jichu.data.dataset import Dataset, load
 from jichu.models.folder import read_config
@@ -24,10 +39,12 @@ from jichu.models.folder import read_config
 from .build import Work, locate
 from .checks import check_before, check_names
 from .config import ModelStage, Recipe
-from .stages import STAGES
+from .stages import STAGES, made
 
 RUNS = Path("runs")
 _EXAMPLES = 6
+_LONGEST = 40  # characters of a class's name in a file's name, which has room for 255 bytes
+_TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.EBUSY)  # of a new run's name
 
 
 def execute(
@@ -40,69 +57,146 @@ def execute(
     """
     console.quiet = console.quiet or ranks.rank() > 0
     path = _unfinished(recipe, runs or RUNS) if resume else None
-    done = _stages_done(path) if path else []
-    if path and len(done) == len(recipe.stages) and (path / "report.html").exists():
-        say(f"{path} is finished already")
-        return RunFolder(path)
-    check_names(recipe, objects or {})
-    dataset = _dataset(recipe, data)
-    work = Work(recipe, dataset, resume, objects or {})
-    check_before(work)
-    if path is None:  # the first process takes a name, the others are told it
-        path = ranks.gather_objects(_take((runs or RUNS) / recipe.name) if ranks.rank() == 0 else None)[0]
-    folder = work.folder = RunFolder(path)
-    _write_start(work)
-    say(f"{recipe.name} → {folder.path}")
-    try:
-        for stage in recipe.stages[len(done) :]:
-            started = time.monotonic()
-            if stage.name != stage.stage or len(recipe.stages) > 1:
-                say(f"{stage.name}")
-            found = STAGES[stage.stage](stage, work)
-            seconds = time.monotonic() - started
-            result = {"name": stage.name, "stage": stage.stage, "seconds": seconds, **found}
-            done.append(result)
-            _write_summary(work, done)
-            ranks.barrier()  # what the first process wrote, the others may now read
-    except (Interrupted, KeyboardInterrupt) as stopped:
-        what = stopped.what if isinstance(stopped, Interrupted) else "interrupted between two steps"
-        raise Interrupted(what, expected=f"--resume to go on with {folder.path}") from None
+    done: list[dict[str, Any]] = []
+    with contextlib.ExitStack() as held:
+        try:
+            if path:
+                refused = _have(path, held)
+                done = _stages_done(RunFolder(path), recipe)
+                if len(done) == len(recipe.stages) and (path / "report.html").exists():
+                    say(f"{path} is finished already")
+                    return RunFolder(path)
+                if refused:
+                    raise refused
+            check_names(recipe, objects or {})
+            work = Work(recipe, _dataset(recipe, data), resume, objects or {})
+            check_before(work)
+            if path is None:  # the first process takes a name, the others are told it
+                mine = _take((runs or RUNS) / recipe.name, work, held) if ranks.rank() == 0 else None
+                path = ranks.gather_objects(mine)[0]
+            work.folder = RunFolder(path)
+            if resume:
+                _refuse_changed_data(work)
+            say(f"{recipe.name} → {path}")
+            _run(work, done)
+        except (Interrupted, KeyboardInterrupt, DiskFull, RuntimeError) as error:
+            raise _with_cure(error, path) from None
+    return work.folder
+
+
+def _with_cure(error: BaseException, path: Path | None) -> BaseException:
+    """What ended a run from outside, with the way to go on."""
+    if isinstance(error, RuntimeError) and ranks.lost(error):
+        return PeerLost(
+            f"another of the {ranks.world_size()} processes has ended: {str(error).splitlines()[0]}",
+            expected="the same command with --resume; what is saved is kept",
+        )
+    if path is None:
+        return error
+    on = f"--resume to go on with {path}"
+    if isinstance(error, DiskFull):
+        return DiskFull(error.what, where=error.where, expected=f"{error.expected}; then {on}")
+    if isinstance(error, (Interrupted, KeyboardInterrupt)):
+        return Interrupted(error.what if isinstance(error, Interrupted) else "interrupted", expected=on)
+    return error
+
+
+def _run(work: Work, done: list[dict[str, Any]]) -> None:
+    """The stages that are not done, and what a run ends with."""
+    folder, recipe = work.folder, work.recipe
+    for stage in recipe.stages[len(done) :]:
+        started = time.monotonic()
+        if stage.name != stage.stage or len(recipe.stages) > 1:
+            say(f"{stage.name}")
+        found = STAGES[stage.stage](stage, work)
+        seconds = time.monotonic() - started + found.pop("seconds_before", 0.0)
+        result = {"name": stage.name, "stage": stage.stage, "seconds": seconds, **found}
+        done.append(result)
+        _write_summary(work, done)
+        ranks.barrier()  # what the first process wrote, the others may now read
     if folder.writes:
         _finish(work)
     ranks.barrier()
-    return folder
 
 
 def _unfinished(recipe: Recipe, runs: Path) -> Path:
-    """The latest run of the recipe's name, which must have begun with the same recipe."""
-    found = [p for p in _numbered(runs / recipe.name) if (p / "recipe.yaml").exists()]
-    begun = [p for p in found if read_yaml(p / "recipe.yaml").get("name") == recipe.name]
+    """The latest run of the recipe's name that is not finished, or the latest, which must have begun with
+    the same recipe."""
+    named = runs / recipe.name
+    found = [p for p in _numbered(named) if (p / "recipe.yaml").exists()]
+    # a folder of just that name is meant whatever its run was called; `name-2` may be another's
+    begun = [p for p in found if p == named or read_yaml(p / "recipe.yaml").get("name") == recipe.name]
     if not begun:
-        raise UsageError(
-            f"there is no run {runs / recipe.name} to resume", expected="the command without --resume"
-        )
-    _refuse_difference(recipe, begun[-1])
-    return begun[-1]
+        raise UsageError(f"there is no run {named} to resume", expected="the command without --resume")
+    latest = next((p for p in reversed(begun) if not (p / "report.html").exists()), begun[-1])
+    _refuse_difference(recipe, latest)
+    return latest
 
 
-def _take(path: Path) -> Path:
-    """Make the folder of a new run: `name`, or `name-2`, `name-3`, … where that is taken."""
+def _have(path: Path, held: contextlib.ExitStack) -> Exception | None:
+    """Have a run to ourselves, and sweep up what a killed process left of it. Gives what stands against it,
+    which does not matter where the run is finished."""
+    if ranks.rank() == 0:
+        try:
+            held.enter_context(alone(path))
+            sweep(path)
+        except (OSError, JichuError) as refused:
+            return refused
+    return None
+
+
+def _take(path: Path, work: Work, held: contextlib.ExitStack) -> Path:
+    """Make the folder of a new run: `name`, or `name-2`, `name-3`, … where that is taken. It is whole, and
+    locked, from its first instant: made aside and renamed."""
     taken = _numbered(path)
     if taken and (taken[-1] / "recipe.yaml").exists() and not (taken[-1] / "report.html").exists():
         say(f"{taken[-1]} is not finished; --resume would go on with it")
-    candidate, number = path, 1
-    while True:
+    with writing(path), aside(path) as made_aside:
+        folder = RunFolder(made_aside)
+        lock = held.enter_context(alone(made_aside))
+        write_json(folder.environment, _environment(work))
+        append_jsonl(folder.quarantine, work.dataset.quarantine)
+        flush(folder.quarantine)
+        write_text(folder.recipe, _text(work.recipe))
+        found = _rename(made_aside, path)
+        lock.path = found / lock.path.name
+        flush(path.parent)
+    return found
+
+
+def _rename(folder: Path, path: Path) -> Path:
+    for number in itertools.count(1):
+        candidate = path if number == 1 else path.with_name(f"{path.name}-{number}")
         try:
-            candidate.mkdir(parents=True)
+            os.rename(folder, candidate)  # takes the place of an empty folder, and of nothing else
             return candidate
-        except FileExistsError:
-            number += 1
-            candidate = path.with_name(f"{path.name}-{number}")
+        except OSError as error:
+            if error.errno not in _TAKEN:
+                raise
+    raise AssertionError
 
 
-def _stages_done(path: Path) -> list[dict[str, Any]]:
-    summary = path / "summary.json"
-    return read_json(summary, ["stages"])["stages"] if summary.exists() else []
+def _stages_done(folder: RunFolder, recipe: Recipe) -> list[dict[str, Any]]:
+    """What the summary says of the stages that are done, as far as what they made is there."""
+    if not folder.summary.exists():
+        return []
+    try:
+        told = read_json(folder.summary)["stages"]
+        names = [result["name"] for result in told]
+    except (KeyError, TypeError, DataError) as error:
+        raise DataError(
+            f"damaged: {error.what if isinstance(error, DataError) else error}", where=folder.summary,
+            expected="the file as it was; without it all stages are run again",
+        ) from None  # fmt: skip
+    if names != [stage.name for stage in recipe.stages][: len(names)]:
+        raise DataError(
+            f"the stages {', '.join(names)}", where=folder.summary, expected="those of the recipe"
+        )
+    for i, stage in enumerate(recipe.stages[: len(told)]):
+        if missing := next((file for file in made(stage, recipe, folder) if not file.exists()), None):
+            say(f"{missing} is gone; {stage.name} is run again")
+            return told[:i]
+    return told
 
 
 def _numbered(path: Path) -> list[Path]:
@@ -114,6 +208,7 @@ def _numbered(path: Path) -> list[Path]:
 def _refuse_difference(recipe: Recipe, folder: Path) -> None:
     """A run is resumed with the recipe it began with."""
     before, now = read_yaml(folder / "recipe.yaml"), parse_yaml(_text(recipe))
+    before["name"] = now["name"]  # the folder may have been renamed
     for key, old, new in _differences(before, now, ""):
         raise UsageError(
             f"{key} was {old!r} and is now {new!r}", where=folder / "recipe.yaml",
@@ -165,24 +260,24 @@ def _dataset(recipe: Recipe, data: Any) -> Dataset:
     return dataset
 
 
-def _write_start(work: Work) -> None:
-    folder, recipe = work.folder, work.recipe
-    if work.resume:
-        before = folder.notes().get("data")
-        if before != work.dataset.fingerprint:
-            raise DataError(
-                f"the data of {folder.path} have changed since it began",
-                where=recipe.data.path,
-                expected="the same data, or a new run without --resume",
-            )
+def _environment(work: Work) -> dict[str, Any]:
+    return devices.environment() | {"seed": work.recipe.seed, "data": work.dataset.fingerprint}
+
+
+def _refuse_changed_data(work: Work) -> None:
+    """A run is resumed with the data it began with."""
+    folder = work.folder
+    if not folder.environment.exists():
+        say(f"{folder.environment} is gone and written anew; the data are taken to be the same")
+        if folder.writes:
+            write_json(folder.environment, _environment(work))
         return
-    if not folder.writes:
-        return
-    write_json(
-        folder.environment, devices.environment() | {"seed": recipe.seed, "data": work.dataset.fingerprint}
-    )
-    append_jsonl(folder.quarantine, work.dataset.quarantine)
-    write_text(folder.recipe, _text(recipe))
+    if folder.notes().get("data") != work.dataset.fingerprint:
+        raise DataError(
+            f"the data of {folder.path} have changed since it began",
+            where=work.recipe.data.path,
+            expected="the same data, or a new run without --resume",
+        )
 
 
 def _write_summary(work: Work, done: list[dict[str, Any]]) -> None:
@@ -201,13 +296,14 @@ def _write_summary(work: Work, done: list[dict[str, Any]]) -> None:
 
 
 def _finish(work: Work) -> None:
-    """The result's model, example images, the report."""
+    """The result's model, example images, and as the last of all the report."""
     folder, recipe = work.folder, work.recipe
     if recipe.chosen:
         for file in ("model.safetensors", "config.json"):
-            _link(folder.stage_model(recipe.chosen) / file, folder.model / file)
+            link(folder.stage_model(recipe.chosen) / file, folder.model / file)
     _write_examples(work)
     has_audit = folder.audit.exists()
+    shutil.rmtree(folder.parts, ignore_errors=True)
     report.write(
         folder.report, title=recipe.name, summary=read_json(folder.summary),
         audit=read_json(folder.audit) if has_audit else None,
@@ -216,17 +312,7 @@ def _finish(work: Work) -> None:
         data=work.dataset.summary(), environment=folder.notes(), chosen=recipe.chosen,
         data_page=folder.data_page.name if folder.data_page.exists() else None,
     )  # fmt: skip
-    shutil.rmtree(folder.parts, ignore_errors=True)
     say(f"done in {clock(read_json(folder.summary)['seconds'])}; open {folder.report}")
-
-
-def _link(source: Path, target: Path) -> None:
-    target.parent.mkdir(exist_ok=True)
-    target.unlink(missing_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
 
 
 def _write_examples(work: Work) -> None:
@@ -235,7 +321,6 @@ def _write_examples(work: Work) -> None:
     held_out = dataset.splits.get("test")
     if held_out is None or "image" not in dataset.tensors:
         return
-    work.folder.examples.mkdir(exist_ok=True)
     for row in held_out[:: max(1, len(held_out) // _EXAMPLES)][:_EXAMPLES].tolist():
         code = (
             int(dataset.tensors["label"][row])
@@ -243,6 +328,6 @@ def _write_examples(work: Work) -> None:
             else -1
         )
         label = dataset.classes[code] if code >= 0 else "unlabelled"
-        safe = "".join(c if c.isalnum() or c in "-_" else "_" for c in label)
-        with contextlib.suppress(OSError):
-            picture(dataset.tensors["image"][row], 0).save(work.folder.examples / f"{row}-{safe}.png")
+        safe = "".join(c if c.isalnum() or c in "-_" else "_" for c in label)[:_LONGEST]
+        with replacing(work.folder.examples / f"{row}-{safe}.png") as temporary:
+            picture(dataset.tensors["image"][row], 0).save(temporary, "PNG")

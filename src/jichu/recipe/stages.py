@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +16,8 @@ from jichu.adapt import rules
 from jichu.auditing import data_page, measure
 from jichu.auditing import table as tables
 from jichu.core.config import Spec
-from jichu.core.files import write_json
+from jichu.core.files import read_json, write_json
+from jichu.core.folder import RunFolder
 from jichu.core.names import construct
 from jichu.core.progress import say
 from jichu.core.ranks import gather_objects
@@ -41,7 +43,7 @@ from jichu.train.fit import Fitted, fit
 from jichu.train.predict import embed, evaluating, predict
 
 from .build import Work, adaptation, augmenter, start_model, start_supervised, wrapped
-from .config import AuditStage, FinetuneStage, InspectStage, ModelStage, PretrainStage
+from .config import AuditStage, FinetuneStage, InspectStage, ModelStage, PretrainStage, Recipe, Stage
 
 _LOOKED_AT = 32  # rows on which the layers are looked at before the first step
 _POPULATION = 10_000  # training rows that the features' mean and deviation are taken from
@@ -86,7 +88,8 @@ def pretrain(stage: PretrainStage, work: Work) -> Result:
     batches = Batches(work.inputs, rows, batch_size=stage.batch_size, seed=work.recipe.seed, drop_last=True)
     remarks = _look(model, stage, rows, work, stage.name)
     fitted = fit(model, objective, batches, stage, seed=work.recipe.seed,
-                 folder=work.folder, name=stage.name, resume=work.resume)  # fmt: skip
+                 folder=work.folder, name=stage.name, resume=work.resume, records=dataset.names)  # fmt: skip
+    remarks += fitted.remarks
     last: dict[str, Any] = next((row for row in reversed(fitted.history) if "rank_share" in row), {})
     if found_collapse := collapse(last):
         remarks.append(f"{stage.name} {found_collapse}")
@@ -109,24 +112,38 @@ def finetune(stage: FinetuneStage, work: Work) -> Result:
     features: dict[str, Tensor] = {}
     remarks: list[str] = []
     for draw in range(draws):
+        started = time.monotonic()
+        name = stage.name if draws == 1 else f"{stage.name}/{draw}"
         parts = {key: part(work, stage.name, draw, key) for key in dataset.targets}
-        whole = work.resume and all(p.exists() for p in parts.values())
+        told = work.folder.parts / f"{stage.name}.{draw}.json"
+        whole = work.resume and all(p.exists() for p in [told, *parts.values()])
         if gather_objects(whole)[0]:  # as the first process sees it
+            kept = read_json(told)
+            _count(fitted, kept)
+            remarks = remarks or kept["remarks"]
             continue
         rows = dataset.draw(recipe.data.labels_per_class, seed=recipe.seed, draw=draw)
         model, config, supervised = start_supervised(stage, rows, work, draw)
-        name = stage.name if draws == 1 else f"{stage.name}/{draw}"
+        once = Fitted()
         if supervised is None:
+            if stage.from_ is None and any(True for _ in model.backbone.parameters()):
+                features.clear()  # each draw has fresh weights
             outputs = _estimate(model, config.targets, rows, held_out, work, features)
         else:
             remarks = remarks or _look(model, stage, rows, work, name)
             once = _train(model, supervised, stage, rows, work, name)
-            fitted.steps, fitted.rows = once.steps, fitted.rows + once.rows
-            fitted.seconds += once.seconds
+            remarks += once.remarks
             outputs = predict(model, work.inputs, held_out, list(config.targets))
+        spent = time.monotonic() - started + once.before
+        about = {
+            key: getattr(once, key) for key in ("steps", "rows", "seconds", "before", "utilisation", "phases")
+        }
+        _count(fitted, about)
         if work.folder.writes:
             if draw == 0:
                 model_folder.save(work.folder.stage_model(stage.name), model, config)
+            # to a later session all of it is time spent before
+            write_json(told, about | {"before": spent, "remarks": remarks})
             for key, target in config.targets.items():
                 known = dataset.known(held_out, key)
                 rows_, truth = held_out[known], dataset.tensors[key][held_out[known]]
@@ -135,8 +152,17 @@ def finetune(stage: FinetuneStage, work: Work) -> Result:
     if model is None:  # every draw was there already
         model, _ = model_folder.load(work.folder.stage_model(stage.name), work.own_backbone())
     labelled = len(dataset.draw(recipe.data.labels_per_class, seed=recipe.seed, draw=0))
-    about = {"draws": draws, "labelled_rows": labelled}
-    return {**_result(fitted, model, work, stage.name, about), "warnings": remarks}
+    metrics = {"draws": draws, "labelled_rows": labelled}
+    return {**_result(fitted, model, work, stage.name, metrics), "warnings": remarks}
+
+
+def _count(fitted: Fitted, draw: dict[str, Any]) -> None:
+    """Add what one draw came to."""
+    fitted.steps, fitted.rows = draw["steps"], fitted.rows + draw["rows"]
+    fitted.seconds, fitted.before = fitted.seconds + draw["seconds"], fitted.before + draw["before"]
+    fitted.utilisation = draw["utilisation"]
+    for phase, spent in draw["phases"].items():
+        fitted.phases[phase] = fitted.phases.get(phase, 0.0) + spent
 
 
 def part(work: Work, stage: str, draw: int, key: str) -> Path:
@@ -161,16 +187,17 @@ def _train(
     evaluate = _evaluation(supervised, tensors, validation) if len(validation) else None
     batches = Batches(tensors, rows, batch_size=stage.batch_size, seed=work.recipe.seed)
     return fit(trained, objective, batches, stage, adapt=adaptation(stage), evaluate=evaluate, monitor=stage.monitor,
-               seed=work.recipe.seed, folder=work.folder, name=name, resume=work.resume)  # fmt: skip
+               seed=work.recipe.seed, folder=work.folder, name=name, resume=work.resume,
+               records=dataset.names)  # fmt: skip
 
 
 def _look(model: Model, stage: ModelStage, rows: Tensor, work: Work, name: str) -> list[str]:
     """Statistics of each layer before the first step, of a model that starts from nothing, into
     `layers.jsonl`; what they foretell, in words."""
-    if stage.from_ is not None or stage.weights is not None or work.resume:
+    if stage.from_ is not None or stage.weights is not None:
         return []
     layers = layer_statistics(model.backbone, model.inputs(gather(work.inputs, rows[:_LOOKED_AT])))
-    work.folder.log(work.folder.layers, [{"stage": name, **asdict(layer)} for layer in layers])
+    work.folder.look(name, [asdict(layer) for layer in layers])
     remarks = [f"{name} at its first step: {text}" for text in foretold(layers)]
     for remark in remarks:
         say(f"  warning: {remark}")
@@ -254,7 +281,11 @@ def audit(stage: AuditStage, work: Work) -> Result:
             for name in work.recipe.fitted
             for draw in range(work.recipe.data.draws)
         ]
-        table = pa.concat_tables([tables.read(p) for p in parts]).unify_dictionaries()
+        kept = work.folder.predictions_of(key)
+        if all(p.exists() for p in parts) or not kept.exists():
+            table = pa.concat_tables([tables.read(p) for p in parts]).unify_dictionaries()
+        else:  # this stage is run again, after the run was at its end
+            table = tables.read(kept)
         models = {
             name: model_folder.read_config(work.folder.stage_model(name)) for name in work.recipe.fitted
         }
@@ -268,7 +299,7 @@ def audit(stage: AuditStage, work: Work) -> Result:
         else:
             found.setdefault("others", {})[target.column] = mine
         if work.folder.writes:
-            tables.write(work.folder.predictions_of(key), table)
+            tables.write(kept, table)
     if work.folder.writes:
         write_json(work.folder.audit, found)
     return {"metrics": {"primary": found["primary"], **measure.headline(found)}}
@@ -297,7 +328,23 @@ def _result(fitted: Fitted, model: nn.Module, work: Work, name: str, metrics: di
     plan = plans.get(name) or plans.get(f"{name}/0") or {}
     parameters = sum(p.numel() for p in model.parameters())
     about = {"parameters": parameters, "steps": fitted.steps or None, "memory_mib": plan.get("memory_mib")}
-    return {"samples_per_second": fitted.rows_per_second if fitted.rows else None, "metrics": about | metrics}
+    return {
+        "samples_per_second": fitted.rows_per_second if fitted.rows else None,
+        "utilisation": fitted.utilisation, "shares": fitted.shares() if fitted.rows else {}, "metrics": about | metrics,
+        "seconds_before": fitted.before,
+    }  # fmt: skip
+
+
+def made(stage: Stage, recipe: Recipe, folder: RunFolder) -> list[Path]:
+    """The files that a stage leaves behind, without which it is not done."""
+    if isinstance(stage, AuditStage):
+        return [folder.audit, folder.predictions]
+    if isinstance(stage, InspectStage):
+        return [folder.data_page]
+    files = [folder.stage_model(stage.name) / name for name in ("model.safetensors", "config.json")]
+    if isinstance(stage, FinetuneStage) and not folder.predictions.exists():
+        files += [folder.parts / f"{stage.name}.{draw}.json" for draw in range(recipe.data.draws)]
+    return files
 
 
 STAGES: dict[str, Callable[[Any, Work], Result]] = {

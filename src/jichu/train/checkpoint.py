@@ -1,9 +1,16 @@
 """A checkpoint is one safetensors file: tensors, and in its header the rest as JSON. One file, so that
-it is whole or not there."""
+it is whole or not there.
+
+Only the last one is kept. It is on the disk, whole, before it takes the place of the one before; what could
+damage it after that (a failing disk, a hand) could damage two as well, and a second one would cost as much
+room and time again.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +22,12 @@ from torch import Tensor
 from jichu.core.errors import DataError
 from jichu.core.files import dumps, replacing
 
-REMEDY = "delete it to start this stage again"
-_DAMAGED = (SafetensorError, OSError, ValueError, RecursionError)  # not one of ours, or not whole
-
 
 def save(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
     """Write tensors and a JSON-able state atomically."""
     # clone: tied weights share memory, which safetensors refuses
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    with replacing(path) as temporary:
+    with replacing(path, sum(t.numel() * t.element_size() for t in plain.values())) as temporary:
         save_file(plain, temporary, {"state": dumps(state)})
 
 
@@ -31,27 +35,36 @@ def read_state(path: Path) -> dict[str, Any] | None:
     """The state in a checkpoint; None where there is no such file. DataError where it is damaged."""
     if not path.exists():
         return None
+    with understood(path), safe_open(path, "pt") as file:
+        return dict(json.loads(file.metadata()["state"]))
+
+
+@contextlib.contextmanager
+def understood(path: Path, kind: str = "checkpoint") -> Iterator[None]:
+    """DataError where a checkpoint, or another file, read in the block is damaged, or is not of the model it is to go into."""
     try:
-        with safe_open(path, "pt") as file:
-            state = json.loads(file.metadata()["state"])
-        if not isinstance(state, dict):
-            raise ValueError(f"its state is a {type(state).__name__}")
-        return state
-    except (*_DAMAGED, KeyError, TypeError) as error:
-        raise _damaged(path, error) from None
+        yield
+    except (
+        SafetensorError,
+        OSError,
+        LookupError,
+        AttributeError,
+        TypeError,
+        ValueError,
+        RuntimeError,
+    ) as error:
+        told = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+        told = told if len(told) <= 300 else f"{told[:300]} …"
+        raise DataError(
+            f"damaged {kind}, or one of another model: {told}",
+            where=path, expected="the file as it was; without it this stage starts again",
+        ) from None  # fmt: skip
 
 
 def read_tensors(path: Path, device: torch.device) -> dict[str, Tensor]:
     """The tensors in a checkpoint."""
-    try:
-        with safe_open(path, "pt", device=str(device)) as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except _DAMAGED as error:
-        raise _damaged(path, error) from None
-
-
-def _damaged(path: Path, error: Exception) -> DataError:
-    return DataError(f"damaged checkpoint: {error}", where=path, expected=REMEDY)
+    with understood(path), safe_open(path, "pt", device=str(device)) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -21,7 +21,7 @@ from jichu.objectives.base import Batch, Context, Objective, as_terms
 from .config import OptimizerConfig, TrainConfig
 from .fit import fit
 from .learner import Learner, backward, cut, total_weights
-from .plan import autocast
+from .settings import autocast
 
 _CPU = torch.device("cpu")
 _BATCH_STATISTICS = (nn.modules.batchnorm._BatchNorm,)

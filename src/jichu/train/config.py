@@ -99,7 +99,14 @@ class TrainConfig(Config):
         "auto", description="auto measures whether bfloat16 is faster here, where the run is long enough"
     )
     memory_format: Literal["auto", "contiguous", "channels_last"] = Field(
-        "auto", description="of convolutions; auto measures, where the run is long enough"
+        "auto", description="of images; auto measures, where the run is long enough"
+    )
+    threads: Count | Literal["auto"] = Field(
+        "auto", description="auto measures whether fewer than all are faster, where steps are short"
+    )
+    compile: bool | Literal["auto"] = Field(
+        "auto",
+        description="auto measures whether torch.compile pays, where training takes ten minutes or more",
     )
     device: str = "auto"
     log_every: Count = Field(20, description="steps between two logged rows")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from pydantic import TypeAdapter
@@ -15,23 +15,28 @@ from torch import Tensor, nn
 
 from jichu.adapt.rules import Rules, applied, assign, resolve
 from jichu.core import devices, ranks
+from jichu.core.doctor import matmul_rate, with_threads
 from jichu.core.durations import Duration
 from jichu.core.errors import Interrupted, NotFinite, UsageError
-from jichu.core.files import read_jsonl, told_as_damaged
+from jichu.core.files import read_jsonl
 from jichu.core.folder import RunFolder
 from jichu.core.interrupt import Stop, stoppable
-from jichu.core.progress import Task, task
+from jichu.core.progress import Task, say, task
 from jichu.core.randomness import guarded, seed_step
-from jichu.data.batches import Batch, as_source, peek
+from jichu.data.batches import Batch, as_source, peek, select
+from jichu.models.layout import lay_out
 from jichu.objectives.base import Context, Objective
 
 from . import checkpoint, schedules
 from .averaging import Average, fresh_statistics, has_statistics
 from .config import TrainConfig
+from .guard import Watch, broken_rows, too_many
 from .learner import Learner, backward, cut, total_weights
 from .logs import Clock, Means, TensorBoard
+from .memory import MIB, Buffers, halving, keep_freed
 from .optimizers import build, set_rates
-from .plan import Plan, autocast, lay_out, make_plan
+from .plan import Plan, make_plan
+from .settings import autocast
 
 Evaluate = Callable[[nn.Module], dict[str, float]]
 _LOWER_IS_BETTER = ("loss", "error", "rmse", "mae", "mse", "pinball", "brier")
@@ -50,15 +55,25 @@ class Fitted:
     steps: int = 0
     rows: int = 0
     seconds: float = 0.0
+    before: float = 0.0  # of these, those spent before the last resume
     stopped_early: bool = False
     best: dict[str, float] = field(default_factory=dict)
     since_best: int = 0  # evaluations
+    utilisation: float | None = None  # FLOP/s in training, of those that a large matrix product reaches
+    phases: dict[str, float] = field(default_factory=dict)  # seconds of data, forward, backward, …
+    remarks: list[str] = field(default_factory=list)  # what went strangely, in words
     history: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def rows_per_second(self) -> float:
         """Training rows a second, evaluation and checkpoints included."""
         return self.rows / max(self.seconds, 1e-9)
+
+    def shares(self) -> dict[str, float]:
+        """The share of each phase in the time; `rest` is what no phase counts."""
+        whole = max(self.seconds, sum(self.phases.values()), 1e-9)
+        found = {name: spent / whole for name, spent in self.phases.items()}
+        return {**found, "rest": 1 - sum(found.values())}
 
 
 def fit(
@@ -74,14 +89,19 @@ def fit(
     folder: RunFolder | None = None,
     name: str = "fit",
     resume: bool = False,
+    records: Sequence[str] | None = None,
 ) -> Fitted:
     """Train `model` in place on batches (a `Batches`, or any iterable of dicts of tensors).
 
     `evaluate(model)` gives numbers to log; with `config.patience` the weights with the best `monitor`
     are restored at the end, and the schedule `plateau` follows it. With `config.average` it is the mean
-    weights that are evaluated, and that training ends with. With a folder, rows are logged and checkpoints kept in it, and `resume`
-    goes on from the last one to the same result. Raises UsageError where a step would not fit into
-    memory, NotFinite where the loss is not finite, Interrupted (exit code 130) on Ctrl-C.
+    weights that are evaluated, and that training ends with. With a folder, rows are logged and checkpoints
+    kept in it, and `resume` goes on from the last one to the same result.
+
+    A row whose loss is not finite is left out from then on and named in the quarantine, as
+    `records[row]` where those are given. Raises UsageError where a step would not fit into memory,
+    NotFinite where the loss is not finite for another reason or runs away, Interrupted (exit code 130)
+    on Ctrl-C.
     """
     config = config or TrainConfig()
     if evaluate is None:
@@ -89,12 +109,18 @@ def fit(
             raise UsageError("patience needs something to wait for", where="patience", expected="evaluate=…")
         if config.schedule.name == schedules.FOLLOWS_EVALUATIONS:
             raise UsageError("plateau needs something to follow", where="schedule", expected="evaluate=…")
-    loop = _Loop(model, objective, batches, config, folder, name, seed)
+    loop = _Loop(model, objective, batches, config, folder, name, seed, records)
     rules = assign(model, resolve(adapt))
     with applied(model, rules) as frozen, guarded(loop.device):
         loop.start(rules, frozen, resume)
-        loop.run(evaluate, monitor)
+        with with_threads(loop.plan.threads):
+            loop.run(evaluate, monitor)
     return loop.result
+
+
+def _number(value: float | None) -> float:
+    """A number as a checkpoint's JSON has it, where one that is not finite is null."""
+    return math.nan if value is None else value
 
 
 class _Loop:
@@ -102,9 +128,10 @@ class _Loop:
 
     def __init__(
         self, model: nn.Module, objective: Objective, batches: Any, config: TrainConfig,
-        folder: RunFolder | None, name: str, seed: int,
+        folder: RunFolder | None, name: str, seed: int, records: Sequence[str] | None,
     ):  # fmt: skip
         self.config, self.folder, self.name, self.seed = config, folder, name, seed
+        self.records, self.broken = records, set[int]()  # rows that are left out
         self.device = devices.device(config.device)
         self.batches, self._given = as_source(batches, seed), batches
         self._first = self.batches.state_dict()
@@ -115,7 +142,7 @@ class _Loop:
         self.result = Fitted()
         self.step = self.logged = 0
         self.best_weights: dict[str, Tensor] = {}
-        self.means, self.clock = Means(), Clock()
+        self.means, self.clock, self.watch = Means(), Clock(), Watch()
 
     # --- before the first step
 
@@ -127,21 +154,29 @@ class _Loop:
         seed_step(self.device, self.seed, "objective")
         self.objective.bind(self.model, sample)
         self.learner = Learner(self.model, self.objective).to(self.device)
-        self.optimizer = build(self.learner, rules, self.config.optimizer)
+        if not any(p.requires_grad for p in self.learner.parameters()):
+            raise UsageError("every parameter is frozen", where="adapt", expected="something to train")
         self._training_mode()
         state = checkpoint.read_state(self._file("last")) if self.folder and resume else None
         state = state if state is not None and state.get("name") == self.name else None
         if state is not None:
-            with told_as_damaged(self._file("last"), checkpoint.REMEDY):
+            with checkpoint.understood(self._file("last")):
                 self.plan = TypeAdapter(Plan).validate_python(state["plan"])
+            keep_freed(2 * self.plan.memory_mib * MIB < devices.memory_available(self.device))
         else:
             self._make_plan(sample, resume, rules)
-        if self.plan.memory_format == "channels_last":
-            lay_out(self.learner, torch.channels_last)
+        self.optimizer = build(self.learner, rules, self.config.optimizer, self.plan.precision)
+        lay_out(self.learner, self.plan.memory_format)
         self.average = self._averaging()
+        self.before = Buffers(self.learner)
         if state is not None:
-            self._load(state)
+            with checkpoint.understood(self._file("last")):
+                self._load(state)
+            self._rewind()
         self.module = ranks.distribute(self.learner)
+        if self.plan.compiled:
+            self.module = cast(nn.Module, torch.compile(self.module))
+        self.inside = functools.partial(autocast, self.plan.precision, self.device)
 
     def _averaging(self) -> Average | None:
         spec = self.config.average
@@ -168,15 +203,22 @@ class _Loop:
     def _make_plan(self, sample: Batch, resume: bool, rules: dict[str, Any]) -> None:
         known = self.folder.notes().get("plans", {}) if self.folder else {}
         if self.folder and resume and self.name in known:
-            with told_as_damaged(self.folder.environment):
+            with checkpoint.understood(self.folder.environment, "environment"):
                 self.plan = TypeAdapter(Plan).validate_python(known[self.name])
         else:
             self.plan = make_plan(
                 self.learner, sample, self.config,
                 epoch=self._epoch(Duration.parse(self.config.budget)), seed=self.seed, device=self.device, rules=rules,
             )  # fmt: skip
+        if self.plan.accumulate_why:
+            say(f"{self.name}: {self.plan.accumulate_why}")
         if self.folder:
             self.folder.rewind(self.name)
+            self._note_plan()
+
+    def _note_plan(self) -> None:
+        if self.folder:
+            known = self.folder.notes().get("plans", {})
             self.folder.note("plans", known | {self.name: asdict(self.plan)})
 
     def _training_mode(self) -> None:
@@ -190,7 +232,7 @@ class _Loop:
         """Step until the budget is spent, patience is lost, or somebody asks to stop."""
         self.started = self.saved = time.monotonic()
         board = TensorBoard(self.folder, self.name, self.config.tensorboard, self.step)
-        self.clock = Clock()
+        self.clock = Clock(self.result.phases)
         with stoppable() as stop, task(self.name, self.plan.steps, done=self.step) as shown:
             try:
                 while self.step < self.plan.steps and not self.result.stopped_early:
@@ -208,58 +250,153 @@ class _Loop:
             self._renew_statistics(self.average.module)
             self.model.load_state_dict(self.average.module.state_dict())
         self._save()
-        if self.plan.memory_format == "channels_last":
-            lay_out(self.learner, torch.contiguous_format)
+        lay_out(self.learner, "contiguous")
+        if self.watch.stuck:
+            self._remark(f"the loss is hardly lower than at its first step, {self.watch.first:.4g}: the model"
+                         f" learnt nothing, perhaps for an optimizer.lr far too large or too small")  # fmt: skip
+        self._account()
+
+    def _account(self) -> None:
+        """Say where the time went, and how much of the machine was used."""
+        shares = self.result.shares()
+        trained = self.result.seconds * (1 - shares.get("evaluation", 0.0) - shares.get("checkpoint", 0.0))
+        peak = matmul_rate(self.plan.precision, self.device, self.plan.threads) * ranks.world_size()
+        self.result.utilisation = self.plan.flops_per_row * self.result.rows / max(trained, 1e-9) / peak
+        ordered = sorted(shares.items(), key=lambda item: -item[1])
+        told = ", ".join(f"{phase} {share:.0%}" for phase, share in ordered if share >= 0.005)
+        say(
+            f"  {self.name}: {self.result.rows_per_second:,.0f} rows a second; {told};"
+            f" {self.result.utilisation:.0%} of what {self.plan.precision} products reach here"
+        )
 
     def _one_step(self, stop: Stop, board: TensorBoard, shown: Task) -> bool:
         """One optimizer step. Gives whether any process was asked to stop."""
-        step, steps, objective = self.step, self.plan.steps, self.objective
+        step, steps = self.step, self.plan.steps
         context = Context(self.seed, step, steps)
-        batch = self._move(next(self.batches))
-        micro = [objective.prepare(part, context) for part in cut(batch, self.config.accumulate)]
-        totals, asked = total_weights(objective, micro, stop.requested)
-        self.clock.lap("data")
         due = (step + 1) % self.config.log_every == 0 or step + 1 == steps
-        seed_step(self.device, self.seed, step, ranks.rank())
-        inside = functools.partial(autocast, self.plan.precision, self.device)
-        loss, terms, row_losses, found = backward(self.module, micro, totals, inside, diagnose=due)
-        if not torch.isfinite(loss):
-            self._refuse(micro, row_losses)
-        scalars = {"loss": loss} | ({f"loss/{n}": t for n, t in terms.items()} if len(terms) > 1 else {})
+        rows, scalars, found, asked = self._gradients(context, stop, due)
         if self.config.clip is not None:
             parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
             norm = scalars["gradient_norm"] = nn.utils.clip_grad_norm_(parameters, self.config.clip)
             if not torch.isfinite(norm):
-                raise self._not_finite("the gradient", "its norm")
-        self.clock.lap("gradients")
+                raise self._failed("the gradient is not finite", "its norm")
         progress = (step + 0.5) / steps  # mid-step, so that neither the first nor the last rate is zero
         rate = self.config.optimizer.lr * self.rate(progress, self.seen)
         set_rates(self.optimizer, rate, progress)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        objective.after_step(self.model, context)
+        self.objective.after_step(self.model, context)
         if self.average is not None:
             self.average.update(step, steps)
-        self.clock.lap("optimizer")
         self.step += 1
-        self.result.rows += len(batch["row"]) * ranks.world_size()
+        self.result.rows += rows * ranks.world_size()
         self.means.add(scalars)
+        self.clock.lap("optimizer")
         if due:
             self._log({"lr": rate, **{n: float(v) for n, v in found.items()}}, board)
         shown.advance(note=f"loss {self.result.history[-1].get('loss', 0):.4g}" if due else None)
         return asked
 
-    def _refuse(self, micro: list[Batch], row_losses: list[Tensor]) -> None:
-        ids = [
-            i for b, r in zip(micro, row_losses, strict=True) for i in b["row"][~torch.isfinite(r)].tolist()
-        ]
-        raise self._not_finite("the loss", f"rows {ids[:10]}" if ids else "a term that has no rows")
+    def _gradients(
+        self, context: Context, stop: Stop, due: bool
+    ) -> tuple[int, dict[str, Tensor], dict[str, Tensor], bool]:
+        """Gradients of the next batch's loss. Gives its rows, what to log, the diagnosis, and whether any
+        process was asked to stop. Where the loss is not finite, it is taken back and done again without
+        the rows that are the cause."""
+        batch = self._next()
+        self.before.keep()
+        while True:
+            micro, asked, (loss, terms, found) = self._in_parts(batch, context, stop, due)
+            loss = ranks.sum_over_ranks(loss) / ranks.world_size()
+            value = float(loss)
+            if math.isfinite(value):
+                break
+            self._undo()
+            batch = self._without_broken(batch, micro)
+        self.watch.sees(value)
+        if self.watch.lost:
+            raise self._failed(f"the loss ran away, from {self.watch.first:.4g} to {value:.4g}", None)
+        scalars = {"loss": loss} | ({f"loss/{n}": t for n, t in terms.items()} if len(terms) > 1 else {})
+        return len(batch["row"]), scalars, found, asked
 
-    def _not_finite(self, what: str, where: str) -> NotFinite:
-        cure = f"a lower optimizer.lr than {self.config.optimizer.lr:g}, or clip: 1.0"
-        return NotFinite(
-            f"{what} is not finite at step {self.step} of {self.name}", where=where, expected=cure
+    def _in_parts(
+        self, batch: Batch, context: Context, stop: Stop, due: bool
+    ) -> tuple[list[Batch], bool, Any]:
+        """The micro-batches, whether any process was asked to stop, and what `backward` gives; in twice as
+        many micro-batches from now on whenever they are too large for the memory."""
+
+        def gradients(parts: int) -> tuple[list[Batch], bool, Any]:
+            micro = [self.objective.prepare(part, context) for part in cut(batch, parts)]
+            totals, asked = total_weights(self.objective, micro, stop.requested)
+            self.clock.lap("data")
+            seed_step(self.device, self.seed, self.step, ranks.rank())
+            found = backward(self.module, micro, totals, self.inside, diagnose=due, lap=self.clock.lap)
+            return micro, asked, found
+
+        rows, parts = len(batch["row"]), self.plan.accumulate
+        result, through = halving(
+            gradients, parts, rows, self.learner, self.objective.independent, self._undo
         )
+        if through != parts:
+            why = f"{rows} rows in {parts} micro-batches ran out of memory at step {self.step}: {through} from now on"
+            self.plan = replace(self.plan, accumulate=through, accumulate_why=why)
+            say(f"{self.name}: {why}, to the same effect")
+            self._note_plan()
+        return result
+
+    def _undo(self) -> None:
+        """Take back what a step has changed before its end."""
+        self.optimizer.zero_grad(set_to_none=True)
+        self.before.restore()
+
+    def _next(self) -> Batch:
+        """The next batch, without the rows that are known to be broken."""
+        while True:
+            batch = self._move(next(self.batches))
+            if not self.broken:
+                return batch
+            kept = ~torch.isin(batch["row"], torch.tensor(sorted(self.broken), device=self.device))
+            if kept.any():
+                return select(batch, kept)
+
+    def _without_broken(self, batch: Batch, micro: list[Batch]) -> Batch:
+        """The batch without the rows whose loss is not finite, which go to the quarantine. NotFinite where
+        the rows are not the cause."""
+        if not all(bool(torch.isfinite(p).all()) for p in self.learner.parameters()):
+            raise self._failed("the weights are not finite", None)
+        broken = torch.cat([broken_rows(self.learner, part, self.inside) for part in micro])
+        rows = batch["row"][broken].tolist()
+        everywhere = [row for found in ranks.gather_objects(rows) for row in found]
+        together = not self.objective.independent and ranks.world_size() > 1
+        seen = self.result.rows + len(batch["row"]) * ranks.world_size()
+        self.broken |= set(everywhere)
+        if not everywhere or together or bool(broken.all()) or too_many(len(self.broken), seen):
+            where = f"rows {everywhere[:10]}" if everywhere else "no row alone"
+            raise self._failed("the loss is not finite", where)
+        reason = f"its loss was not finite in {self.name}"
+        faults = [{"record": self._record(row), "reason": reason} for row in everywhere]
+        if self.folder:
+            known = read_jsonl(self.folder.quarantine)
+            self.folder.log(self.folder.quarantine, [fault for fault in faults if fault not in known])
+        more = f" and {len(faults) - 1} more" if len(faults) > 1 else ""
+        self._remark(
+            f"the loss of {faults[0]['record']}{more} was not finite; left out, see quarantine.jsonl"
+        )
+        return select(batch, ~broken)
+
+    def _remark(self, text: str) -> None:
+        self.result.remarks.append(f"{self.name}: {text}")
+        say(f"  warning: {self.result.remarks[-1]}")
+
+    def _record(self, row: int) -> str:
+        return self.records[row] if self.records is not None else f"row {row}"
+
+    def _failed(self, what: str, where: str | None) -> NotFinite:
+        """The error; the weights of the best evaluation, where there was one, are the model's again."""
+        if self.best_weights:
+            self.model.load_state_dict(self.best_weights)
+        cure = f"a lower optimizer.lr than {self.config.optimizer.lr:g}, or clip: 1.0"
+        return NotFinite(f"{what} at step {self.step} of {self.name}", where=where, expected=cure)
 
     def _log(self, extra: dict[str, float], board: TensorBoard) -> None:
         self._row(self.means.read() | extra, board)
@@ -290,7 +427,7 @@ class _Loop:
         if self.average is not None:
             model = self.average.module.eval()
             ranks.share_buffers(model)
-        with torch.no_grad():
+        with torch.no_grad(), self.inside():
             found = evaluate(model)
         self._training_mode()
         self._row(found, board)
@@ -334,7 +471,7 @@ class _Loop:
                 batch = self.objective.prepare(
                     self._move(next(source)), Context(self.seed, i, self.plan.steps)
                 )
-                with autocast(self.plan.precision, self.device):
+                with self.inside():
                     self.objective(model, batch)
         if source is self.batches:
             source.load_state_dict(at)
@@ -349,9 +486,11 @@ class _Loop:
             due = time.monotonic() - self.saved >= every.value
         else:
             due = self.step % every.steps(steps_per_epoch=self._epoch(every)) == 0
-        if due or asked:
+        if (due or asked) and self.watch.calm:
             self._save()
+            self.clock.lap("checkpoint")
         if asked:
+            ranks.barrier()  # else one that ends has the launcher end the one that saves
             kept = f"; the checkpoint is {self._file('last')}" if self.folder else ""
             raise Interrupted(f"{self.name} was interrupted at step {self.step} of {self.plan.steps}{kept}")
 
@@ -361,8 +500,11 @@ class _Loop:
 
     def _save(self) -> None:
         if not all(bool(torch.isfinite(p).all()) for p in self.learner.parameters()):
-            raise self._not_finite("a weight", "found when saving; the last checkpoint is as it was")
+            raise self._failed(
+                "a weight is not finite", "found when saving; the last checkpoint is as it was"
+            )
         now = time.monotonic()
+        self.result.phases = self.clock.totals
         self.result.seconds, self.started = self.result.seconds + now - self.started, now
         if self.folder and self.folder.writes:
             tensors = {f"learner.{n}": t for n, t in self.learner.state_dict().items()}
@@ -377,20 +519,15 @@ class _Loop:
                 "data": self.batches.state_dict(),
                 "means": self.means.state_dict(),
                 "seen": self.seen,
+                "broken": sorted(self.broken),
+                "first_loss": self.watch.first,
                 "result": asdict(replace(self.result, history=[])),  # which is in metrics.jsonl
             }
+            self.folder.flush()
             checkpoint.save(self._file("last"), tensors, state)
         self.saved = time.monotonic()
 
     def _load(self, state: dict[str, Any]) -> None:
-        assert self.folder is not None
-        with told_as_damaged(self._file("last"), checkpoint.REMEDY):
-            self._take_up(state)
-        self.folder.rewind(self.name, self.step)
-        ranks.barrier()
-        self.result.history = [r for r in read_jsonl(self.folder.metrics) if r["stage"] == self.name]
-
-    def _take_up(self, state: dict[str, Any]) -> None:
         tensors = checkpoint.read_tensors(self._file("last"), self.device)
 
         def part(prefix: str) -> dict[str, Tensor]:
@@ -404,10 +541,19 @@ class _Loop:
         self.batches.load_state_dict(state["data"])
         self.means.load_state_dict(state["means"])
         self.result = Fitted(**state["result"])
-        self.seen = [math.nan if value is None else value for value in state["seen"]]  # as JSON has them
+        self.result.before = self.result.seconds
+        self.seen = [_number(value) for value in state["seen"]]
         if not 0 <= state["step"] <= self.plan.steps:
             raise ValueError(f"step {state['step']} of {self.plan.steps}")
         self.step = self.logged = state["step"]
+        self.broken, self.watch.first = set(state["broken"]), _number(state["first_loss"])
+
+    def _rewind(self) -> None:
+        """What was logged after the checkpoint is logged again."""
+        assert self.folder is not None
+        self.folder.rewind(self.name, self.step)
+        ranks.barrier()
+        self.result.history = [r for r in read_jsonl(self.folder.metrics) if r["stage"] == self.name]
 
     def _epoch(self, duration: Duration) -> int:
         """Steps in an epoch, asked for only where the duration is in epochs: not all batches know."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -88,12 +89,13 @@ def backward(
     autocast: Any,
     *,
     diagnose: bool = False,
-) -> tuple[Tensor, dict[str, Tensor], list[Tensor], dict[str, Tensor]]:
-    """Gradients of the step's loss by plain backpropagation. Gives the loss, each term, the row losses
-    of each micro-batch, and the last one's diagnosis."""
+    lap: Callable[[str], None] = lambda phase: None,
+) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+    """Gradients of the step's loss by plain backpropagation. Gives the loss, each term, and the last
+    micro-batch's diagnosis; `lap` is told when a forward or a backward pass ends."""
     losses: list[Tensor] = []
     terms: dict[str, Tensor] = {}
-    rows, found = [], {}
+    found: dict[str, Tensor] = {}
     for i, batch in enumerate(micro):
         last = i == len(micro) - 1
         waits: Any = contextlib.nullcontext()
@@ -101,10 +103,11 @@ def backward(
             waits = module.no_sync()
         with waits:
             with autocast():
-                loss, shares, per_row, found = module(batch, totals, len(micro), diagnose and last)
+                loss, shares, _, found = module(batch, totals, len(micro), diagnose and last)
+            lap("forward")
             loss.backward()
+            lap("backward")
         losses.append(loss.detach())
-        rows.append(per_row)
         for name, share in shares.items():
             terms[name] = terms.get(name, 0.0) + share
-    return torch.stack(losses).sum(), terms, rows, found
+    return torch.stack(losses).sum(), terms, found

@@ -47,16 +47,18 @@ class Means:
 
 
 class Clock:
-    """Where the time of a training goes: seconds by phase since the last reading."""
+    """Where the time of a training goes: seconds by phase, since the last reading and in all."""
 
-    def __init__(self) -> None:
+    def __init__(self, totals: dict[str, float] | None = None) -> None:
+        self.totals = dict(totals or {})
         self._phases: dict[str, float] = {}
         self._last = self._start = time.perf_counter()
 
     def lap(self, phase: str) -> None:
         """The time since the last lap belongs to `phase`."""
         now = time.perf_counter()
-        self._phases[phase] = self._phases.get(phase, 0.0) + now - self._last
+        for counts in (self._phases, self.totals):
+            counts[phase] = counts.get(phase, 0.0) + now - self._last
         self._last = now
 
     def read(self) -> tuple[float, dict[str, float]]:

@@ -29,10 +29,10 @@ def matrices(module: nn.Module) -> set[Tensor]:
     return {p for p in found if min(p.flatten(1).shape) > 1}
 
 
-def orthogonalise(matrices: Tensor) -> Tensor:
-    """[..., M, N] to nearly UVᵀ of its singular value decomposition, by Newton and Schulz's iteration; in
-    bfloat16 on a GPU."""
-    x = matrices.bfloat16() if matrices.is_cuda else matrices.float()
+def orthogonalise(matrices: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """[..., M, N] to nearly UVᵀ of its singular value decomposition, by Newton and Schulz's iteration,
+    for which bfloat16 is exact enough."""
+    x = matrices.to(dtype)
     tall = x.shape[-2] > x.shape[-1]
     x = x.mT if tall else x
     x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
@@ -43,13 +43,16 @@ def orthogonalise(matrices: Tensor) -> Tensor:
 
 
 class Muon(torch.optim.AdamW):
-    """AdamW, and Muon for groups that say `matrices: True`. A matrix's update has the root mean square of
+    """AdamW, and Muon, computed in `dtype`, for groups that say `matrices: True`. A matrix's update has the root mean square of
     AdamW's, so that one learning rate and one weight decay serve both. A kernel [O, I, H, W] counts as a
     matrix [O, I·H·W]. Matrices of one shape are made orthogonal together."""
 
-    def __init__(self, params: Any, lr: float, *, momentum: float = 0.9, nesterov: bool = True, **adamw: Any):
+    def __init__(
+        self, params: Any, lr: float, *, momentum: float = 0.9, nesterov: bool = True,
+        dtype: torch.dtype = torch.float32, **adamw: Any,
+    ):  # fmt: skip
         super().__init__(params, lr, **adamw)
-        self.momentum, self.nesterov = momentum, nesterov
+        self.momentum, self.nesterov, self.dtype = momentum, nesterov, dtype
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -84,7 +87,7 @@ class Muon(torch.optim.AdamW):
         for i, update in enumerate(updates):
             alike.setdefault((update.flatten(1).shape, update.dtype, update.device), []).append(i)
         for (shape, *_), places in alike.items():
-            together = orthogonalise(torch.stack([updates[i].flatten(1) for i in places]))
+            together = orthogonalise(torch.stack([updates[i].flatten(1) for i in places]), self.dtype)
             size = group["lr"] * _ADAMS_RMS * math.sqrt(max(shape))
             for i, update in zip(places, together, strict=True):
                 parameters[i].add_(update.view(parameters[i].shape), alpha=-size)

@@ -15,8 +15,11 @@ from .config import OptimizerConfig
 from .muon import Muon, matrices
 
 
-def build(learner: nn.Module, assigned: dict[str, Rule], config: OptimizerConfig) -> torch.optim.Optimizer:
-    """One group for each rule and kind of parameter. Vectors (biases, normalisation) do not decay."""
+def build(
+    learner: nn.Module, assigned: dict[str, Rule], config: OptimizerConfig, precision: str = "float32"
+) -> torch.optim.Optimizer:
+    """One group for each rule and kind of parameter. Vectors (biases, normalisation) do not decay.
+    `precision` is that of the matrix products an optimizer may need; its state is in the parameters' own."""
     spared = _spared(learner, config.no_decay)
     orthogonal = matrices(learner) if config.name == "muon" else set()
     groups: dict[tuple[Rule, bool, bool], list[nn.Parameter]] = {}
@@ -25,8 +28,6 @@ def build(learner: nn.Module, assigned: dict[str, Rule], config: OptimizerConfig
         if parameter.requires_grad:
             decays = parameter.ndim > 1 and name not in spared
             groups.setdefault((rule, decays, parameter in orthogonal), []).append(parameter)
-    if not groups:
-        raise UsageError("every parameter is frozen", where="adapt", expected="something to train")
     sets = [
         {"params": parameters, "rule": rule, "weight_decay": config.weight_decay * decays, "matrices": of}
         for (rule, decays, of), parameters in groups.items()
@@ -37,7 +38,7 @@ def build(learner: nn.Module, assigned: dict[str, Rule], config: OptimizerConfig
     if config.name == "sgd":
         return torch.optim.SGD(sets, config.lr, fused=True, **momentum)
     if config.name == "muon":
-        return Muon(sets, config.lr, **momentum, **adam)
+        return Muon(sets, config.lr, dtype=getattr(torch, precision), **momentum, **adam)
     kind = torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam
     return kind(sets, config.lr, **adam)
 

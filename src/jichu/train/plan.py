@@ -1,40 +1,33 @@
-"""Before the first step: does a step fit into memory, which precision and memory format are faster
-here, how many steps make the budget. Found by trial steps that leave nothing changed."""
+"""Before the first step: does a step fit into memory, how is it computed fastest here, how many steps make
+the budget. Found by trial steps that leave nothing changed."""
 
 from __future__ import annotations
 
-import contextlib
-import copy
+import datetime
 import functools
-import itertools
+import math
 import statistics
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from jichu.adapt.rules import Rule
-from jichu.core.devices import memory_available
 from jichu.core.durations import Duration
-from jichu.core.errors import UsageError
 from jichu.core.ranks import gather_objects
 from jichu.data.batches import Batch
-from jichu.models.cost import kept_bytes
+from jichu.models.cost import step_flops
 from jichu.objectives.base import Context
 
 from .config import TrainConfig
-from .learner import Learner, backward, cut, total_weights
+from .learner import Learner
+from .memory import MIB, Memory, fewest_rows, halving, keep_freed, micro_batches, predict
 from .optimizers import build, slots
+from .settings import Measure, Remembered, Settings, autocast, choose, is_open, plainest, seconds_per_step
 
-_MIB = 2**20
-_WORTH_MEASURING = 1000  # steps below which choosing costs more than it brings
-_TIMED_STEPS = 5
-_PAYS = 0.9  # a choice less plain is made where a step takes at most this share of the plainer one's time
-_CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
+_WORTH_MEASURING = 400  # steps below which choosing costs more than it brings
 
 
 @dataclass(frozen=True)
@@ -47,20 +40,11 @@ class Plan:
     memory_mib: int
     seconds_per_step: float | None = None
     memory_format: str = "contiguous"
-
-
-def lay_out(module: nn.Module, memory_format: torch.memory_format) -> None:
-    """Change the order in which the convolutions' weights lie in memory; their outputs follow it."""
-    for part in module.modules():
-        if isinstance(part, _CONVOLUTIONS):
-            part.weight.data = part.weight.data.contiguous(memory_format=memory_format)
-
-
-def autocast(precision: str, device: torch.device) -> contextlib.AbstractContextManager[Any]:
-    """What a forward pass runs in."""
-    if precision == "float32":
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, torch.bfloat16)
+    threads: int = 1
+    compiled: bool = False
+    flops_per_row: float = 0.0  # of a step, forward and backward
+    accumulate: int = 1  # micro-batches a batch is cut into
+    accumulate_why: str = ""  # where they are more than was asked for
 
 
 def make_plan(
@@ -74,54 +58,100 @@ def make_plan(
     device: torch.device,
 ) -> Plan:
     """Decide. UsageError where a step would not fit into the free memory."""
-    rows = len(sample["row"])
-    largest = -(-rows // config.accumulate)
-    trial = functools.partial(_trial, learner, sample, seed)
+    rows, parts = len(sample["row"]), config.accumulate
+    objective = learner.objective
+    widest = "float32" if config.precision == "auto" else config.precision
+    loss = functools.partial(trial, learner, sample, seed, widest, device)
+    fresh = functools.partial(trial_steps, learner, loss, config, rules)
+
+    def measure(
+        settings: Settings, limit: float = math.inf, of: Callable[[list[float]], float] = min
+    ) -> float:
+        nonlocal parts
+        step = functools.partial(
+            seconds_per_step, learner, sample, config, rules, seed, device, settings, limit, of
+        )
+        spent, parts = halving(step, parts, rows, learner, objective.independent)
+        return spent
+
     with _untouched(learner):
         kept = slots(config.optimizer) + (config.average is not None)
-        found = memory(trial, largest, learner, kept, device)
-        refuse_if_too_large(found, rows)
+        found = predict(loss, fresh, -(-rows // parts), learner, kept, device)
+        if device.type == "cpu":  # a GPU says itself when it is full
+            parts = micro_batches(found, rows, parts, learner, objective.independent)
+            keep_freed(not found.tight)
+        parts = max(gather_objects(parts))
+        found = found._replace(rows=-(-rows // parts))
+        cut_why = "" if parts == config.accumulate else _cut_said(rows, parts, found)
         budget = Duration.parse(config.budget)
         steps = None if budget.unit == "seconds" else budget.steps(steps_per_epoch=epoch)
-        few = steps is not None and steps < _WORTH_MEASURING
-        choices = _choices(learner, config, few)
-        measured: dict[tuple[str, str], float] = {}
-        if len(choices) > 1 or steps is None:
-            for precision, memory_format in choices:
-                spent = _seconds(learner, sample, config, rules, seed, device, precision, memory_format)
-                measured[precision, memory_format] = max(gather_objects(spent))  # the slowest process counts
-    chosen = choices[0]
-    for choice in choices[1:]:
-        if measured[choice] < _PAYS * measured[chosen]:
-            chosen = choice
-    why = "as configured"
-    if len(choices) > 1:
-        why = "measured: " + ", ".join(f"{p} {f} {1000 * s:.1f} ms a step" for (p, f), s in measured.items())
-    elif few and "auto" in (config.precision, config.memory_format):
-        why = f"{steps} steps are too few to measure"
-    each = measured.get(chosen)
-    if steps is None:
-        steps = budget.steps(steps_per_epoch=1, seconds_per_step=each)
-    return Plan(steps, chosen[0], why, found.needed // _MIB, each, chosen[1])
+        chosen, why, each = _settings(learner, sample, config, device, measure, steps, budget)
+        few = min(rows, fewest_rows(learner))
+        flops = step_flops(lambda: loss(few), learner) / few
+        if steps is None:
+            each = max(gather_objects(measure(chosen, of=statistics.median)))
+            steps = budget.steps(steps_per_epoch=1, seconds_per_step=each)
+    if parts > config.accumulate and not cut_why:
+        cut_why = f"{rows} rows at once ran out of memory when measured"
+    return Plan(
+        steps, why=why, memory_mib=found.needed // MIB, seconds_per_step=each, flops_per_row=flops,
+        accumulate=parts, accumulate_why=cut_why, **chosen._asdict(),
+    )  # fmt: skip
 
 
-def _choices(learner: Learner, config: TrainConfig, few: bool) -> list[tuple[str, str]]:
-    """The (precision, memory format) to choose among, the plainest first."""
-    precisions = ["float32", "bfloat16"] if config.precision == "auto" else [config.precision]
-    formats = ["contiguous", "channels_last"] if config.memory_format == "auto" else [config.memory_format]
-    if not any(isinstance(module, _CONVOLUTIONS) for module in learner.modules()):
-        formats = formats[:1]
-    choices = list(itertools.product(precisions, formats))
-    return choices[:1] if few else choices
+def _cut_said(rows: int, parts: int, found: Memory) -> str:
+    """Why a batch is cut, in one line."""
+    how = "measured by a child process" if found.probed else "predicted"
+    return (
+        f"a step of {rows} rows would need about {found._replace(rows=rows).needed // MIB:,} MiB ({how}) and"
+        f" {found.available // MIB:,} are free: {parts} micro-batches of at most {found.rows} rows, to the same effect"
+    )
 
 
-def _trial(learner: Learner, sample: Batch, seed: int, rows: int) -> Tensor:
+def _settings(
+    learner: Learner, sample: Batch, config: TrainConfig, device: torch.device, measure: Measure,
+    steps: int | None, budget: Duration,
+) -> tuple[Settings, str, float | None]:  # fmt: skip
+    """How a step is computed, why so, and how long it takes where that was measured."""
+    if not is_open(learner, config):
+        return plainest(learner, config, device), "as configured", None
+    memory = Remembered(learner, sample, config, device)
+    if known := memory.recall():
+        return *known, None
+    if steps is not None and steps < _WORTH_MEASURING:
+        return plainest(learner, config, device), f"{steps} steps are too few to measure", None
+    chosen, found = choose(
+        learner, config, device, measure, lambda step: budget.value if steps is None else steps * step
+    )
+    why = "measured: " + ", ".join(f"{setting} {1000 * s:.1f} ms a step" for setting, s in found.items())
+    memory.keep(chosen, f"{why} ({datetime.date.today().isoformat()})")
+    return chosen, why, found[chosen]
+
+
+def trial(
+    learner: Learner, sample: Batch, seed: int, precision: str, device: torch.device, rows: int
+) -> Tensor:
     """The loss of the first `rows` rows."""
     count = len(sample["row"])
     batch = {k: v[:rows] if len(v) == count else v for k, v in sample.items()}
     batch = learner.objective.prepare(batch, Context(seed))
     totals = {name: weight.sum() for name, weight in learner.objective.weights(batch).items()}
-    return learner(batch, totals, 1)[0]
+    with autocast(precision, device):
+        return learner(batch, totals, 1)[0]
+
+
+def trial_steps(
+    learner: Learner, loss: Callable[[int], Tensor], config: TrainConfig, rules: dict[str, Rule]
+) -> Callable[[int], None]:
+    """Whole steps on the learner itself, as a child process may take them."""
+    optimizer = build(learner, rules, config.optimizer)
+
+    def step(rows: int) -> None:
+        loss(rows).backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return step
 
 
 @contextmanager
@@ -135,76 +165,3 @@ def _untouched(module: nn.Module) -> Iterator[None]:
             for name, buffer in module.named_buffers():
                 buffer.copy_(buffers[name])
         module.zero_grad(set_to_none=True)
-
-
-class Memory(NamedTuple):
-    """Bytes that a training step needs, and that are free."""
-
-    parameters: int  # with gradients and optimizer state
-    fixed: int  # kept for the backward pass whatever the number of rows
-    per_row: int  # kept for each row
-    rows: int  # of the largest micro-batch
-    available: int
-
-    @property
-    def activations(self) -> int:
-        return self.fixed + self.per_row * self.rows
-
-    @property
-    def needed(self) -> int:
-        return self.parameters + self.activations
-
-
-def memory(
-    forward: Callable[[int], Any], rows: int, module: nn.Module, slots: int, device: torch.device
-) -> Memory:
-    """Predict a step's memory from the tensors that autograd keeps for two and for three rows (batch
-    statistics need two).
-
-    forward(n) runs the loss on n rows; `slots` is the number of values the optimizer keeps for each
-    parameter.
-    """
-    few = [min(rows, n) for n in (2, 3)]
-    kept = [kept_bytes(forward, n) for n in few]
-    per_row = max(0, kept[1] - kept[0])
-    fixed = kept[1] - per_row * few[1]
-    sizes = [(p.numel() * p.element_size(), p.requires_grad) for p in module.parameters()]
-    weights = sum(size * (2 + slots if trained else 1) for size, trained in sizes)
-    return Memory(weights, fixed, per_row, rows, memory_available(device))
-
-
-def refuse_if_too_large(found: Memory, rows: int) -> None:
-    """UsageError, with the number of micro-batches that would fit, where a step of `rows` rows would not."""
-    if found.needed <= found.available:
-        return
-    room = found.available - found.parameters - found.fixed
-    fits = room // found.per_row if found.per_row and room > 0 else 0
-    cure = f"accumulate: {-(-rows // fits)}, or batch_size: {fits}" if fits else None
-    raise UsageError(
-        f"a step needs about {found.needed // _MIB:,} MiB and {found.available // _MIB:,} MiB are free:"
-        f" {found.parameters // _MIB:,} for the parameters, {found.activations // _MIB:,} for {found.rows} rows",
-        expected=cure or "a smaller model: its parameters alone do not fit",
-    )
-
-
-def _seconds(
-    learner: Learner, sample: Batch, config: TrainConfig, rules: dict[str, Rule], seed: int,
-    device: torch.device, precision: str, memory_format: str,
-) -> float:  # fmt: skip
-    """The median time of a few whole steps on a copy, after two that do not count."""
-    learner = copy.deepcopy(learner)
-    if memory_format == "channels_last":
-        lay_out(learner, torch.channels_last)
-    optimizer = build(learner, rules, config.optimizer)
-    times = []
-    for step in range(_TIMED_STEPS + 2):
-        started = time.perf_counter()
-        micro = [learner.objective.prepare(m, Context(seed, step)) for m in cut(sample, config.accumulate)]
-        totals, _ = total_weights(learner.objective, micro, False)
-        backward(learner, micro, totals, functools.partial(autocast, precision, device))
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        times.append(time.perf_counter() - started)
-    return statistics.median(times[2:])
