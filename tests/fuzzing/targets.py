@@ -687,8 +687,8 @@ def _spoilt_json(rng, path):
     )
 
 
-def _spoil_run(case, folder):
-    """One file of a run damaged, as a person or a disk might."""
+def _spoil_run(case, folder, replaced=0.03):
+    """One file of a run damaged, as a person or a disk might; or a folder in its place."""
     rng = case.rng
     name = rng.choice(("model/config.json",) * 4 + ("model/model.safetensors", "recipe.yaml", "recipe.yaml", "environment.json",
                       "summary.json", "metrics.jsonl", "audit.json"))  # fmt: skip
@@ -698,7 +698,7 @@ def _spoil_run(case, folder):
         kind = rng.random()
         if kind < 0.1:
             path.unlink()
-            if kind < 0.03:
+            if kind < replaced:
                 path.mkdir()
             return
         if name.endswith(".safetensors"):
@@ -791,7 +791,7 @@ def resume(case):
     summary["stages"] = []
     (folder / "summary.json").write_text(json.dumps(summary))
     recipe = read_recipe(str(folder / "recipe.yaml"))
-    _spoil_run(case, folder)
+    _spoil_run(case, folder, replaced=0)  # what cannot be written there is another matter
     for path in sorted((folder / "checkpoints").rglob("*.safetensors")):
         if rng.random() < 0.5:
             path.write_bytes(_spoilt_safetensors(rng, path.read_bytes()))

@@ -65,8 +65,11 @@ def _figures(column: Column) -> dict[str, Any]:
 def _spread(known: np.ndarray, rows: int) -> dict[str, Any]:
     found: dict[str, Any] = {"missing": rows - len(known), "distinct": len(np.unique(known))}
     if len(known):
-        counts, edges = np.histogram(known, bins=_BINS)
-        found |= {"low": float(known.min()), "high": float(known.max()), "median": float(np.median(known)),
+        low, high = known.min(), known.max()
+        # edges of our own: NumPy refuses a range of fewer floats than bins
+        bins: Any = np.linspace(low, high, _BINS + 1) if low < high else _BINS
+        counts, edges = np.histogram(known, bins=bins)
+        found |= {"low": float(low), "high": float(high), "median": float(np.median(known)),
                   "mean": float(known.mean()), "std": float(known.std()),
                   "histogram": {"counts": counts.tolist(), "edges": edges.tolist()}}  # fmt: skip
     return found

@@ -19,7 +19,8 @@ def read(path: Path) -> tuple[pa.Table, list[int], list[dict[str, Any]]]:
     try:
         table = pyarrow.parquet.read_table(path, partitioning=None)
         table.validate(full=True)  # what should be text may be none, which later steps rely on
-    except (pa.ArrowException, OSError) as error:
+        _ = table.column_names  # raises where they are no text
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         told = " ".join(str(error).split())
         raise DataError(f"not readable as Parquet: {told}", where=path) from None
     return table, list(range(len(table))), []
