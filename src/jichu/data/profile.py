@@ -67,8 +67,8 @@ def _spread(known: np.ndarray, rows: int) -> dict[str, Any]:
     if len(known):
         low, high = known.min(), known.max()
         # edges of our own: NumPy refuses a range of fewer floats than bins
-        bins: Any = np.linspace(low, high, _BINS + 1) if low < high else _BINS
-        counts, edges = np.histogram(known, bins=bins)
+        room = 0.0 if low < high else max(0.5, 1e-6 * abs(low))
+        counts, edges = np.histogram(known, bins=np.linspace(low - room, high + room, _BINS + 1))
         found |= {"low": float(low), "high": float(high), "median": float(np.median(known)),
                   "mean": float(known.mean()), "std": float(known.std()),
                   "histogram": {"counts": counts.tolist(), "edges": edges.tolist()}}  # fmt: skip
