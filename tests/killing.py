@@ -207,7 +207,7 @@ def differences(one, two):
 def _untimed(path):
     summary = json.loads(path.read_text())
     for part in (summary, *summary["stages"]):
-        for key in ("seconds", "samples_per_second", "peak_memory_mib"):
+        for key in ("seconds", "samples_per_second", "utilisation", "shares", "peak_memory_mib"):
             part.pop(key, None)
     return summary
 

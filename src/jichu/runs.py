@@ -49,7 +49,7 @@ class Run:
             raise UsageError(
                 f"{self.path} has no summary yet", expected="a run with a finished stage; try --resume"
             )
-        return read_json(self.folder.summary)
+        return read_json(self.folder.summary, ("stages", "headline"))
 
     @property
     def headline(self) -> dict[str, dict[str, float]]:
@@ -129,6 +129,8 @@ class Run:
         if isinstance(rows, (list, tuple)) and all(isinstance(r, dict) for r in rows):
             if not rows:
                 raise UsageError("nothing to predict", expected="at least one row")
+            if odd := [n for r in rows for n in r if not isinstance(n, str)]:
+                raise UsageError(f"the key {odd[0]!r} of a row names no column", expected="texts as keys")
             columns = {
                 n: jsonl.column([r.get(n) for r in rows]) for n in dict.fromkeys(n for r in rows for n in r)
             }

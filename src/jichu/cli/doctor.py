@@ -120,8 +120,9 @@ def examine_model(name: str, channels: int, size: int, batch_sizes: Any, seconds
     `channels` and `size` hold for a name; a run knows its own."""
     if not all(isinstance(n, int) and n > 0 for n in batch_sizes):
         raise UsageError(f"batch sizes {batch_sizes}", where="--batch-sizes", expected="such as 1,8,32")
-    if min(size, channels) < 1:
-        raise UsageError(f"images of {channels} × {size} × {size}", expected="--size and --channels from 1")
+    if not (1 <= size <= 4096 and 1 <= channels <= 1000):
+        expected = "--size from 1 to 4096, --channels from 1 to 1000"
+        raise UsageError(f"images of {channels} × {size} × {size}", expected=expected)
     with guarded(torch.device("cpu")):
         seed_step(torch.device("cpu"), "doctor")
         model, batch_of = _of_a_run(name) or _by_name(name, channels, size)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import types
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 
 from .durations import Duration
-from .errors import UsageError, nearest
+from .errors import UsageError, nearest, shown
 
 
 class Config(BaseModel):
@@ -34,6 +34,12 @@ class Config(BaseModel):
             if isinstance(field.default, Spec) and isinstance(given, dict) and "name" not in given:
                 filled[field.alias or name] = {"name": field.default.name, **given}
         return {**values, **filled}
+
+    @property
+    def changed(self) -> set[str]:
+        """The keys whose values are not the defaults, be those written out as in a resolved recipe or not."""
+        fields = type(self).model_fields.items()
+        return {name for name, field in fields if getattr(self, name) != field.get_default()}
 
 
 class Spec(Config):
@@ -62,7 +68,7 @@ Named = Annotated[Spec, BeforeValidator(_named)]
 
 def _duration(value: Any) -> Any:
     if not isinstance(value, str):
-        raise ValueError(f"{value!r} needs a unit: 10m, 3 epochs or 2000 steps")
+        raise ValueError(f"{shown(value)} needs a unit: 10m, 3 epochs or 2000 steps")
     try:
         Duration.parse(value)
     except UsageError as error:
@@ -75,7 +81,14 @@ DurationText = Annotated[str, BeforeValidator(_duration)]
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML in which a key given twice is an error."""
+    """YAML of plain values, in which a key given twice is an error. A date is text, as in JSON."""
+
+
+_Loader.yaml_constructors = {}
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, form) for tag, form in found if tag != "tag:yaml.org,2002:timestamp"]
+    for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
@@ -83,16 +96,77 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     for key_node, value_node in node.value:
         key = loader.construct_object(key_node, deep=True)
         if not isinstance(key, Hashable):
-            mark = key_node.start_mark
-            raise UsageError("a key that is a list or a mapping", where=f"{mark.name}:{mark.line + 1}")
+            raise _refused(key_node, "a key that is a list or a mapping")
         if key in result:
-            mark = key_node.start_mark
-            raise UsageError(f"the key {key!r} is given twice", where=f"{mark.name}:{mark.line + 1}")
+            raise _refused(key_node, f"the key {shown(key)} is given twice")
         result[key] = loader.construct_object(value_node, deep=True)
     return result
 
 
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+def _sequence(loader: _Loader, node: yaml.SequenceNode) -> list[Any]:
+    return [loader.construct_object(item, deep=True) for item in node.value]
+
+
+def _scalar(read: Callable[[_Loader, Any], Any]) -> Callable[[_Loader, Any], Any]:
+    """What PyYAML makes of a scalar, if it is one, its tag means it, and it can be written again."""
+
+    def made(loader: _Loader, node: yaml.Node) -> Any:
+        try:
+            value = read(loader, node)
+        except (ValueError, LookupError):
+            raise _refused(node, f"{shown(node.value)} is no {node.tag.rpartition(':')[2]}") from None
+        if isinstance(value, int) and value.bit_length() > 64:
+            raise _refused(node, "a whole number of more than 64 bits")
+        if isinstance(value, str) and not value.isprintable() and _NO_TEXT.search(value):
+            raise _refused(node, f"{shown(value)} holds what is no text")
+        return value
+
+    return made
+
+
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")  # what no file and no file's name can hold
+_KINDS: dict[str, tuple[type, Any]] = {
+    "map": (yaml.MappingNode, _mapping),
+    "seq": (yaml.SequenceNode, _sequence),
+    "null": (yaml.ScalarNode, _scalar(_Loader.construct_yaml_null)),
+    "bool": (yaml.ScalarNode, _scalar(_Loader.construct_yaml_bool)),
+    "int": (yaml.ScalarNode, _scalar(_Loader.construct_yaml_int)),
+    "float": (yaml.ScalarNode, _scalar(_Loader.construct_yaml_float)),
+    "str": (yaml.ScalarNode, _scalar(_Loader.construct_yaml_str)),
+}
+
+
+def _construct(loader: _Loader, node: yaml.Node) -> Any:
+    kind = node.tag.removeprefix("tag:yaml.org,2002:")
+    of, build = _KINDS.get(kind, (None, None))
+    if of is None or build is None or not isinstance(node, of):
+        raise _refused(node, f"{shown(node.tag)} stands for no plain value of this kind")
+    return build(loader, node)
+
+
+_Loader.add_constructor(None, _construct)
+
+
+def _refused(node: yaml.Node, what: str) -> UsageError:
+    return UsageError(what, where=f"{node.start_mark.name}:{node.start_mark.line + 1}")
+
+
+def _measure(node: yaml.Node, found: dict[int, tuple[int, int]]) -> tuple[int, int]:
+    """How many values a document holds and how deep they stand, an alias counted as all that it stands
+    for: a few lines of aliases of aliases mean more than any memory takes. UsageError for too much."""
+    if id(node) not in found:
+        found[id(node)] = 1, _DEEPEST  # for an alias within what it stands for
+        inside = node.value if isinstance(node, yaml.CollectionNode) else ()
+        parts = (part for item in inside for part in (item if isinstance(item, tuple) else (item,)))
+        sizes = [_measure(part, found) for part in parts]
+        count, depth = 1 + sum(s[0] for s in sizes), 1 + max((s[1] for s in sizes), default=0)
+        if count > _MOST or depth > _DEEPEST:
+            raise _refused(node, f"more than {_MOST:,} values, or {_DEEPEST} levels of them")
+        found[id(node)] = count, depth
+    return found[id(node)]
+
+
+_MOST, _DEEPEST = 100_000, 100
 
 
 class _Dumper(yaml.SafeDumper):
@@ -124,24 +198,28 @@ def dump_yaml(value: Any, *, inline: bool = False) -> str:
 
 def parse_yaml(text: str, name: str = "the value") -> Any:
     """Parse one YAML document; UsageError with the line where it cannot be."""
-    loader = _Loader(text)
-    loader.name = name
     try:
-        return loader.get_single_data()
-    except yaml.YAMLError as error:
+        loader = _Loader(text)
+        loader.name = name
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _measure(node, {})
+        return loader.construct_document(node)
+    except (yaml.YAMLError, ValueError, OverflowError) as error:  # the last two: an escape beyond Unicode
         mark = getattr(error, "problem_mark", None)
         where = f"{name}:{mark.line + 1}" if mark else name
         problem = getattr(error, "problem", None) or str(error).split("\n")[0]
         raise UsageError(f"not valid YAML: {problem}", where=where) from None
-    finally:
-        loader.dispose()
+    except RecursionError:
+        raise UsageError(f"more than {_DEEPEST} levels of values", where=name) from None
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file."""
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # not there, not UTF-8
         raise UsageError(f"cannot read {path}: {error}", expected="a YAML file in UTF-8") from None
     value = parse_yaml(text, str(path))
     if not isinstance(value, dict):
@@ -154,17 +232,17 @@ def override(tree: dict[str, Any], assignments: Iterable[str]) -> dict[str, Any]
     for text in assignments:
         path, equals, value = text.partition("=")
         if not equals or not path:
-            raise UsageError(f"--set {text!r} assigns nothing", expected="key.path=value")
+            raise UsageError(f"--set {shown(text)} assigns nothing", expected="key.path=value")
         node: Any = tree
         keys = path.split(".")
         for i, key in enumerate(keys):
             last = i == len(keys) - 1
-            where = f"--set {path}"
+            where = f"--set {path[:200]}"
             at: Any = key
             if isinstance(node, list):
                 at = _item(node, key, where)
             elif not isinstance(node, dict):
-                raise UsageError(f"{'.'.join(keys[:i])} is {node!r} and has no keys", where=where)
+                raise UsageError(f"{'.'.join(keys[:i])} is {shown(node)} and has no keys", where=where)
             if last:
                 node[at] = parse_yaml(value, where)
             else:
@@ -175,12 +253,14 @@ def override(tree: dict[str, Any], assignments: Iterable[str]) -> dict[str, Any]
 
 
 def _item(items: list[Any], key: str, where: str) -> int:
-    if key.isdigit() and int(key) < len(items):
+    if key in map(str, range(len(items))):
         return int(key)
     names = [i.get("name", i.get("stage")) for i in items if isinstance(i, dict)]
     if key in names:
         return names.index(key)
-    raise UsageError(f"no item {key!r}", where=where, expected=f"one of {names}", nearest=nearest(key, names))
+    raise UsageError(
+        f"no item {shown(key)}", where=where, expected=f"one of {shown(names)}", nearest=nearest(key, names)
+    )
 
 
 def check(cls: type[C], values: Any, *, where: str = "") -> C:
@@ -213,12 +293,12 @@ def _other_branch(fault: Any) -> bool:
 
 def _fault(cls: type[BaseModel], fault: Any) -> tuple[str, str, str | None, str | None]:
     """(key path, what is wrong, what was expected, nearest) of one pydantic fault."""
-    location = [p for p in fault["loc"] if not str(p).startswith(("function-", "literal["))]
+    location = [p for p in fault["loc"] if not str(p).startswith(("function-", "literal[", "constrained-"))]
     owner: Any = cls
     path: list[str] = []
     for part in location[:-1]:
-        owner, shown = _step(owner, part)
-        if shown:
+        owner, written = _step(owner, part)
+        if written:
             path.append(str(part))
     key = str(location[-1]) if location else ""
     where = ".".join([*path, key])
@@ -226,7 +306,7 @@ def _fault(cls: type[BaseModel], fault: Any) -> tuple[str, str, str | None, str 
         keys = _keys(owner)
         return (
             where,
-            f"unknown key {key!r}",
+            f"unknown key {shown(key)}",
             f"one of {', '.join(keys)}" if keys else "no key",
             nearest(key, keys),
         )
@@ -237,10 +317,15 @@ def _fault(cls: type[BaseModel], fault: Any) -> tuple[str, str, str | None, str 
         found, tags = context.get("tag"), context.get("expected_tags", "").replace("'", "").split(", ")
         name = context.get("discriminator", "").strip("'")
         if found is None:
-            return f"{where}.{name}", f"the key {name!r} is missing", f"one of {', '.join(tags)}", None
+            return (
+                f"{where}.{name}",
+                f"the key {name!r} is missing",
+                ", ".join(tags) and f"one of {', '.join(tags)}",
+                None,
+            )
         return (
             f"{where}.{name}",
-            f"unknown {name} {found!r}",
+            f"unknown {name} {shown(found)}",
             f"one of {', '.join(tags)}",
             nearest(found, tags),
         )
@@ -253,7 +338,7 @@ def _fault(cls: type[BaseModel], fault: Any) -> tuple[str, str, str | None, str 
         near = nearest(str(found), [w.strip("' ") for w in message.replace(" or ", ",").split(",")])
     message = re.sub(r"\ba valid (?=[aeio])", "an ", message).replace("valid ", "")
     message = re.sub(r"a dictionary or instance of \w+", "a mapping of keys to values", message)
-    return where, f"found {found!r}", message, near
+    return where, f"found {shown(found)}", message, near
 
 
 def _step(owner: Any, part: Any) -> tuple[Any, bool]:

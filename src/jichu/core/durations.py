@@ -6,10 +6,11 @@ import math
 import re
 from typing import NamedTuple
 
-from .errors import UsageError
+from .errors import UsageError, shown
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 _MULTIPLES = {"": 1, "k": 10**3, "M": 10**6, "B": 10**9}
+_ENDLESS = 1e15  # of any unit
 _FORM = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kMB]?)\s*(s|m|h|epochs?|steps?|tokens?)\s*")
 
 
@@ -25,13 +26,13 @@ class Duration(NamedTuple):
         match = _FORM.fullmatch(str(text))
         if match is None:
             raise UsageError(
-                f"{text!r} is not a duration",
+                f"{shown(text)} is not a duration",
                 expected="a form like 10m, 90s, 3 epochs, 2000 steps or 50M tokens",
             )
         number, multiple, unit = match.groups()
         value = float(number) * _MULTIPLES[multiple]
-        if value <= 0:
-            raise UsageError(f"{text!r} lasts no time", expected="more than zero")
+        if not 0 < value < _ENDLESS:
+            raise UsageError(f"{shown(text)} lasts no time, or for ever", expected="more than zero")
         if unit in _SECONDS:
             return cls(value * _SECONDS[unit], "seconds")
         return cls(value, unit if unit.endswith("s") else unit + "s")

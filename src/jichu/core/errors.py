@@ -67,6 +67,12 @@ class NotFinite(JichuError):
     """Training met a loss that is not a finite number."""
 
 
+def shown(value: object) -> str:
+    """A value as Python writes it, its middle left out where it is long."""
+    text = repr(value)
+    return text if len(text) <= 300 else f"{text[:200]} … {text[-50:]}"
+
+
 def nearest(word: str, choices: Iterable[object]) -> str | None:
     """The choice most like `word`, or None where nothing is near."""
     found = difflib.get_close_matches(str(word), [str(c) for c in choices], n=1, cutoff=0.5)
@@ -77,7 +83,7 @@ def unknown(kind: str, word: str, choices: Iterable[object], *, where: object = 
     """The error for a name that is in no table: lists the choices and the nearest of them."""
     names = sorted(str(c) for c in choices)
     return UsageError(
-        f"unknown {kind} {word!r}",
+        f"unknown {kind} {shown(word)}",
         where=where,
         expected=f"one of {', '.join(names)}" if names else None,
         nearest=nearest(word, names),

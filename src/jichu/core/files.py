@@ -14,7 +14,7 @@ import re
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -172,11 +172,16 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, dumps(value, indent=2) + "\n")
 
 
-def read_json(path: str | Path) -> Any:
-    """Read a JSON file. DataError where it is damaged."""
+def read_json(path: str | Path, keys: Collection[str] | None = None) -> Any:
+    """Read a JSON file, with `keys` an object that has them. DataError where it is damaged."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except ValueError as error:  # not JSON, or not UTF-8
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+        if keys is not None and not isinstance(found, dict):
+            raise ValueError(f"a {type(found).__name__} where a JSON object should be")
+        if missing := [key for key in keys or () if key not in found]:
+            raise ValueError(f"the key {missing[0]!r} is missing")
+        return found
+    except (OSError, ValueError, RecursionError) as error:  # not JSON, or not UTF-8
         raise DataError(f"damaged: {error}", where=path, expected="JSON as it was written") from None
 
 
@@ -197,10 +202,12 @@ def read_jsonl(path: str | Path) -> list[dict[str, Any]]:
 def lines_of(path: str | Path) -> list[tuple[bytes, dict[str, Any]]]:
     """The lines of a JSON-lines file as they stand, each with the row in it, as `read_jsonl` has them."""
     path, found = Path(path), []
+    if path.is_dir():
+        raise _no_row(path, 1, "a folder")
     for number, line in enumerate(path.read_bytes().split(b"\n")[:-1] if path.exists() else (), 1):
         try:
             row = json.loads(line) if line else None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise _no_row(path, number, str(error)) from None
         if row is not None and not isinstance(row, dict):
             raise _no_row(path, number, f"found {type(row).__name__}")

@@ -97,5 +97,9 @@ class RunFolder:
             write_json(self.environment, {**self.notes(), key: value})
 
     def notes(self) -> dict[str, Any]:
-        """What `environment.json` says."""
-        return read_json(self.environment) if self.environment.exists() else {}
+        """What `environment.json` says. DataError where it is damaged."""
+        found = read_json(self.environment, ()) if self.environment.exists() else {}
+        plans = found.get("plans", {})
+        if not (isinstance(plans, dict) and all(isinstance(plan, dict) for plan in plans.values())):
+            raise DataError("damaged: the plans are no objects by stage", where=self.environment)
+        return found

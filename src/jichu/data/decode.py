@@ -47,9 +47,12 @@ def open_image(item: Any) -> Image.Image:
     if not encoded:
         raise ValueError("it is empty")
     try:
-        return Image.open(io.BytesIO(encoded))
+        image = Image.open(io.BytesIO(encoded))
     except UnidentifiedImageError:
         raise ValueError("not an image in a format Pillow opens") from None
+    if image.format == "EPS":
+        raise ValueError("PostScript, which is a program, and would be run")
+    return image
 
 
 def _file(path: str | Path) -> Path:

@@ -65,8 +65,11 @@ def _figures(column: Column) -> dict[str, Any]:
 def _spread(known: np.ndarray, rows: int) -> dict[str, Any]:
     found: dict[str, Any] = {"missing": rows - len(known), "distinct": distinct(known)}
     if len(known):
-        counts, edges = np.histogram(known, bins=_BINS)
-        found |= {"low": float(known.min()), "high": float(known.max()), "median": float(np.median(known)),
+        low, high = known.min(), known.max()
+        # edges of our own: NumPy refuses a range of fewer floats than bins
+        room = 0.0 if low < high else max(0.5, 1e-6 * abs(low))
+        counts, edges = np.histogram(known, bins=np.linspace(low - room, high + room, _BINS + 1))
+        found |= {"low": float(low), "high": float(high), "median": float(np.median(known)),
                   "mean": float(known.mean()), "std": float(known.std()),
                   "histogram": {"counts": counts.tolist(), "edges": edges.tolist()}}  # fmt: skip
     return found

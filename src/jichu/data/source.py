@@ -193,7 +193,7 @@ def distinct(values: np.ndarray) -> int:
 def in_order(names: Iterable[str]) -> list[str]:
     """Class names sorted, as numbers where all are."""
     names = set(names)
-    return sorted(names, key=int if all(n.isdecimal() for n in names) else None)
+    return sorted(names, key=int if all(n.isdecimal() and len(n) < 20 for n in names) else None)
 
 
 def _label(value: Any) -> str | None:

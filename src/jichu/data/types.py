@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jichu.core.errors import DataError
+from jichu.core.errors import DataError, shown
 
 from .config import ColumnConfig
 from .source import Column, distinct, in_order, number_column
@@ -134,7 +134,14 @@ def _coded(name: str, cells: pa.Array, classes: Sequence[str], wanted: ColumnCon
             )  # fmt: skip
         codes = found.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
         return Column("category", np.where(codes < 0, codes, codes % len(classes)), tuple(classes))
-    codes = cells.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False)
+    try:
+        cells = cells.cast(pa.int64())
+    except pa.ArrowException:
+        raise DataError(
+            f"the column {name!r} is of type {cells.type}, which holds no codes of its {len(classes)} classes",
+            expected="whole numbers or names",
+        ) from None
+    codes = cells.fill_null(-1).to_numpy(zero_copy_only=False)
     if len(codes) and codes.max() >= len(classes):
         row = int(codes.argmax())
         raise DataError(
@@ -262,7 +269,17 @@ def _categories(name: str, cells: pa.Array, least: float) -> Column:
 def _tags(rows: list[Any], names: Sequence[str] = ()) -> Column:
     """Of a list of tags, or of their codes in `names`, in each row."""
     if names:
-        rows = [row and [names[tag] for tag in row] for row in rows]
+        meant: dict[Any, str] = dict(enumerate(names)) | {name: name for name in names}
+        stray = next(
+            (tag for row in rows if row for tag in row if isinstance(tag, (list, dict)) or tag not in meant),
+            None,
+        )
+        if stray is not None:
+            raise DataError(
+                f"{shown(stray)} is not one of the {len(names)} tags",
+                expected=f"one of {', '.join(names[:20])}",
+            )
+        rows = [row and [meant[tag] for tag in row if tag is not None] for row in rows]
     rows = [row if row is None else {str(tag) for tag in row if tag not in (None, "")} for row in rows]
     classes = names or in_order({tag for row in rows if row for tag in row})
     if len(classes) > _MOST_TAGS:

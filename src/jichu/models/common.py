@@ -12,7 +12,8 @@ from jichu.core.errors import UsageError
 
 from .backbone import Backbone, Features
 
-Width = Annotated[int, Field(ge=1)]
+Width = Annotated[int, Field(ge=1, le=1_000_000)]
+Depth = Annotated[int, Field(ge=1, le=1000)]
 Rate = Annotated[float, Field(ge=0, lt=1)]  # the probability with which something is dropped
 
 # How an image enters: `large` is the paper's for ImageNet, `small` keeps more places.

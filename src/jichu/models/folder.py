@@ -5,16 +5,19 @@ from __future__ import annotations
 import inspect
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import torch
+from pydantic import Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
-from jichu.core.config import Spec
-from jichu.core.errors import DataError, UsageError
+from jichu.core.config import Spec, check
+from jichu.core.errors import DataError, JichuError, UsageError, shown
 from jichu.core.files import read_json, replacing, write_json
 from jichu.core.names import construct, import_path, resolve
+from jichu.data.config import IN_MEMORY, DataConfig
 from jichu.data.decode import Preprocess
 from jichu.data.schema import LABEL, TableSchema
 from jichu.data.target import Target
@@ -26,6 +29,7 @@ from .inputs import Inputs
 from .model import Model
 
 _OWN = "(given in Python)"
+_KEYS = ("backbone", "image", "table", "heads", "targets", "scaled")
 
 
 @dataclass
@@ -37,9 +41,8 @@ class ModelConfig:
     table: TableSchema | None = None
     heads: dict[str, dict[str, Any]] = field(default_factory=dict)
     targets: dict[str, Target] = field(default_factory=dict)
-    scaled: int | None = (
-        None  # the size to which the model scales its images, where it is another than theirs
-    )
+    # the size to which the model scales its images, where it is another than theirs
+    scaled: Annotated[int, Field(ge=1, le=4096)] | None = None
 
     @property
     def classes(self) -> list[str]:
@@ -72,7 +75,12 @@ class ModelConfig:
             given = {"width": made.width, "outputs": target.outputs, "task": target.task,
                      "quantiles": target.quantiles, "categorical": getattr(made, "categorical", None)}  # fmt: skip
             heads[name] = construct(
-                "head", Spec(**spec), HEADS, where=f"head {name}", of=nn.Module, **given
+                "head",
+                check(Spec, spec, where=f"head {name}"),
+                HEADS,
+                where=f"head {name}",
+                of=nn.Module,
+                **given,
             )()
         reads: dict[str, Any] = {
             name: shape.get(name) for name in ("channels", "numbers", "categories") if shape.get(name)
@@ -80,13 +88,16 @@ class ModelConfig:
         return Model(made, heads, Inputs(**reads, scaled=self.scaled))
 
     def _backbone(self, shape: dict[str, Any]) -> nn.Module:
-        spec = Spec(**self.backbone)
+        spec = check(Spec, self.backbone, where="backbone")
         if spec.arguments.get("from") == _OWN:
             raise UsageError(
                 f"this model's backbone is {spec.name}, which was given as an object",
                 expected="the same module as backbone=…",
             )
         return construct("backbone", spec, BACKBONES, where="backbone", of=nn.Module, **shape)()
+
+
+_CHECKER = TypeAdapter(ModelConfig)
 
 
 _READ_BY = {"image": {"channels", "size"}, "table": {"numbers", "categories"}}
@@ -151,44 +162,57 @@ def read_config(folder: Path) -> ModelConfig:
     """The configuration in a model folder."""
     if not (folder / "config.json").exists():
         raise UsageError(f"no model in {folder}", expected="config.json and model.safetensors")
-    about = read_json(folder / "config.json")
+    file = folder / "config.json"
+    about = read_json(file, _KEYS)
     try:
-        image, table = about["image"], about["table"]
-        return ModelConfig(
-            about["backbone"],
-            image and Preprocess(**image),
-            table and TableSchema(
-                tuple(table["numbers"]), tuple(table["timestamps"]),
-                {name: tuple(known) for name, known in table["categories"].items()},
-            ),
-            about["heads"],
-            {key: Target(**_frozen(target))
-             for key, target in about["targets"].items()},
-            about["scaled"],
-        )  # fmt: skip
-    except (TypeError, KeyError, AttributeError) as error:
-        raise DataError(f"not a model's configuration: {error}", where=folder / "config.json") from None
-
-
-def _frozen(fields: dict[str, Any]) -> dict[str, Any]:
-    """JSON's lists as the tuples they were."""
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+        config = _CHECKER.validate_python(about)
+    except ValidationError as error:
+        faults = [f"{'.'.join(map(str, f['loc']))}: {f['msg']}" for f in error.errors()[:3]]
+        raise DataError(f"not a model's configuration: {'; '.join(faults)}", where=file) from None
+    if config.image:
+        check(DataConfig, {"path": IN_MEMORY, **config.image._asdict()}, where=f"{file}:image")
+    if missing := set(config.heads) - set(config.targets):
+        raise DataError(f"a head for {shown(min(missing))}, and no such target", where=file)
+    return config
 
 
 def load(folder: Path, backbone: nn.Module | None = None) -> tuple[Model, ModelConfig]:
-    """A saved model in evaluation mode, and its configuration."""
+    """A saved model in evaluation mode, and its configuration. DataError where it cannot be built."""
     config = read_config(folder)
-    model = config.build(backbone)
+    try:
+        if backbone is None:
+            _refuse_unfit(config, folder)
+        model = config.build(backbone)
+    except JichuError:
+        raise
+    except Exception as error:  # of arguments that fit one by one and not together
+        told = shown(str(error).split("\n")[0])
+        raise DataError(f"no model can be built as it says: {told}", where=folder / "config.json") from None
     load_weights(model, folder)
     return model.eval(), config
 
 
+def _refuse_unfit(config: ModelConfig, folder: Path) -> None:
+    """What the weights do not fit is found before it takes memory."""
+    try:
+        with torch.device("meta"):
+            model = config.build()
+    except RuntimeError:  # a network of the user's own that needs values to be built
+        return
+    _fitting(model, folder)
+
+
 def load_weights(model: nn.Module, folder: Path, prefix: str = "") -> None:
     """Load the tensors whose names begin with `prefix`; each must be there and fit."""
+    model.load_state_dict(_fitting(model, folder, prefix), strict=False)
+
+
+def _fitting(model: nn.Module, folder: Path, prefix: str = "") -> dict[str, Tensor]:
+    """The saved tensors whose names begin with `prefix`. UsageError where one is missing or does not fit."""
     file = folder / "model.safetensors"
     try:
         tensors = load_file(file)
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, ValueError, TypeError, KeyError) as error:
         raise DataError(
             f"cannot read the weights: {error}", where=file,
             expected="the file as it was written; without it --resume runs its stage again",
@@ -204,4 +228,4 @@ def load_weights(model: nn.Module, folder: Path, prefix: str = "") -> None:
             raise UsageError(
                 f"the weights do not fit: {name} is {found}", where=file, expected=list(tensor.shape)
             )
-    model.load_state_dict({name: tensors[name] for name in own}, strict=False)
+    return {name: tensors[name] for name in own}

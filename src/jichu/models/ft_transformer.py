@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from jichu.core.errors import UsageError
 
 from .backbone import Backbone, Features
-from .common import Rate, Width
+from .common import Depth, Rate, Width
 from .tables import filled, require_columns
 
 
@@ -116,7 +116,7 @@ class FtTransformer(Backbone):
         self,
         numbers: int = 0,
         categories: list[int] = [],  # noqa: B006 (read only)
-        depth: Width = 3,
+        depth: Depth = 3,
         width: Width = 192,
         heads: Width = 8,
         feed_forward: Annotated[float, Field(gt=0)] = 4 / 3,

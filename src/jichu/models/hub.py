@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
+from pydantic import Field, FiniteFloat, TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from jichu.core.config import Spec
-from jichu.core.errors import DataError, UsageError, nearest, unknown
+from jichu.core.errors import DataError, JichuError, UsageError, nearest, shown, unknown
 from jichu.core.files import read_json
 from jichu.core.names import construct
 
@@ -27,6 +28,7 @@ from .transformers_vision import Readout, TransformersVision, from_config, model
 from .weights import load_tensors, read_tensors, set_statistics
 
 _PICKLES = ("*.bin", "*.pkl", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
+_DEEPEST = 1000  # layers; a network of more is a mistake, and would be built for hours
 # Keys of a configuration by which the library would fetch or run code of others.
 _RUNS = ("auto_map", "attn_implementation", "_attn_implementation", "_attn_implementation_internal")
 # Kinds of `transformers` that take images alone; every one of them is tested.
@@ -37,12 +39,18 @@ MODEL_TYPES = (
 )  # fmt: skip
 
 
+_Three = Annotated[tuple[FiniteFloat, ...], Field(min_length=1, max_length=3)]
+
+
 class Pixels(NamedTuple):
     """What images a checkpoint was trained on: statistics of pixels from 0 to 1, and the side."""
 
-    mean: tuple[float, ...] | None
-    std: tuple[float, ...] | None
-    size: int | None
+    mean: _Three | None
+    std: _Three | None
+    size: Annotated[int, Field(ge=1, le=4096)] | None
+
+
+_PIXELS = TypeAdapter(Pixels)
 
 
 def load(
@@ -60,9 +68,15 @@ def load(
     folder = find(name.removeprefix("hf:"))
     about = _config(folder)
     _refuse_damaged(folder)
-    if "architecture" in about:
-        return _load_timm(folder, about, channels, size)
-    return _load_transformers(folder, about, channels, size, readout)
+    try:
+        if "architecture" in about:
+            return _load_timm(folder, about, channels, size)
+        return _load_transformers(folder, about, channels, size, readout)
+    except JichuError:
+        raise
+    except Exception as error:  # of values that are wrong together the libraries raise whatever they lead to
+        told = shown(str(error).split("\n")[0])
+        raise DataError(f"no backbone can be made as its files say: {told}", where=folder) from None
 
 
 def trained_size(name: str) -> int | None:
@@ -85,9 +99,11 @@ def _config(folder: Path) -> dict[str, Any]:
     file = folder / "config.json"
     if not file.exists():
         raise UsageError(f"no config.json in {folder}", expected="a checkpoint of transformers or timm")
-    about = read_json(file)
-    if not isinstance(about, dict):
-        raise DataError("not a checkpoint's configuration", where=file, expected="a JSON object")
+    about = read_json(file, ())
+    for key, value in about.items():
+        counts = [n for n in (value if isinstance(value, list) else [value]) if isinstance(n, int)]
+        if ("layers" in key or "depth" in key) and max(counts, default=0) > _DEEPEST:
+            raise DataError(f"{key} is {shown(value)}", where=file, expected=f"at most {_DEEPEST}")
     return about
 
 
@@ -152,6 +168,14 @@ def _load_transformers(
 
 def _pretrained(folder: Path, config: Any) -> nn.Module:
     """The library's own loading, of safetensors only; refused where a tensor is missing or does not fit."""
+    with torch.device("meta"):
+        parameters = sum(p.numel() for p in from_config(config).parameters())
+    found = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    if parameters > found:  # of a byte each at least; they would be allocated before they are missed
+        raise UsageError(
+            f"{parameters:,} parameters, for which {found:,} bytes are there", where=folder / "config.json",
+            expected="the configuration of these weights",
+        )  # fmt: skip
     with quiet() as library:
         kind, options = model_class(library, config)
         module, report = kind.from_pretrained(  # type: ignore[attr-defined]
@@ -174,15 +198,21 @@ def _pretrained(folder: Path, config: Any) -> nn.Module:
 
 def _pixels(folder: Path, about: dict[str, Any]) -> Pixels:
     file = folder / "preprocessor_config.json"
-    found = read_json(file) if file.exists() else {}
+    found = read_json(file, ()) if file.exists() else {}
     side = found.get("crop_size") or found.get("size") or about.get("image_size")
     if isinstance(side, dict):
         side = side.get("height") or side.get("shortest_edge")
-    side = side[0] if isinstance(side, list) else side
-    mean, std = found.get("image_mean"), found.get("image_std")
+    side = side[0] if isinstance(side, list) and side else side
+    mean, std = found.get("image_mean") or None, found.get("image_std") or None
     if found.get("do_normalize") is False:
         mean, std = [0.0] * 3, [1.0] * 3
-    return Pixels(tuple(mean) if mean else None, tuple(std) if std else None, side)
+    try:
+        return _PIXELS.validate_python((mean, std, side or None))
+    except ValidationError as error:
+        told = error.errors()[0]
+        raise DataError(
+            f"its mean, std and size are {shown((mean, std, side))}: {told['msg']}", where=folder
+        ) from None
 
 
 # ------------------------------------------------------------------- timm
@@ -216,4 +246,7 @@ def _classic(about: dict[str, Any], channels: int, where: object) -> Backbone:
 
 
 def _native(about: dict[str, Any]) -> int:
-    return int(about.get("pretrained_cfg", {}).get("input_size", (3, 224, 224))[-1])
+    try:
+        return int(about.get("pretrained_cfg", {}).get("input_size", (3, 224, 224))[-1])
+    except (AttributeError, TypeError, ValueError, LookupError) as error:
+        raise DataError(f"its pretrained_cfg says no input_size: {error}", where="config.json") from None

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from jichu.core.errors import UsageError
 
 from .backbone import Backbone, Features
-from .common import Rate, Width
+from .common import Depth, Rate, Width
 
 
 class Recurrent(Backbone):
@@ -27,7 +27,7 @@ class Recurrent(Backbone):
         channels: int,
         size: int,
         hidden: Width = 128,
-        layers: Width = 1,
+        layers: Depth = 1,
         bidirectional: bool = False,
         over: Literal["rows", "pixels"] = "rows",
         readout: Literal["last", "mean"] = "last",

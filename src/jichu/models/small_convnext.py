@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from jichu.core.errors import UsageError
 
 from .backbone import Backbone, Features
-from .common import Rate, Stem, Width, is_small, refuse_below
+from .common import Depth, Rate, Stem, Width, is_small, refuse_below
 from .drop_path import DropPath, rising
 
 
@@ -53,7 +53,7 @@ class SmallConvNext(Backbone):
         self,
         channels: int,
         size: int,
-        depths: Annotated[list[Width], Field(min_length=1)] = [3, 3, 6],  # noqa: B006 (read only)
+        depths: Annotated[list[Depth], Field(min_length=1)] = [3, 3, 6],  # noqa: B006 (read only)
         widths: Annotated[list[Width], Field(min_length=1)] = [64, 128, 256],  # noqa: B006 (read only)
         drop_path: Rate = 0.0,
         layer_scale: Annotated[float, Field(gt=0)] = 1e-6,

@@ -22,7 +22,7 @@ from jichu.core.files import write_json
 
 from .backbone import Backbone, Features
 
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=100_000)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Readout = Literal["cls", "mean"]
 
@@ -140,7 +140,7 @@ def vit(
     channels: int,
     size: int,
     width: Count = 192,
-    depth: Count = 12,
+    depth: Annotated[int, Field(ge=1, le=1000)] = 12,
     heads: Count = 3,
     patch: Count | None = None,
     mlp: Count = 4,

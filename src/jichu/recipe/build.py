@@ -153,7 +153,7 @@ def augmenter(stage: ModelStage, dataset: Dataset) -> Augment | None:
     """What changes the training rows at random; None where nothing is asked for."""
     image = dataset.tensors.get("image")
     config = augmentation(stage.augment, None if image is None else image.shape[1])
-    asked = config.model_fields_set if stage.augment != "auto" else set()
+    asked = config.changed if stage.augment != "auto" else set()
     if image is None and (idle := sorted(asked - {"table"})):
         raise UsageError(
             f"{idle[0]} changes images, and these data have none", where=f"{stage.name}.augment.{idle[0]}",

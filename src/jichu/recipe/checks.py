@@ -47,6 +47,11 @@ def check_names(recipe: Recipe, objects: dict[str, Any]) -> None:
             _check_training(stage, where)
         if isinstance(stage, PretrainStage):
             construct("objective", stage.objective, OBJECTIVES, where=f"{where}.objective", augment=None)
+            if hasattr(resolve("objective", stage.objective.name, OBJECTIVES), "task"):
+                raise UsageError(
+                    f"{stage.objective.name} learns from labels, which a pretrain stage does not look at",
+                    where=f"{where}.objective", expected="vicreg, or a finetune stage",
+                )  # fmt: skip
         if isinstance(stage, FinetuneStage):
             construct(
                 "head",
@@ -62,6 +67,12 @@ def check_names(recipe: Recipe, objects: dict[str, Any]) -> None:
             if stage.objective.name != "auto":
                 construct("objective", stage.objective, OBJECTIVES, where=f"{where}.objective", targets=None)
             for spec in stage.wrap:
+                if "inner" not in inspect.signature(resolve("objective", spec.name, OBJECTIVES)).parameters:
+                    raise UsageError(
+                        f"{spec.name} goes around no other objective",
+                        where=f"{where}.wrap",
+                        expected="mixup or cutmix",
+                    )
                 construct("objective", spec, OBJECTIVES, where=f"{where}.wrap", inner=None)
             rules.resolve(adaptation(stage))
             _refuse_idle_settings(stage, where)
@@ -87,7 +98,7 @@ def _refuse_idle_settings(stage: FinetuneStage, where: str) -> None:
     """A head that is estimated at once is not trained: what is said of training would do nothing."""
     head = resolve("head", stage.head.name, HEADS, where=f"{where}.head")
     if isinstance(head, type) and issubclass(head, Estimated):
-        idle = sorted(stage.model_fields_set & {*TrainConfig.model_fields, "objective", "wrap", "augment"})
+        idle = sorted(stage.changed & {*TrainConfig.model_fields, "objective", "wrap", "augment"})
         if stage.adapt not in ("head", "full"):
             idle.append("adapt")
         if idle:

@@ -206,7 +206,7 @@ def _stages_done(folder: RunFolder, recipe: Recipe) -> list[dict[str, Any]]:
 
 def _numbered(path: Path) -> list[Path]:
     """The runs of a name: `name`, `name-2`, `name-3`, …"""
-    others = [p for p in path.parent.glob(f"{path.name}-*") if p.name[len(path.name) + 1 :].isdigit()]
+    others = [p for p in path.parent.glob(f"{path.name}-*") if p.name[len(path.name) + 1 :].isdecimal()]
     return [p for p in [path, *sorted(others, key=lambda p: int(p.name.rpartition("-")[2]))] if p.exists()]
 
 

@@ -40,22 +40,30 @@ def read_state(path: Path) -> dict[str, Any] | None:
 
 
 @contextlib.contextmanager
-def understood(path: Path) -> Iterator[None]:
-    """DataError where a checkpoint read in the block is damaged, or is not of the model it is to go into."""
+def understood(path: Path, kind: str = "checkpoint") -> Iterator[None]:
+    """DataError where a checkpoint, or another file, read in the block is damaged, or is not of the model it is to go into."""
     try:
         yield
-    except (SafetensorError, LookupError, AttributeError, TypeError, ValueError, RuntimeError) as error:
+    except (
+        SafetensorError,
+        OSError,
+        LookupError,
+        AttributeError,
+        TypeError,
+        ValueError,
+        RuntimeError,
+    ) as error:
         told = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
         told = told if len(told) <= 300 else f"{told[:300]} …"
         raise DataError(
-            f"damaged checkpoint, or one of another model: {told}",
+            f"damaged {kind}, or one of another model: {told}",
             where=path, expected="the file as it was; without it this stage starts again",
         ) from None  # fmt: skip
 
 
 def read_tensors(path: Path, device: torch.device) -> dict[str, Tensor]:
     """The tensors in a checkpoint."""
-    with safe_open(path, "pt", device=str(device)) as file:
+    with understood(path), safe_open(path, "pt", device=str(device)) as file:
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
 

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, cast
 
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from jichu.adapt.rules import Rules, applied, assign, resolve
@@ -160,7 +161,7 @@ class _Loop:
         state = state if state is not None and state.get("name") == self.name else None
         if state is not None:
             with checkpoint.understood(self._file("last")):
-                self.plan = Plan(**state["plan"])
+                self.plan = TypeAdapter(Plan).validate_python(state["plan"])
             keep_freed(2 * self.plan.memory_mib * MIB < devices.memory_available(self.device))
         else:
             self._make_plan(sample, resume, rules)
@@ -201,8 +202,9 @@ class _Loop:
 
     def _make_plan(self, sample: Batch, resume: bool, rules: dict[str, Any]) -> None:
         known = self.folder.notes().get("plans", {}) if self.folder else {}
-        if resume and self.name in known:
-            self.plan = Plan(**known[self.name])
+        if self.folder and resume and self.name in known:
+            with checkpoint.understood(self.folder.environment, "environment"):
+                self.plan = TypeAdapter(Plan).validate_python(known[self.name])
         else:
             self.plan = make_plan(
                 self.learner, sample, self.config,
@@ -526,7 +528,6 @@ class _Loop:
         self.saved = time.monotonic()
 
     def _load(self, state: dict[str, Any]) -> None:
-        assert self.folder is not None
         tensors = checkpoint.read_tensors(self._file("last"), self.device)
 
         def part(prefix: str) -> dict[str, Tensor]:
@@ -542,6 +543,8 @@ class _Loop:
         self.result = Fitted(**state["result"])
         self.result.before = self.result.seconds
         self.seen = [_number(value) for value in state["seen"]]
+        if not 0 <= state["step"] <= self.plan.steps:
+            raise ValueError(f"step {state['step']} of {self.plan.steps}")
         self.step = self.logged = state["step"]
         self.broken, self.watch.first = set(state["broken"]), _number(state["first_loss"])
 

@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
+import torch
 
+from jichu.core.devices import memory_available
 from jichu.core.errors import DataError
 
 from ..mapped import gathered
@@ -28,6 +30,7 @@ _SAMPLE = 100_000  # characters from which, and from the rest of that line, deli
 _GUESSED = 2_000_000  # bytes from which an encoding is guessed
 _BLOCK = 2**23  # bytes looked at together
 _GZIP = b"\x1f\x8b"
+_PIECE = 1 << 20  # bytes that are unpacked at a time
 _BOMS = {  # the marks of UTF-32 first: one of them begins with one of UTF-16
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
@@ -130,15 +133,22 @@ def _head(file: pa.NativeFile) -> bytes:
     return head
 
 
-def contents(path: Path) -> bytes:
-    """The bytes of a file, plain or .gz."""
-    raw = path.read_bytes()
-    if raw[:2] != _GZIP:
-        return raw
+def contents(path: Path, most: int | None = None) -> bytes:
+    """The bytes of a file, plain or .gz, and of them at most the first `most`. DataError where it is damaged,
+    or unpacks to more than a quarter of the free memory."""
+    with open(path, "rb") as file:
+        packed = file.read(2) == _GZIP
+    room = memory_available(torch.device("cpu")) // 4 if packed else path.stat().st_size
+    raw = bytearray()
     try:
-        return gzip.decompress(raw)
+        with gzip.open(path) if packed else open(path, "rb") as file:
+            while len(raw) <= room and (piece := file.read(min(_PIECE, most - len(raw)) if most else _PIECE)):
+                raw += piece
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"cannot decompress: {error}", where=path) from None
+    if len(raw) > room:
+        raise DataError("it unpacks to more than memory takes", where=path, expected="smaller files")
+    return bytes(raw)
 
 
 def decode(raw: bytes, path: Path, encoding: str | None = None) -> str:
@@ -162,7 +172,7 @@ def decode(raw: bytes, path: Path, encoding: str | None = None) -> str:
         encoding = found.encoding
     try:
         return raw.decode(encoding)
-    except (UnicodeDecodeError, LookupError) as error:
+    except (ValueError, LookupError) as error:
         raise DataError(
             f"not readable as {encoding}: {error}", where=path, expected="reader: {name: table, encoding: …}"
         ) from None

@@ -48,5 +48,6 @@ def column(values: list[Any]) -> pa.Array:
     """Of one of Arrow's types where all values are of one, else text."""
     try:
         return pa.array(values)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
-        return pa.array([v if v is None or isinstance(v, str) else json.dumps(v) for v in values])
+    except (pa.ArrowException, OverflowError, UnicodeEncodeError):
+        texts = [v if v is None or isinstance(v, str) else json.dumps(v, default=str) for v in values]
+        return pa.array([t and t.encode("utf-8", "replace").decode() for t in texts])

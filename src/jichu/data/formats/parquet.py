@@ -24,7 +24,9 @@ def read(path: Path) -> tuple[pa.Table, int, list[dict[str, Any]]]:
             groups = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
             size = sum(group.total_byte_size for group in groups)
             table = gathered(file.schema_arrow, file.iter_batches(_ROWS), size)
-    except (pa.ArrowException, OSError) as error:
+        table.validate(full=True)  # what should be text may be none, which later steps rely on
+        _ = table.column_names  # raises where they are no text
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         told = " ".join(str(error).split())
         raise DataError(f"not readable as Parquet: {told}", where=path) from None
     return table, len(table), []
@@ -36,6 +38,10 @@ def class_names(schema: pa.Schema) -> dict[str, list[str]]:
         about = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
         features = about.get("info", {}).get("features", {})
         inner = {n: f.get("feature") or f for n, f in features.items() if isinstance(f, dict)}
-        return {n: f["names"] for n, f in inner.items() if isinstance(f, dict) and f.get("names")}
-    except (ValueError, AttributeError):  # somebody else's metadata under that name
+        names = {n: f.get("names") for n, f in inner.items() if isinstance(f, dict)}
+        return {
+            n: found for n, found in names.items()
+            if found and isinstance(found, list) and all(isinstance(name, str) for name in found) and len(set(found)) == len(found)
+        }  # fmt: skip
+    except (ValueError, AttributeError, RecursionError):  # somebody else's metadata under that name
         return {}

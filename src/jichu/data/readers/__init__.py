@@ -34,6 +34,22 @@ def read(data: Any, reader: Spec | None = None) -> Source:
             expected="a folder or a file",
             nearest=data.parent / near if near else None,
         )
+    if isinstance(data, Path) and not (data.is_file() or data.is_dir()):
+        raise DataError(
+            f"{data} is neither a folder nor a file", expected="one of them, not a pipe or a device"
+        )
+    try:
+        return _read(data, reader)
+    except DataError as error:
+        if error.where is not None or not isinstance(data, (str, Path)):
+            raise
+        raise DataError(error.what, where=data, expected=error.expected, nearest=error.nearest) from None
+    except MemoryError:
+        told = data if isinstance(data, (str, Path)) else f"this {type(data).__name__}"
+        raise DataError(f"{told} takes more memory than there is", expected="smaller files") from None
+
+
+def _read(data: Any, reader: Spec | None) -> Source:
     if reader is not None:
         return construct("reader", reader, READERS, where="data.reader", path=data)()
     for path in READERS.values():

@@ -82,8 +82,8 @@ def _pickled(file: Path) -> tuple[np.ndarray, np.ndarray]:
     batch = inert.load(file)
     labels, data = batch.get("labels", batch.get("fine_labels")), batch.get("data")
     if (
-        not labels
-        or not isinstance(labels, list)
+        not isinstance(labels, list)
+        or not labels
         or not all(isinstance(c, int) and 0 <= c < 256 for c in labels)
     ):
         raise DataError(

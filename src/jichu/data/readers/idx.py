@@ -31,7 +31,7 @@ def recognises(data: Any) -> bool:
 
 def load(path: Path) -> np.ndarray:
     """The array in one idx file of unsigned bytes. DataError where header and length disagree."""
-    raw = contents(path)
+    raw = contents(path, 4 + 4 * 4)
     if len(raw) < 4 or raw[0] or raw[1] or not 1 <= raw[3] <= 4:
         raise DataError(f"not an idx file: it begins with {raw[:4]!r}", where=path)
     if raw[2] != _UBYTE:
@@ -40,10 +40,12 @@ def load(path: Path) -> np.ndarray:
     if len(raw) < head:
         raise DataError(f"the file ends within its header of {head} bytes", where=path)
     shape = [int(n) for n in np.frombuffer(raw[4:head], dtype=">u4")]
-    if len(raw) - head != math.prod(shape):
+    promised = math.prod(shape)
+    raw = contents(path, head + promised + 1)  # no more, whatever a .gz would unpack to
+    if len(raw) - head != promised:
+        found = len(raw) - head if len(raw) - head < promised else "more"
         raise DataError(
-            f"the header promises {' × '.join(map(str, shape))} = {math.prod(shape)} bytes,"
-            f" the file holds {len(raw) - head}",
+            f"the header promises {' × '.join(map(str, shape))} = {promised} bytes, the file holds {found}",
             where=path,
         )
     return np.frombuffer(raw, np.uint8, offset=head).reshape(shape)

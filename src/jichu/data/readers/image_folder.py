@@ -27,6 +27,8 @@ def read(path: Path, links: bool = False) -> Source:
     """Columns `image` and, where there are class folders, `label`. With `links` those that lead out of the
     folder are followed too."""
     root = Path(path)
+    if not root.is_dir():
+        raise DataError(f"{path} is no folder", expected="a folder of images")
     files, names, labels, splits, quarantine = [], [], [], [], []
     is_split = _top_folders_are_splits(root)
     seen: list[Path] = []

@@ -22,7 +22,7 @@ def recognises(data: Any) -> bool:
 
 def read(path: str) -> Source:
     """Columns `image` [8, 8] uint8 or the table's numbers, and `label`."""
-    name = path.removeprefix(_PREFIX)
+    name = str(path).removeprefix(_PREFIX)
     if name not in NAMES:
         raise unknown("data set", path, [_PREFIX + n for n in NAMES], where="data.path")
     found = getattr(importlib.import_module("sklearn.datasets"), f"load_{name}")()

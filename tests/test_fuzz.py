@@ -1,0 +1,153 @@
+"""A fixed thousand of the cases of `fuzzing`: success or an error of ours, whatever is read. Below them
+what cases have found, and what no case can: how much memory is asked for."""
+
+import gzip
+import json
+import os
+import shutil
+import tracemalloc
+
+import numpy as np
+import pytest
+import torch
+
+from fuzzing.cases import attempt, memory_held
+from fuzzing.mutations import snippets
+from fuzzing.targets import TARGETS, counts, make_runs
+from jichu.core.config import dump_yaml, override, parse_yaml
+from jichu.core.errors import DataError, UsageError
+from jichu.data.dataset import load
+from jichu.data.decode import Preprocess, decode_image
+from jichu.data.formats import delimited
+from jichu.models import folder as model_folder
+from jichu.recipe.checks import check_names
+from jichu.recipe.config import read_recipe
+from jichu.recipe.run import execute
+from jichu.train import checkpoint
+
+CASES = 1000
+GIB = 4  # of address space beyond what the libraries take
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    make_runs(folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_success_or_an_error_of_ours(name, runs, tmp_path):
+    function, _, seconds = TARGETS[name]
+    with memory_held(GIB):
+        for number in range(counts(CASES)[name]):
+            # ten times the time that one case has alone: how busy a machine is, is no fault of ours
+            attempt(function, name, 0, number, scratch=tmp_path, runs=runs, seconds=10 * seconds)
+
+
+def test_every_odd_yaml_is_read_the_same_again_or_refused_with_its_place(tmp_path):
+    refused = 0
+    for text in snippets(tmp_path / "canary"):
+        try:
+            value = parse_yaml(f"a: {text}", "odd.yaml")
+        except UsageError as error:
+            assert "odd.yaml" in str(error.where) and len(str(error)) < 1000
+            refused += 1
+        else:
+            again = parse_yaml(dump_yaml(value))
+            assert again == value or repr(again) == repr(value)
+    assert refused > 50 and not (tmp_path / "canary").exists()
+
+
+def test_yaml_takes_anchors_and_leaves_dates_as_they_are_written():
+    text = "a: &x {lr: 1e-3, day: 2020-01-01}\nb: *x\nc: [*x, *x]"
+    value = {"lr": 0.001, "day": "2020-01-01"}
+    assert parse_yaml(text) == {"a": value, "b": value, "c": [value, value]}
+
+
+def test_a_place_in_a_list_is_given_by_plain_digits_only():
+    assert override({"a": [1, 2]}, ["a.1=3"]) == {"a": [1, 3]}
+    for place in ("²", "٣", "-1", "2", "9" * 5000):
+        with pytest.raises(UsageError, match="no item"):
+            override({"a": [1, 2]}, [f"a.{place}=3"])
+
+
+def test_a_compressed_file_unpacks_to_no_more_than_memory_allows(tmp_path, monkeypatch):
+    monkeypatch.setattr(delimited, "memory_available", lambda device: 4_000_000)
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(b"a,b\n" + b"1,2\n" * 250_001))
+    with pytest.raises(DataError, match="more than memory"):
+        load(str(tmp_path / "a.csv.gz"))
+
+
+def test_an_idx_file_is_unpacked_as_far_as_its_header_promises(tmp_path):
+    header = bytes([0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 4, 0, 0, 0, 4])
+    (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(header + bytes(50_000_000)))
+    tracemalloc.start()
+    with pytest.raises(DataError, match="promises 2 × 4 × 4 = 32 bytes, the file holds more"):
+        load(str(tmp_path))
+    assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    tracemalloc.stop()
+
+
+def test_postscript_is_not_run():
+    script = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n%%EOF\n"
+    with pytest.raises(ValueError, match="PostScript"):
+        decode_image(script, Preprocess(8, 3, "crop"))
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.csv")
+    with pytest.raises(DataError, match="neither a folder nor a file"):
+        load(str(tmp_path / "a.csv"))
+
+
+def test_a_model_larger_than_its_weights_is_refused_before_it_takes_memory(runs, tmp_path):
+    shutil.copytree(runs / "runs" / "table" / "model", tmp_path / "model")
+    file = tmp_path / "model" / "config.json"
+    about = json.loads(file.read_text())
+    about["backbone"]["widths"] = [1_000_000, 1_000_000]  # 4 TB
+    file.write_text(json.dumps(about))
+    with pytest.raises(UsageError, match="do not fit"):
+        model_folder.load(tmp_path / "model")
+
+
+def test_a_damaged_checkpoint_is_told(tmp_path):
+    path = tmp_path / "last.safetensors"
+    checkpoint.save(path, {"a": torch.ones(3)}, {"step": 1})
+    path.write_bytes(path.read_bytes()[:-5])
+    for read in (checkpoint.read_state, lambda p: checkpoint.read_tensors(p, torch.device("cpu"))):
+        with pytest.raises(DataError, match="damaged checkpoint"):
+            read(path)
+
+
+def test_the_recipe_that_a_run_wrote_runs_again(runs, tmp_path):
+    recipe = read_recipe(str(runs / "runs" / "table" / "recipe.yaml"))
+    assert execute(recipe, runs=tmp_path).report.exists()
+    head = {"stage": "finetune", "head": "logistic-regression"}
+    tree = {
+        **recipe.plain(),
+        "stages": [type(recipe)(**{**recipe.plain(), "stages": [head]}).plain()["stages"][0]],
+    }
+    check_names(type(recipe)(**tree), {})
+
+
+def test_what_learns_from_labels_is_refused_where_there_are_none(runs, tmp_path):
+    data = str(runs / "photos")
+    for stage, words in (
+        ({"stage": "pretrain", "objective": "classification"}, "learns from labels"),
+        ({"stage": "finetune", "wrap": ["multilabel"]}, "goes around no other objective"),
+    ):
+        file = tmp_path / "a.yaml"
+        file.write_text(dump_yaml({"name": "a", "data": {"path": data}, "stages": [stage]}))
+        with pytest.raises(UsageError, match=words):
+            check_names(read_recipe(str(file)), {})
+
+
+def test_counted_arrays_of_objects_are_no_labels(tmp_path):
+    import pickle
+
+    batch = {"labels": np.array([0, 1], np.uint8), "data": np.zeros((2, 3072), np.uint8)}
+    for name, content in (("data_batch_1", batch), ("batches.meta", {"label_names": ["a", "b"]})):
+        (tmp_path / name).write_bytes(pickle.dumps(content))
+    with pytest.raises(DataError, match="no list of labels"):
+        load(str(tmp_path))
