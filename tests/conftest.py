@@ -9,6 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
+from jichu.core.progress import console
+
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 
@@ -18,6 +20,11 @@ def _alone(tmp_path_factory):
     os.environ.pop("RANK", None)
     os.environ.pop("WORLD_SIZE", None)
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _heard(monkeypatch):
+    monkeypatch.setattr(console, "quiet", False)  # whatever another test made of it
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -200,6 +200,7 @@ def test_json_takes_arrays():
     }  # fmt: skip
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 2**40), min_size=1, max_size=30, unique=True), st.integers(0, 2**31))
 def test_row_numbers_depend_on_the_row_alone(rows, seed):
     rows = torch.tensor(rows)

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 
 from .devices import processor, usable_cores
 from .errors import DataError
-from .files import cache_folder, fingerprint, read_json, write_json
+from .files import cache_folder, fingerprint, read_json, remember
 
 _PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
@@ -109,8 +109,7 @@ def matmul_rate(
         return kept["flops"]
     with with_threads(number):
         flops = max(_quick_product(precision, device), kept["flops"])
-    with contextlib.suppress(OSError):  # a cache that cannot be written to
-        write_json(path, {**known, name: {"flops": flops, "measured": time.time()}})
+    remember(path, {**known, name: {"flops": flops, "measured": time.time()}})
     return flops
 
 

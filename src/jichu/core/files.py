@@ -172,6 +172,14 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, dumps(value, indent=2) + "\n")
 
 
+def remember(path: Path, value: Any) -> None:
+    """Write JSON to the cache, and remove what killed processes left there. A cache that cannot be written to
+    is no reason to stop."""
+    with contextlib.suppress(OSError, DiskFull):
+        sweep(path.parent)
+        write_json(path, value)
+
+
 def read_json(path: str | Path, keys: Collection[str] | None = None) -> Any:
     """Read a JSON file, with `keys` an object that has them. DataError where it is damaged."""
     try:

@@ -18,7 +18,7 @@ from torch import nn
 from jichu.adapt.rules import Rule
 from jichu.core.doctor import machine_key, with_threads
 from jichu.core.errors import DataError
-from jichu.core.files import cache_folder, read_json, write_json
+from jichu.core.files import cache_folder, read_json, remember
 from jichu.core.ranks import gather_objects, rank, world_size
 from jichu.data.batches import Batch
 from jichu.models.layout import FORMATS, has_layout, lay_out, plain_order
@@ -173,7 +173,6 @@ class Remembered:
         return gather_objects(found)[0]
 
     def keep(self, settings: Settings, why: str) -> None:
-        """Remember; a cache that cannot be written to is no reason to stop."""
+        """Remember."""
         if rank() == 0:
-            with contextlib.suppress(OSError):
-                write_json(self.path, {"settings": settings._asdict(), "why": why})
+            remember(self.path, {"settings": settings._asdict(), "why": why})
