@@ -26,7 +26,7 @@ def build(
     for name, parameter in learner.named_parameters():
         rule = assigned.get(name.removeprefix("model."), 1.0) if name.startswith("model.") else 1.0
         if parameter.requires_grad:
-            decays = parameter.ndim > 1 and name not in spared
+            decays = config.weight_decay > 0 and parameter.ndim > 1 and name not in spared
             groups.setdefault((rule, decays, parameter in orthogonal), []).append(parameter)
     sets = [
         {"params": parameters, "rule": rule, "weight_decay": config.weight_decay * decays, "matrices": of}
