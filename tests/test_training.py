@@ -445,7 +445,7 @@ def test_a_hopeless_setting_is_given_up_after_a_step(tensors):
     measure = functools.partial(
         seconds_per_step, learner, sample, config(), {}, 0, torch.device("cpu"), settings
     )
-    assert measure(0.001, min, 1) >= 0.02 and steps == [0]
+    assert measure(0.001, min, 1) >= 0.02 and steps == [0, 1]  # the first may be long for other reasons
     steps.clear()
     measure(1.0, min, 1)
     assert steps == list(range(7))

@@ -17,7 +17,7 @@ from jichu.models.inputs import Pixels
 from jichu.models.layout import laid, layout, plain_order
 
 from .config import TrainConfig
-from .settings import Settings, autocast, choose, plainest
+from .settings import Settings, autocast, choose, is_hopeless, plainest
 
 _MOST_ROWS, _MOST_PIXELS = 512, 2**21  # of a batch
 _WORTH_LAYING_OUT = 256  # rows; changing the order of all weights takes about as long as a few of them
@@ -76,7 +76,7 @@ def embed_fast(
         def measure(settings: Settings, limit: float) -> float:
             times: list[float] = []
             with computing(model, settings, device):
-                while len(times) < 3 and (not times or times[-1] < 5 * limit):
+                while len(times) < 3 and not (times and is_hopeless(times, limit)):
                     started = time.perf_counter()
                     _embed(model, tensors, sample)
                     times.append(time.perf_counter() - started)

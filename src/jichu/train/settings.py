@@ -35,7 +35,8 @@ _TIMED_STEPS, _LONGEST = (
 _PAYS = 0.9  # a setting less plain is chosen where a step takes at most this share of the plainer one's time
 _SMALL_STEP = 0.05  # seconds below which handing work to threads may cost more than it brings
 _WORTH_COMPILING = 600.0  # seconds of training; compiling takes up to half a minute
-_HOPELESS = 5.0  # times the best setting's step; a first step may well take twice as long as the others
+_HOPELESS = 5.0  # times the best setting's step
+_FIRST = 2.0  # seconds that a first step may take
 _REMEMBERED = 7 * 24 * 3600.0  # seconds
 
 
@@ -120,6 +121,12 @@ def choose(
     return chosen, found
 
 
+def is_hopeless(times: list[float], limit: float) -> bool:
+    """Whether the last time shows that a setting need not be tried any longer. What is loaded and compiled at
+    the first use makes the first one long."""
+    return times[-1] > _HOPELESS * limit and (len(times) > 1 or times[-1] > _FIRST)
+
+
 def seconds_per_step(
     learner: Learner, sample: Batch, config: TrainConfig, rules: dict[str, Rule], seed: int,
     device: torch.device, settings: Settings, limit: float, of: Callable[[list[float]], float], parts: int,
@@ -144,7 +151,7 @@ def seconds_per_step(
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
             times.append(time.perf_counter() - started)
-            if times[-1] > _HOPELESS * limit:
+            if is_hopeless(times, limit):
                 return times[-1]
     return of(times[2:])
 
