@@ -13,6 +13,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
 
@@ -197,7 +198,7 @@ def in_child(work: Callable[[], Any], seconds: int) -> Any:
                 os.dup2(quiet, stream)
             with contextlib.suppress(OSError):
                 (PROC / "self" / "oom_score_adj").write_text("1000")
-            os.write(writing, json.dumps(work()).encode())
+            os.write(writing, json.dumps(_in_thread(work)).encode())
         finally:
             os._exit(0)
     os.close(writing)
@@ -209,6 +210,13 @@ def in_child(work: Callable[[], Any], seconds: int) -> Any:
             os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
     return json.loads(said) if said else None
+
+
+def _in_thread(work: Callable[[], T]) -> T:
+    """What `work` gives in a new thread, which has a heap of its own: the holes that earlier work has left in
+    the process's heap would be filled first, and what fills them is not given back, so that a peak is too high."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(work).result()
 
 
 # --- what is done about it

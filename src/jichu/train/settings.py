@@ -28,10 +28,8 @@ from .config import TrainConfig
 from .learner import Learner, backward, cut, total_weights
 from .optimizers import build
 
-_TIMED_STEPS, _LONGEST = (
-    5,
-    3.0,
-)  # steps timed of each setting; fewer where they take longer than so many seconds
+_TIMED_STEPS = 5  # of each setting
+_LONGEST = 3.0  # seconds after which fewer do
 _PAYS = 0.9  # a setting less plain is chosen where a step takes at most this share of the plainer one's time
 _SMALL_STEP = 0.05  # seconds below which handing work to threads may cost more than it brings
 _WORTH_COMPILING = 600.0  # seconds of training; compiling takes up to half a minute
@@ -49,12 +47,8 @@ class Settings(NamedTuple):
     compiled: bool = False
 
     def __str__(self) -> str:
-        words = [
-            self.precision,
-            self.memory_format,
-            f"{self.threads} thread{'s' if self.threads > 1 else ''}",
-        ]
-        return " ".join(words + ["compiled"] * self.compiled)
+        count = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
+        return " ".join([self.precision, self.memory_format, count] + ["compiled"] * self.compiled)
 
 
 def autocast(precision: str, device: torch.device) -> contextlib.AbstractContextManager[Any]:
