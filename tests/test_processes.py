@@ -200,3 +200,33 @@ def test_a_whole_recipe_on_two_processes(tmp_path):
         [p for p, d in zip(table["scores"], table["draw"], strict=True) if d == 0], dtype=torch.float64
     )
     assert torch.allclose(again.double(), told, atol=1e-5)
+
+
+MEASURING = """
+import itertools, os, time
+import torch
+import jichu
+from jichu.data.batches import Batches
+from jichu.models.heads import Linear
+from jichu.models.mlp import Pixels
+from jichu.models.model import Model
+from jichu.objectives.supervised import Classification
+from jichu.train import settings
+from jichu.train.config import TrainConfig
+
+clock = itertools.count()
+slow = int(os.environ["RANK"]) == 1
+# to one process every other setting looks hopeless, to the other none does
+settings.time.perf_counter = lambda: next(clock) ** 2 if slow else next(clock) / 1000
+torch.manual_seed(0)
+model = Model(Pixels(1, 4), {"label": Linear(16, 2)})
+tensors = {"image": torch.rand(32, 1, 4, 4), "label": torch.arange(32) % 2}
+config = TrainConfig(budget="400 steps", batch_size=8, checkpoint_every="1h")
+jichu.fit(model, Classification(), Batches(tensors, batch_size=8), config)
+"""
+
+
+def test_processes_agree_on_what_is_fastest(tmp_path):
+    """Each measures other times; those who tried a setting for more steps would wait for ever."""
+    (tmp_path / "measuring.py").write_text(MEASURING)
+    torchrun(2, ["measuring.py"], tmp_path)

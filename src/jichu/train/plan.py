@@ -89,7 +89,7 @@ def make_plan(
         few = min(rows, fewest_rows(learner))
         flops = step_flops(lambda: loss(few), learner) / few
         if steps is None:
-            each = max(gather_objects(measure(chosen, of=statistics.median)))
+            each = measure(chosen, of=statistics.median)
             steps = budget.steps(steps_per_epoch=1, seconds_per_step=each)
     if parts > config.accumulate and not cut_why:
         cut_why = f"{rows} rows at once ran out of memory when measured"

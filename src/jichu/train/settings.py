@@ -93,7 +93,7 @@ def choose(
         for setting in (current, *others):
             if setting not in found:
                 limit = found.get(current, math.inf)
-                found[setting] = max(gather_objects(measure(setting, limit)))  # the slowest process counts
+                found[setting] = measure(setting, limit)
             if found[setting] < _PAYS * found[current]:
                 current = setting
         return current
@@ -113,6 +113,12 @@ def choose(
         with contextlib.suppress(Exception):  # no compiler here, or a model that it cannot take
             chosen = best(chosen, chosen._replace(compiled=True))
     return chosen, found
+
+
+def agreed(seconds: float) -> float:
+    """What the slowest process took. Each must see the same times: those who decide differently whether to
+    take one more step, in which they talk to each other, wait for each other for ever."""
+    return max(gather_objects(seconds))
 
 
 def is_hopeless(times: list[float], limit: float) -> bool:
@@ -144,7 +150,7 @@ def seconds_per_step(
             optimizer.zero_grad(set_to_none=True)
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
-            times.append(time.perf_counter() - started)
+            times.append(agreed(time.perf_counter() - started))
             if is_hopeless(times, limit):
                 return times[-1]
     return of(times[2:])
