@@ -2,6 +2,9 @@
 
 import json
 import os
+import platform
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -184,6 +187,20 @@ def test_files_are_whole_or_not_there(tmp_path):
         raise RuntimeError
     assert path.read_text() == "one"
     assert os.listdir(path.parent) == ["b.txt"]
+
+
+def test_what_killed_processes_left_beside_a_file_is_removed(tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    path = tmp_path / "kept.json"
+    left, alive, other = (
+        tmp_path / f".{name}.{platform.node()}.{process}.abcd1234"
+        for name, process in (("kept.json", ended.pid), ("kept.json", os.getpid()), ("else.json", ended.pid))
+    )
+    for file in (left, alive, other):
+        file.touch()
+    write_text(path, "whole")
+    assert not left.exists() and alive.exists() and other.exists() and path.read_text() == "whole"
 
 
 def test_jsonl_leaves_out_a_half_written_line(tmp_path):

@@ -31,6 +31,20 @@ _FULL = {
 _LEFTOVER = re.compile(r"\..+\.[a-z0-9_]{8}|\.tmp[A-Za-z0-9]{6}")
 
 
+def _beside(path: Path) -> str:
+    """How the name of what this process makes to take the place of `path` begins. What killed processes of this
+    machine left there is removed."""
+    begin = f".{path.name}.{platform.node()}."
+    for left in path.parent.glob(f"{glob.escape(begin)}*"):
+        process = left.name.removeprefix(begin).partition(".")[0]
+        if process.isdigit() and not psutil.pid_exists(int(process)):
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
+    return f"{begin}{os.getpid()}."
+
+
 @contextlib.contextmanager
 def replacing(path: str | Path, size: int | None = None) -> Iterator[Path]:
     """Give a temporary path beside `path`; when the block ends well it takes that file's place, and stays
@@ -38,7 +52,7 @@ def replacing(path: str | Path, size: int | None = None) -> Iterator[Path]:
     path = Path(path)
     with writing(path, size):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=_beside(path), dir=path.parent)
         temporary = Path(name)
         try:
             os.close(handle)
@@ -119,12 +133,7 @@ def aside(path: Path) -> Iterator[Path]:
     """Give a new folder beside `path`, to make in it what is renamed to `path` once it is whole; what is not
     renamed is removed. So is what processes of this machine left that were killed over the same."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    begin = f".{path.name}.{platform.node()}."
-    for left in path.parent.glob(f"{glob.escape(begin)}*"):
-        process = left.name.removeprefix(begin).partition(".")[0]
-        if process.isdigit() and not psutil.pid_exists(int(process)):
-            shutil.rmtree(left, ignore_errors=True)
-    folder = path.with_name(f"{begin}{os.getpid()}.{secrets.token_hex(4)}")
+    folder = path.with_name(f"{_beside(path)}{secrets.token_hex(4)}")
     folder.mkdir()
     try:
         yield folder

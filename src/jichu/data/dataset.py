@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import torch
 from pydantic import TypeAdapter
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from jichu.core.errors import DataError, UsageError, nearest, unknown
@@ -362,7 +362,8 @@ def _kept_splits(
     splits, leaks = {name: torch.from_numpy(r) for name, r in made.items()}, torch.from_numpy(left_out)
     with contextlib.suppress(OSError), replacing(path) as temporary:
         about = json.dumps({"splits": [*splits], "duplicates": duplicates})
-        save_file({**splits, _LEAKS: leaks}, temporary, {"about": about})
+        # not by `save_file`, which makes a file of its own beside it, and leaves that where it is killed
+        temporary.write_bytes(save({**splits, _LEAKS: leaks}, {"about": about}))
     return splits, leaks, duplicates
 
 
