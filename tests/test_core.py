@@ -118,7 +118,6 @@ def test_all_faults_are_told_at_once():
         ([{"stage": "finetune", "from": "a", "backbone": "cnn"}], "expected one of them"),
         ([{"stage": "finetune"}, {"stage": "audit", "gain": ["finetune", "scratch"]}], "no finetune stage is named 'scratch'"),
         ([{"stage": "finetune", "adapt": [["a", 1, 2]]}], "not a pair"),
-        ([{"stage": "pretrain"}, {"stage": "audit"}], "nothing to measure"),
         ([{"stage": "audit"}, {"stage": "finetune"}], "nothing to measure"),
     ],
 )  # fmt: skip

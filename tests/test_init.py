@@ -1,6 +1,7 @@
 """`jichu init`: the recipe it writes is read, says why, fits what was found, and runs."""
 
 import csv
+import json
 import re
 from pathlib import Path
 
@@ -243,3 +244,28 @@ def test_yaml_that_is_written_is_read_as_the_same(value):
     inline = dump_yaml(value, inline=True)
     assert parse_yaml(inline) == value == parse_yaml(dump_yaml(value))
     assert len(inline.splitlines()) <= 1 or not inline.isprintable()
+
+
+def test_texts(in_folder):
+    kinds = [("good", "sings well"), ("bad", "bites hard")]
+    rows = "".join(f"{i} the bird {deed} .,{label}\n" for i in range(60) for label, deed in kinds)
+    Path("reviews.csv").write_text("text,label\n" + rows)
+    Path("novel.txt").write_text("\n\n".join(f"{i} once upon a time there was a bird" for i in range(60)))
+    message = [{"role": "user", "content": "who sings ?"}, {"role": "assistant", "content": "birds"}]
+    Path("chats.jsonl").write_text(
+        "".join(
+            json.dumps({"messages": [*message, {"role": "user", "content": str(i)}]}) + "\n"
+            for i in range(60)
+        )
+    )
+    for path, names in (
+        ("reviews.csv", ["inspect", "pretrain", "pretrained", "tf_idf", "naive_bayes", "audit"]),
+        ("novel.txt", ["inspect", "pretrain", "audit"]),
+        ("chats.jsonl", ["inspect", "writer", "audit"]),
+    ):
+        init(path, "-o", "texts.yaml", "--force")
+        assert [s.name for s in read_recipe("texts.yaml").stages] == names
+        Path("texts.yaml").write_text(
+            Path("texts.yaml").read_text().replace("gpt-nano", "gpt-tiny").replace("bert-mini", "bert-tiny")
+        )
+        assert shrunken("texts.yaml").headline

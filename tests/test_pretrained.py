@@ -15,7 +15,8 @@ import jichu
 from jichu.core.config import Spec
 from jichu.core.errors import DataError, UsageError
 from jichu.core.names import construct
-from jichu.models import BACKBONES, hub
+from jichu.models import BACKBONES
+from jichu.models import hub_images as images
 from jichu.models import transformers_vision as vision
 from jichu.models.weights import load_pretrained, load_tensors
 
@@ -312,7 +313,7 @@ def load(name, channels=3, size=32, **arguments):
 
 
 def test_every_kind_is_tested():
-    assert set(TINY) == set(hub.MODEL_TYPES)
+    assert set(TINY) == set(images.MODEL_TYPES)
 
 
 @pytest.mark.parametrize("kind", TINY)

@@ -210,7 +210,7 @@ def test_rows_of_a_column_that_does_not_fit_are_fetched(tmp_path, monkeypatch):
 def test_a_large_table_is_read_through_the_disk(tmp_path, monkeypatch, suffix):
     path = _table(tmp_path, suffix)
     plain = jichu.load(path)
-    monkeypatch.setattr(mapped, "_LARGE", 1)
+    monkeypatch.setattr(mapped, "LARGE", 1)
     monkeypatch.setenv("JICHU_CACHE", str(tmp_path / "other"))
     _same(plain, jichu.load(path))
 

@@ -388,7 +388,7 @@ BAD = {  # {name: (file, content, settings, exit code of inspect, what is said)}
     "empty objects": ("t.jsonl", "{}\n{}\n", [], 3, "without columns"),
     "lists without tags": ("t.jsonl", '{"a": 1.5, "label": []}\n' * 9, [], 3, "without any tag"),
     "cut Parquet": ("t.parquet", b"PAR1" + b"x" * 90, [], 3, "not readable as Parquet"),
-    "another kind": ("t.json", "[]", [], 3, "no reader recognises"),
+    "another kind": ("t.xml", "[]", [], 3, "no reader recognises"),
 }  # fmt: skip
 
 

@@ -40,10 +40,10 @@ def run(recipe: str | Path, *, set: dict[str, Any] | None = None, resume: bool =
     return Run(execute(read_recipe(str(recipe), assignments), resume=resume).path)
 
 
-def pretrain(data: Any, *, backbone: str | nn.Module = "cnn", **settings: Any) -> Run:
+def pretrain(data: Any, *, backbone: str | nn.Module | None = None, **settings: Any) -> Run:
     """Train a backbone without labels. Keywords are those of a pretrain stage (objective, budget,
     augment, batch_size, optimizer, …), and `name`, `seed`, `resume`, `size`, `channels`, `split`."""
-    return _verb("pretrain", data, {"backbone": backbone, **settings})
+    return _verb("pretrain", data, {"backbone": backbone, **settings} if backbone is not None else settings)
 
 
 def finetune(start: Run | str | Path | nn.Module, data: Any, **settings: Any) -> Run:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -22,12 +23,20 @@ from jichu.data.config import IN_MEMORY, ColumnConfig
 from jichu.data.dataset import Dataset, columns_of, load
 from jichu.data.decode import UNREADABLE, decode_image
 from jichu.data.formats import jsonl
+from jichu.data.ragged import Ragged
 from jichu.data.readers import read
-from jichu.data.schema import LABEL
+from jichu.data.schema import LABEL, understand
 from jichu.data.target import Target
+from jichu.data.texts import ragged
+from jichu.data.tokenizer import Tokenizer
+from jichu.data.tokens import Tokens, tokenise
 from jichu.models import folder as model_folder
 from jichu.models.folder import ModelConfig
+from jichu.models.generate import generate
+from jichu.models.model import Model
+from jichu.recipe.answers import questions
 from jichu.recipe.config import Recipe
+from jichu.recipe.language import tokenised
 from jichu.train.predict import embed, predict
 
 
@@ -86,8 +95,8 @@ class Run:
         return self._loaded[1].targets
 
     def require_head(self) -> None:
-        """UsageError where the model is a backbone alone."""
-        if not self._loaded[1].heads:
+        """UsageError where the model is a backbone or a language model alone."""
+        if not self._loaded[1].targets:
             raise UsageError(
                 f"the model in {self.path} has no head to predict with", expected="jichu finetune --from it"
             )
@@ -98,6 +107,8 @@ class Run:
         all classes; of tags those that are likely; of a number its value. With several targets, these by
         column. Raises DataError for an image that cannot be decoded or a row that lacks a column."""
         self.require_head()
+        if any(target.task == "text" for target in self.targets.values()):
+            return self._written(items)
         names, tensors = self._inputs(items)
         outputs = predict(self.model, tensors, torch.arange(len(names)), list(self.targets))
         found: list[dict[str, Any]] = [{"input": name} for name in names]
@@ -107,12 +118,69 @@ class Run:
                 row |= answer if len(self.targets) == 1 else {target.column: answer}
         return found
 
+    def _written(self, items: Any) -> list[dict[str, Any]]:
+        inputs = self._loaded[1].text
+        assert inputs is not None
+        names, columns = self._columns(items)
+        asked = questions(columns[0], cast(Model, self.model), self.tokenizer, inputs)
+        answers = self.generate(asked, temperature=0)
+        (target,) = self.targets.values()
+        return [{"input": n, target.column: a.strip()} for n, a in zip(names, answers, strict=True)]
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """That of a model that reads texts."""
+        if self._loaded[1].text is None:
+            raise UsageError(f"the model in {self.path} reads no texts", expected="a run on texts")
+        return Tokenizer.load(self.folder.model)
+
+    def generate(self, prompts: Any, stream: Callable[[str], None] | None = None, **settings: Any) -> Any:
+        """What the model writes after a prompt, or after each of a list. Keywords: `most` tokens,
+        `temperature`, `top_k`, `top_p`, `repetition_penalty`, `beams`, `stop` texts, `seed`; `stream` is called
+        with each piece of the text as it comes."""
+        if not self._loaded[1].language:
+            raise UsageError(
+                f"the model in {self.path} writes nothing", expected="a pretrained language model"
+            )
+        given = [prompts] if isinstance(prompts, str) else list(prompts)
+        told: Any = {"stream": lambda i, piece: stream(piece)} if stream else {}
+        found = [g.text for g in generate(self.model, self.tokenizer, given, **told, **settings)]
+        return found[0] if isinstance(prompts, str) else found
+
+    def require_chat(self) -> None:
+        """UsageError where the model was not trained on conversations."""
+        text = self._loaded[1].text
+        if text is None or not (text.chat or self.tokenizer.settings.get("chat_template")):
+            raise UsageError(
+                f"the model in {self.path} does not talk", expected="one fine-tuned on conversations"
+            )
+
+    def answer(self, messages: list[dict[str, str]], most: int = 200, **settings: Any) -> tuple[str, int]:
+        """What the model says next in a conversation, [{"role", "content"}, …]; and how many of the earlier
+        messages there was no room for."""
+        text = self._loaded[1].text
+        assert text is not None
+        said, forgotten = list(messages), 0
+        first = 1 if said and said[0]["role"] == "system" else 0
+        most = min(most, text.context // 2)
+        while len(ids := self.tokenizer.chat(said, prompt=True)[0]) + most > text.context:
+            if len(said) <= first + 1:
+                raise UsageError(
+                    f"a message of {len(ids)} tokens, and the model holds {text.context}",
+                    expected="a shorter one",
+                )
+            del said[first]
+            forgotten += 1
+        return self.generate([ids], most=most, **settings)[0].strip(), forgotten
+
     def embed(self, items: Any) -> np.ndarray:
-        """Pooled features [N, D] of images or rows."""
+        """Pooled features [N, D] of images, texts or rows."""
         names, tensors = self._inputs(items)
-        return embed(self.model, tensors, torch.arange(len(names))).numpy()
+        return embed(self.model, tensors, torch.arange(len(names))).to_dense().numpy()
 
     def _inputs(self, items: Any) -> tuple[list[str], dict[str, Tensor]]:
+        if self._loaded[1].text is not None:
+            return self._texts(items)
         if self._loaded[1].table is None:
             names, images = self._decode(items)
             return names, {"image": images}
@@ -121,6 +189,40 @@ class Run:
                 "this model reads images beside a table", expected="run.dataset(data) and run.model"
             )
         return self._rows(items)
+
+    def _texts(self, items: Any) -> tuple[list[str], dict[str, Any]]:
+        inputs = self._loaded[1].text
+        assert inputs is not None
+        names, columns = self._columns(items)
+        parts = [tokenise(column, self.tokenizer, None) for column in columns]
+        second = parts[1] if inputs.pair else None
+        return names, {"tokens": Tokens.of(self.tokenizer, inputs.context, parts[0], second)}
+
+    def _columns(self, items: Any) -> tuple[list[str], list[Ragged]]:
+        """Texts (one or a list; of a pair tuples), or the texts in a file, a folder or a table."""
+        inputs, config = self._loaded[1].text, self.recipe.data
+        assert inputs is not None
+        if isinstance(items, str) and not _names_file(items):
+            items = [items]
+        if isinstance(items, (list, tuple)) and all(isinstance(i, (str, tuple)) for i in items):
+            if not items:
+                raise UsageError("nothing to predict", expected="at least one text")
+            rows = [(item,) if isinstance(item, str) else item for item in items]
+            if odd := next((row for row in rows if len(row) != 1 + inputs.pair), None):
+                raise UsageError(f"{len(odd)} texts in a row", expected=f"{1 + inputs.pair}, as in training")
+            names = [row[0] for row in rows]
+            columns = [list(column) for column in zip(*rows, strict=True)]
+        else:
+            source = read(items, config.reader if isinstance(items, (str, Path)) else None)
+            known = {n: c for n, c in config.columns.items() if n in source.columns}
+            found = columns_of(source, config.model_copy(update={"columns": known, "target": None}))
+            schema = understand(found, config.model_copy(update={"columns": known, "target": None}))
+            if len(schema.texts) != 1 + inputs.pair:
+                told = ", ".join(f"{n} ({c.kind})" for n, c in found.items())
+                raise DataError(f"no texts among the columns {told}", expected=f"{1 + inputs.pair} of texts")
+            names = list(source.names)
+            columns = [[t or "" for t in found[n].values.to_pylist()] for n in schema.texts]
+        return names, [ragged(column) for column in columns]
 
     def _rows(self, items: Any) -> tuple[list[str], dict[str, Tensor]]:
         table = self._loaded[1].table
@@ -188,7 +290,17 @@ class Run:
         config = self.recipe.data.model_copy(update=changes)
         if data is None and config.path == IN_MEMORY:
             raise UsageError("this run's data were given in memory", expected="data=…")
-        return load(config.path if data is None else data, config, seed=self.recipe.seed, table=table)
+        dataset = load(config.path if data is None else data, config, seed=self.recipe.seed, table=table)
+        if model.text is not None:
+            dataset.tensors.update(tokenised(dataset, self.tokenizer, model.text.context)[1])
+        return dataset
+
+
+def _names_file(text: str) -> bool:
+    """Whether a text is the path of something that is there."""
+    with contextlib.suppress(OSError, ValueError):  # too long, or with a NUL
+        return Path(text).exists()
+    return False
 
 
 def _answers(target: Target, outputs: Tensor) -> list[dict[str, Any]]:

@@ -23,7 +23,7 @@ from PIL import Image
 
 from jichu.cli.main import main
 from jichu.core.config import check, dump_yaml, parse_yaml
-from jichu.data.config import DataConfig
+from jichu.data.config import CleanConfig, DataConfig
 from jichu.data.dataset import load
 from jichu.data.decode import UNREADABLE, Preprocess, decode_image, peek_image
 from jichu.data.inspection import inspect as look_into
@@ -506,6 +506,59 @@ def jsonl(case):
     _load(case, _write(rng, lines, "data/a.jsonl", case))
 
 
+_PASSAGES = (
+    "plain words and more of them", "今天天气很好，我们去公园。", "\u2028\x85 lines? \u200f שלום", "👩‍👩‍👧 e\u0301", "\x00\x01\x02", "# ... #",
+    "", " \t", "Das ist ein Satz in der Sprache", "- - [1, {", "a" * 9000, '{"messages": [{"role": "user", "content": null}]}',
+)  # fmt: skip
+
+
+def _turns(rng):
+    """A conversation in some form, or nearly."""
+    a, b = rng.choices(_PASSAGES, k=2)
+    return spoil_tree(rng, rng.choice((
+        {"messages": [{"role": "user", "content": a}, {"role": "assistant", "content": b}]},
+        {"messages": [{"role": "system", "content": [{"type": "text", "text": a}]}, {"role": "gpt", "content": [a, b]}]},
+        {"conversations": [{"from": "human", "value": a}, {"from": "gpt", "value": b}], "system": a},
+        {"instruction": a, "input": b, "output": a, "history": [[a, b]]},
+    )))  # fmt: skip
+
+
+def text(case):
+    """Plain texts, source code, conversations; in one file or several, cut and cleaned in some way."""
+    rng = case.rng
+    lines = [
+        rng.choice(_PASSAGES) * rng.randrange(3) + str(rng.randrange(9)) for _ in range(rng.randrange(60))
+    ]
+    kind = rng.choice((".txt", ".txt.gz", ".md", ".py", ".json", ".jsonl", ".yml"))
+    if kind == ".yml":
+        turns = [rng.choices(lines or [""], k=rng.randrange(4)) for _ in range(9)]
+        lines = [_yaml(rng, {"conversations": spoil_tree(rng, turns) if rng.random() < 0.4 else turns})]
+    elif kind.startswith(".json"):
+        rows = [_turns(rng) if rng.random() < 0.3 else {"text": line, "label": line[:1]} for line in lines]
+        lines = [json.dumps(row, default=str, skipkeys=True, ensure_ascii=rng.random() < 0.5) for row in rows]
+        lines = ["[" + ",".join(lines) + "]"] if kind == ".json" else lines
+    lines = [line.encode("utf-8", "replace").decode() for line in lines or [""]]
+    names = rng.sample(("train", "test", "a", "en/b", "c.d"), rng.choice((1, 1, 2, 3)))
+    paths = [_write(rng, lines, f"data/{name}{kind}", case) for name in names]
+    reader = rng.choice((
+        None, None, "text", {"name": "text", "documents": rng.choice(("file", "line", "paragraph", 100))},
+        {"name": "text", "line": rng.choice(("{label} {text}", "{a}:{text}", "{text}{b}"))},
+        {"name": "text", "labels": True}, {"name": "text", "pair": ["txt", "md"]}, "chats", "table",
+    ))  # fmt: skip
+    clean = grammar.sample(rng, CleanConfig) if rng.random() < 0.5 else {}
+    path = paths[0] if len(paths) == 1 else case.folder / "data"
+    given = {
+        "path": str(path),
+        "reader": reader,
+        "clean": clean,
+        "text": rng.choice((None, None, "text", ["text", "label"])),
+    }
+    found = load(str(path), check(DataConfig, given))
+    look_into(found)
+    for held in found.texts.values():
+        held.values.numpy().tobytes().decode()  # what is kept is UTF-8
+
+
 def _arrow(rng, texts):
     """Cells as a column of some type of Arrow's."""
     rows = len(texts)
@@ -896,7 +949,7 @@ def training(case):
 TARGETS = {
     "yaml": (yaml_text, 12, 10), "recipe": (recipe, 16, 10), "set": (assignments, 8, 10), "image": (image, 14, 10),
     "image_folder": (image_folder, 4, 20), "idx": (idx, 6, 20), "cifar": (cifar, 8, 20), "delimited": (delimited, 10, 20),
-    "jsonl": (jsonl, 4, 20), "parquet": (parquet, 5, 20), "arrays": (arrays, 2, 20), "checkpoint": (checkpoints, 3, 10),
+    "jsonl": (jsonl, 4, 20), "text": (text, 5, 20), "parquet": (parquet, 5, 20), "arrays": (arrays, 2, 20), "checkpoint": (checkpoints, 3, 10),
     "weights": (weights, 2, 10), "model": (model, 2, 20), "hub": (hub, 0.4, 20), "run_folder": (run_folder, 1.5, 30), "predict": (predict, 1.5, 20),
     "command_line": (command_line, 0.8, 60), "resume": (resume, 0.2, 60), "training": (training, 0.3, 60),
 }  # fmt: skip

@@ -1,25 +1,43 @@
 """Adaptation as an ordered list of (pattern, rule): the first pattern that matches a parameter's name
-decides. Full fine-tuning, a linear probe and discriminative rates are lists, not mechanisms."""
+decides. Full fine-tuning, a linear probe, discriminative rates and LoRA are lists, not mechanisms."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from torch import nn
 
-from jichu.core.errors import UsageError, unknown
+from jichu.core.errors import UsageError, shown, unknown
 
-# frozen, a factor on the learning rate, or a function from progress (0 to 1) to such a factor
-Rule = Literal["frozen"] | float | Callable[[float], float]
+
+@dataclass(frozen=True)
+class Lora:
+    """The weight W of a dense layer stays, and alpha / rank · BA is learned beside it, B [out, rank] and A
+    [rank, in] (Hu et al., 2021, arXiv 2106.09685). `alpha` is twice the rank where it is not given; `dropout`
+    is that of A's inputs."""
+
+    rank: int
+    alpha: float | None = None
+    dropout: float = 0.0
+
+
+# frozen, a factor on the learning rate, a function from progress (0 to 1) to such a factor, or adapters
+Rule = Literal["frozen"] | float | Callable[[float], float] | Lora
 Rules = list[tuple[str, Rule]]
 
+# A pooler lies between backbone and head, and after pretraining is as fresh as the head. There may be neither.
+_FRESH = r"(heads|backbone\.pooler)\..*"
+# Queries and values, as in the paper, by the names of BERT, DistilBERT, GPT-2, Llama and T5.
+_ATTENTION = r"backbone\..*\.(query|value|q_lin|v_lin|c_attn|q_proj|v_proj|q|v)\.weight"
 PRESETS: dict[str, Rules] = {
     "full": [(r".*", 1.0)],
-    "head": [(r"heads\..*", 1.0), (r".*", "frozen")],
-    "discriminative": [(r"heads\..*", 1.0), (r".*", 0.1)],
+    "head": [(_FRESH, 1.0), (r".*", "frozen")],
+    "discriminative": [(_FRESH, 1.0), (r".*", 0.1)],
+    "lora": [(_FRESH, 1.0), (_ATTENTION, Lora(8)), (r".*", "frozen")],
 }
 
 
@@ -29,39 +47,78 @@ def resolve(adapt: str | Rules) -> Rules:
         if adapt not in PRESETS:
             raise unknown("adaptation", adapt, PRESETS, where="adapt")
         return PRESETS[adapt]
-    for pattern, rule in adapt:
-        if not (rule == "frozen" or callable(rule) or (isinstance(rule, (int, float)) and rule > 0)):
-            raise UsageError(
-                f"rule {rule!r} for {pattern!r}", where="adapt", expected="frozen, or a factor above zero"
-            )
+    rules = [(pattern, _checked(rule, pattern)) for pattern, rule in adapt]
+    for pattern, _ in rules:
         try:
             re.compile(pattern)
         except re.error as error:
             raise UsageError(f"{pattern!r} is not a regular expression: {error}", where="adapt") from None
-    return adapt
+    return rules
+
+
+def _checked(rule: Any, pattern: str) -> Rule:
+    """A rule as it is used; `{lora: 8}` in a recipe is `Lora(8)`."""
+    if isinstance(rule, dict) and "lora" in rule:
+        more = {key: value for key, value in rule.items() if key != "lora"}
+        if other := set(more) - {"alpha", "dropout"}:
+            raise unknown("key of lora", str(min(other, key=str)), ("alpha", "dropout"), where="adapt")
+        rule = Lora(rule["lora"], **more)
+    if isinstance(rule, Lora):
+        numbers = rule.alpha is None or (_number(rule.alpha) and rule.alpha > 0)
+        whole = isinstance(rule.rank, int) and not isinstance(rule.rank, bool) and rule.rank >= 1
+        if not (whole and numbers and _number(rule.dropout) and 0 <= rule.dropout < 1):
+            raise UsageError(
+                f"rule {shown(rule)} for {pattern!r}", where="adapt",
+                expected="{lora: rank, alpha: a number, dropout: a share}, such as {lora: 8}",
+            )  # fmt: skip
+        return rule
+    if not (rule == "frozen" or callable(rule) or (_number(rule) and rule > 0)):
+        raise UsageError(
+            f"rule {rule!r} for {pattern!r}",
+            where="adapt",
+            expected="frozen, a factor above zero, or {lora: rank}",
+        )
+    return rule
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float))
+
+
+_ADAPTER = re.compile(r"\.lora_[AB]\.[^.]+")
+
+
+def original(name: str) -> str:
+    """What a parameter was called before adapters came to stand beside it; of an adapter, the weight's."""
+    return _ADAPTER.sub("", name).replace(".base_layer.", ".")
 
 
 def assign(model: nn.Module, rules: Rules) -> dict[str, Rule]:
-    """The rule of every parameter. UsageError where one matches no pattern, or a pattern matches none."""
-    names = [name for name, _ in model.named_parameters()]
+    """The rule of every parameter, by its original name. Where there are adapters they are trained, and all
+    else that a LoRA rule covers is frozen. UsageError where a parameter matches no pattern, or a pattern
+    matches none."""
+    names = {name: original(name) for name, _ in model.named_parameters()}
+    adapted = {name for name in names if _ADAPTER.search(name)}
     assigned: dict[str, Rule] = {}
     used = set()
-    for name in names:
+    for name, called in names.items():
         for pattern, rule in rules:
-            if re.fullmatch(pattern, name):
+            if re.fullmatch(pattern, called):
+                if isinstance(rule, Lora) and adapted:
+                    rule = 1.0 if name in adapted else "frozen"
                 assigned[name] = rule
                 used.add(pattern)
                 break
         else:
             raise UsageError(
-                f"no pattern matches the parameter {name}",
+                f"no pattern matches the parameter {called}",
                 where="adapt", expected="patterns that cover every parameter; end with ['.*', …]",
             )  # fmt: skip
     for pattern, _ in rules:
-        if pattern not in used and pattern != ".*" and names:
+        if pattern not in used and pattern not in (".*", _FRESH) and names:
             raise UsageError(
                 f"the pattern {pattern!r} decides nothing",
-                where="adapt", expected=f"a pattern for names such as {', '.join(names[:3])}",
+                where="adapt", expected=f"a pattern for names such as {', '.join(list(names.values())[:3])}",
             )  # fmt: skip
     return assigned
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,14 @@ from torch import Tensor
 
 from jichu.data.dataset import Dataset
 from jichu.data.schema import LABEL
+from jichu.data.texts import TEXT, TEXT_2, text_of
 
 from . import figures
 from .page import render
 
 _CLASSES, _EACH = 20, 8  # classes with pictures, and pictures of each
+_READ, _EACH_READ, _TURNS = 12, 3, 6  # texts that are shown, of each class, and messages of a conversation
+_CHARACTERS, _BEGINNING = 320, 4000  # of a text that are shown, and bytes that these may be
 _BARS = 60  # classes with bars
 _REFUSED = 100  # records not used that are listed
 
@@ -29,9 +33,10 @@ def write(path: Path, dataset: Dataset, found: dict[str, Any]) -> None:
         title=found["source"].rstrip("/").rpartition("/")[2], data=found, columns=columns,
         charted=[c for c in columns if c["chart"] or "top" in c], balance=_balance(found),
         more_classes=max(0, len(found["classes"]) - _BARS), rows_of=_pictures(dataset),
-        more_rows=max(0, len(dataset.classes) - _CLASSES),
+        more_rows=max(0, len(dataset.classes) - _CLASSES), texts=_texts(dataset),
         sizes=figures.sizes(*sizes) if len(set(zip(*sizes, strict=True))) > 1 else None,
         pairs=_pairs(dataset, found["near_duplicates"]), equal=_pairs(dataset, found["exact_duplicates"]),
+        shared=_pairs(dataset, found["contamination"]) if found["contamination"] else [],
         refused=dataset.quarantine[:_REFUSED],
     )  # fmt: skip
 
@@ -71,6 +76,43 @@ def _pictures(dataset: Dataset) -> list[dict[str, Any]]:
     ]
 
 
+def _texts(dataset: Dataset) -> list[dict[str, Any]]:
+    """The beginnings of some texts of each class; of all where there are no classes."""
+    if dataset.kind != "text":
+        return []
+    target = dataset.targets.get(LABEL)
+    if target is None or target.task != "classification":
+        rows = torch.arange(len(dataset))
+        return [
+            {
+                "name": "",
+                "texts": [_read(dataset, r) for r in rows[:: max(1, len(rows) // _READ)][:_READ].tolist()],
+            }
+        ]
+    values = dataset.tensors[LABEL]
+    return [
+        {"name": name, "texts": [_read(dataset, r) for r in (values == i).nonzero()[:_EACH_READ, 0].tolist()]}
+        for i, name in enumerate(target.classes[:_CLASSES])
+    ]
+
+
+def _read(dataset: Dataset, row: int) -> dict[str, Any]:
+    """How the texts of a row begin; of a conversation its messages."""
+    said = [text_of(dataset.texts[n], row, _BEGINNING) for n in (TEXT, TEXT_2) if n in dataset.texts]
+    parts = [{"who": "", "text": _cut(text)} for text in said]
+    if dataset.chat:
+        messages = json.loads(text_of(dataset.texts[TEXT], row))
+        parts = [{"who": m["role"], "text": _cut(m["content"])} for m in messages[:_TURNS]]
+    answer = dataset.targets.get(LABEL)
+    if answer is not None and answer.task == "text":
+        parts.append({"who": answer.column, "text": _cut(text_of(dataset.texts[LABEL], row, _BEGINNING))})
+    return {"parts": parts, "record": dataset.names[row]}
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _CHARACTERS else f"{text[:_CHARACTERS].rstrip()} …"
+
+
 def _evenly(dataset: Dataset, rows: Tensor, most: int = _EACH) -> list[dict[str, str]]:
     return [_shown(dataset, row) for row in rows[:: max(1, len(rows) // most)][:most].tolist()]
 
@@ -80,9 +122,9 @@ def _shown(dataset: Dataset, row: int) -> dict[str, str]:
 
 
 def _pairs(dataset: Dataset, told: dict[str, Any]) -> list[dict[str, Any]]:
-    """The first pairs, with pictures where there are any."""
-    has_images = "image" in dataset.tensors
+    """The first pairs, with pictures or texts where there are any."""
+    show = {"image": _shown, "text": _read}.get(dataset.kind)
     return [
-        {"records": [one, other], "splits": splits, "images": [_shown(dataset, r) for r in rows] if has_images else []}
+        {"records": [one, other], "splits": splits, "images": [show(dataset, r) for r in rows] if show else []}
         for (one, other, splits), rows in zip(told["first"], told["rows"], strict=True)
     ]  # fmt: skip

@@ -19,6 +19,8 @@ USUAL: dict[str, tuple[str, ...]] = {
     "classification": ("accuracy", "log_loss", "balanced_accuracy", "macro_f1", "auroc"),
     "multilabel": ("macro_f1", "micro_f1", "average_precision", "log_loss"),
     "regression": ("rmse", "mae", "r2"),
+    "text": ("exact_match", "perplexity", "token_loss"),
+    "language": ("bits_per_byte", "perplexity", "token_loss"),
 }
 Metric = Callable[[np.ndarray, np.ndarray], float]
 
@@ -79,6 +81,10 @@ def _scores(table: pa.Table, stage: str, target: Target) -> tuple[np.ndarray, np
     rows, truth, found = tables.scores(table, stage)
     if target.task == "regression":
         return rows, truth, tables.predictions(table, stage)
+    if (
+        target.task == "text"
+    ):  # beside what was written stand its tokens, bytes, nats, and whether it is right
+        return rows, found[0][:, :2], found[..., 2:]
     if target.task == "multilabel":  # a row that is known in part cannot be measured as one
         whole = ~np.isnan(truth).any(1)
         return rows[whole], truth[whole].astype(np.int64), found[:, whole]

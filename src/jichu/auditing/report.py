@@ -18,6 +18,7 @@ from . import table as tables
 from .page import render
 
 _MOST_EXAMPLES, _MOST_WORST = 24, 12
+_LONGEST = 300  # characters of a text
 
 
 def write(
@@ -77,6 +78,8 @@ def _named(target: Target, value: Any) -> str:
         return target.classes[value]
     if target.task == "multilabel":
         return ", ".join(c for c, v in zip(target.classes, value, strict=True) if v == 1) or "–"
+    if target.task == "text":
+        return value if len(value) <= _LONGEST else value[:_LONGEST] + " …"
     return number(value)
 
 

@@ -57,6 +57,33 @@ def make(
     )
 
 
+def of_language(
+    stage: str, rows: Tensor, records: Sequence[str], sizes: Tensor, nats: Tensor,
+    answers: tuple[Sequence[str], Sequence[str]] | None = None,
+) -> pa.Table:  # fmt: skip
+    """Of windows of texts, or of answers [N]: `sizes` [N, 2] are tokens predicted and bytes, `nats` [N] minus
+    the logarithm of their likelihood; `answers` those that are right, and those that were written."""
+    numbers = [sizes.double().numpy(), nats.double().numpy()[:, None]]
+    if answers is None:
+        about = {"truth": _lists(numbers[0]), "scores": _lists(numbers[1])}
+    else:
+        right = np.array([a.strip() == b.strip() for a, b in zip(*answers, strict=True)], np.float64)
+        about = {
+            "truth": pa.array(answers[0], pa.string()), "prediction": pa.array(answers[1], pa.string()),
+            "scores": _lists(np.concatenate([*numbers, right[:, None]], 1)),
+        }  # fmt: skip
+    return pa.table(
+        {
+            "stage": pa.array([stage] * len(rows)).dictionary_encode(),
+            "draw": pa.array(np.zeros(len(rows), np.int32)),
+            "row": pa.array(rows.numpy()),
+            "record": pa.array(records, pa.string()),
+            "loss": (nats / sizes[:, 0].clamp(min=1)).double().numpy(),
+            **about,
+        }
+    )
+
+
 def answers(target: Target, outputs: Tensor) -> np.ndarray:
     """A head's outputs [N, K] as probabilities, or as numbers in the target's own units."""
     outputs = outputs.double().flatten(1) if outputs.ndim > 1 else outputs.double()[:, None]

@@ -51,6 +51,13 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
     """Sizes, gaps, duplicates, remarks and what cannot be used."""
     if found["images"]:
         yield _files(found["images"])
+    for column in found["columns"]:
+        if "lengths" in column and column["role"] != "not used":
+            yield from _texts(column)
+    if found["encodings"]:
+        yield "encodings: " + "; ".join(f"{file} read as {name}" for file, name in found["encodings"].items())
+    if found["cleaned"]:
+        yield "left out: " + ", ".join(f"{n:,} by {rule}" for rule, n in found["cleaned"].items())
     missing = found["missing"]
     if missing["cells"]:
         yield (f"missing: {missing['cells']:,} of {missing['of']:,} cells"
@@ -66,6 +73,9 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
     across = f"; {near['across_splits']:,} across splits" if near["across_splits"] else ""
     yield f"near duplicates: {near['pairs']:,}{across}"
     yield from _pairs(near)
+    if shared := found["contamination"]:
+        yield f"contamination: {shared['pairs']:,} training texts share a passage with {shared['held_out']:,} held out"
+        yield from _pairs(shared, "~")
     for leak in found["leakage"]:
         yield f"suspected leakage: {leak['column']}, {leak['measure']} {leak['score']:.3f} by itself"
     for what, told in (
@@ -90,8 +100,19 @@ def _files(images: dict[str, Any]) -> str:
     return f"images: {across} pixels; {formats}; {images['colour']:,} of {images['looked_at']:,} in colour"
 
 
-def _pairs(told: dict[str, Any]) -> Iterator[str]:
-    yield from (f"  {one} = {other} ({splits})" for one, other, splits in told["first"][:_PAIRS])
+def _texts(column: dict[str, Any]) -> Iterator[str]:
+    least, quarter, median, three, most = column["lengths"]
+    yield (
+        f"texts of {column['name']}: {column['characters']:,} characters, {column['bytes']:,} bytes; {least:,} to"
+        f" {most:,} characters each, half of them {quarter:,} to {three:,} (median {median:,})"
+    )
+    scripts = ", ".join(f"{name} {share:.1%}" for name, share in column["scripts"].items())
+    told = ", ".join(f"{code} {n / column['looked_at']:.0%}" for code, n in column["languages"].items())
+    yield f"  letters: {scripts or 'none'}; languages, as far as can be told: {told}"
+
+
+def _pairs(told: dict[str, Any], sign: str = "=") -> Iterator[str]:
+    yield from (f"  {one} {sign} {other} ({splits})" for one, other, splits in told["first"][:_PAIRS])
     if told["pairs"] > _PAIRS:
         yield f"  and {told['pairs'] - _PAIRS:,} more"
 
@@ -104,6 +125,8 @@ def _range(column: dict[str, Any]) -> str:
     if "low" in column:
         low, high = column["low"], column["high"]
         return f"{low} to {high}" if isinstance(low, str) else f"{low:.4g} to {high:.4g}"
+    if "lengths" in column:
+        return f"{column['lengths'][0]:,} to {column['lengths'][-1]:,} characters"
     top = ", ".join(f"{name[:16]} {count:,}" for name, count in column.get("top", [])[:3])
     return top + (", …" if len(column.get("top", [])) > 3 else "")
 

@@ -18,7 +18,7 @@ from jichu.core.errors import JichuError, PeerLost, UsageError, nearest
 from jichu.core.interrupt import terminable
 from jichu.recipe.config import STAGES
 
-from . import verbs
+from . import language, verbs
 
 _EXIT_CODES = "exit codes: 0 done; 2 wrong usage or recipe; 3 unusable data; 4 a check failed; 130 interrupted; 1 anything else"
 
@@ -133,6 +133,22 @@ def parser() -> argparse.ArgumentParser:
     add.add_argument("run", help="a run folder")
     add.add_argument("inputs", nargs="+", metavar="INPUT", help="image files, or tables whose rows are meant")
 
+    add = _add(
+        commands, "generate", language.generate, "go on with prompts", 'jichu generate runs/gpt "ROMEO:"'
+    )
+    add.add_argument("run", help="a run folder")
+    add.add_argument(
+        "prompts", nargs="*", metavar="PROMPT", help="texts to go on with; standard input if none"
+    )
+    add.add_argument("--file", action="append", default=[], metavar="FILE", help="a prompt in a file")
+    _add_writing(add)
+    add.add_argument("--beams", type=int, metavar="N", help="the likeliest text of N kept at each token")
+
+    add = _add(commands, "chat", language.chat, "talk to a model in the terminal", "jichu chat runs/chat-sft")
+    add.add_argument("run", help="a run folder")
+    add.add_argument("--system", metavar="TEXT", help="what the model is told before the first message")
+    _add_writing(add)
+
     about = (
         "what this machine has and what is fast on it; of a model its cost, and how it would begin to train"
     )
@@ -155,6 +171,21 @@ def _add(commands: Any, name: str, run: Any, about: str, example: str) -> argpar
     add.add_argument("--quiet", action="store_true", help="no progress")
     add.add_argument("--debug", action="store_true", help="errors with their traceback")
     return add
+
+
+def _add_writing(add: argparse.ArgumentParser) -> None:
+    """How the next token is chosen, and when to stop."""
+    add.add_argument(
+        "--most", type=int, metavar="N", help="tokens to write at most; what the context holds if not given"
+    )
+    add.add_argument(
+        "--temperature", type=float, help="0 takes the likeliest token, more is bolder; 1 if not given"
+    )
+    add.add_argument("--top-k", type=int, metavar="K", help="only the K likeliest tokens")
+    add.add_argument("--top-p", type=float, metavar="P", help="only the likeliest that together have P")
+    add.add_argument("--repetition-penalty", type=float, metavar="R", help="above 1 shuns what was written")
+    add.add_argument("--stop", action="append", metavar="TEXT", help="end before this text")
+    add.add_argument("--seed", type=int, help="of the draws; 0 if not given")
 
 
 def _add_set(add: argparse.ArgumentParser, what: str = "any key, such as data.size=32") -> None:

@@ -92,8 +92,12 @@ def _execute(recipe: Any, options: Options) -> None:
     predicts = bool(recipe.fitted)
     examples = sorted(folder.examples.glob("*.png")) if folder.examples.exists() else []
     after = [f"look at it:   {folder.report}"]
+    reads_texts = (folder.model / "tokenizer.json").exists()
     if predicts:
-        after.append(f"use it:       jichu predict {folder.path} {examples[0] if examples else 'TABLE'}")
+        example = examples[0] if examples else '"A TEXT"' if reads_texts else "TABLE"
+        after.append(f"use it:       jichu predict {folder.path} {example}")
+    elif reads_texts:
+        after.append(f'go on with:   jichu generate {folder.path} "A BEGINNING"')
     else:
         after.append(f"adapt it:     jichu finetune {recipe.data.path} --from {folder.path} --adapt head")
     after += _advice(summary)
@@ -232,6 +236,8 @@ def _said(answer: dict[str, Any]) -> str:
         others = sorted(answer["scores"].items(), key=lambda item: -item[1])[1:3]
         rest = ", ".join(f"{name} {100 * score:.0f}%" for name, score in others)
         return f"{answer['label']} {100 * answer['score']:.0f}%" + (f"  ({rest})" if rest else "")
+    if all(isinstance(part, str) for part in answer.values()) and len(answer) == 1:
+        return next(iter(answer.values()))
     if "value" in answer:
         ends = [f"{level}: {value:.5g}" for level, value in answer.get("quantiles", {}).items()]
         return f"{answer['value']:.5g}" + (f"  ({', '.join(ends)})" if ends else "")

@@ -37,8 +37,14 @@ class Duration(NamedTuple):
             return cls(value * _SECONDS[unit], "seconds")
         return cls(value, unit if unit.endswith("s") else unit + "s")
 
-    def steps(self, *, steps_per_epoch: int, seconds_per_step: float | None = None) -> int:
-        """Optimizer steps, at least one. Seconds need a measured `seconds_per_step`."""
+    def steps(
+        self,
+        *,
+        steps_per_epoch: int,
+        seconds_per_step: float | None = None,
+        tokens_per_step: int | None = None,
+    ) -> int:
+        """Optimizer steps, at least one. Seconds need a measured `seconds_per_step`, tokens their number."""
         if self.unit == "steps":
             count = self.value
         elif self.unit == "epochs":
@@ -47,6 +53,8 @@ class Duration(NamedTuple):
             if seconds_per_step is None:
                 raise UsageError("a budget in time needs a measured step", expected="seconds_per_step")
             count = self.value / seconds_per_step
+        elif tokens_per_step is not None:
+            count = self.value / tokens_per_step
         else:
             raise UsageError(
                 f"a budget in {self.unit} needs data made of {self.unit}",

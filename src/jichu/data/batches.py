@@ -15,6 +15,7 @@ from jichu.core.ranks import rank, world_size
 from .mapped import fetch
 
 Batch = dict[str, Tensor]
+_SORTED = 50  # batches whose rows are sorted by length together
 
 
 class BatchSource(Protocol):
@@ -33,7 +34,9 @@ class Batches:
     """Batches of `rows` of the tensors, epoch after epoch without end.
 
     With several processes each takes its share of every batch, so that the batches together are
-    those of one process. `drop_last` leaves out an epoch's uneven last batch.
+    those of one process. `drop_last` leaves out an epoch's uneven last batch. With `lengths` [N] of all
+    rows, a batch that is shuffled holds rows of like length, so that little is padded: the rows of 50
+    batches at a time are sorted, and the batches shuffled again.
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class Batches:
         seed: int = 0,
         shuffle: bool = True,
         drop_last: bool = False,
+        lengths: Tensor | None = None,
     ):
         count = len(next(iter(tensors.values())))
         self.tensors = tensors
@@ -52,7 +56,7 @@ class Batches:
         if not len(self.rows):
             raise UsageError("no rows to make batches of", expected="at least one")
         self.batch_size = min(batch_size, len(self.rows))
-        self.seed, self.shuffle, self.drop_last = seed, shuffle, drop_last
+        self.seed, self.shuffle, self.drop_last, self.lengths = seed, shuffle, drop_last, lengths
         self.epoch, self.index = 0, 0
         self._order = self._shuffled()
 
@@ -64,8 +68,16 @@ class Batches:
     def _shuffled(self) -> Tensor:
         if not self.shuffle:
             return self.rows
-        order = torch.randperm(len(self.rows), generator=generator("order", self.seed, self.epoch))
-        return self.rows[order]
+        draw = generator("order", self.seed, self.epoch)
+        order = self.rows[torch.randperm(len(self.rows), generator=draw)]
+        if self.lengths is None:
+            return order
+        # the uneven last batch stays as it is drawn: else it would always be of the longest rows
+        whole = len(order) // self.batch_size * self.batch_size
+        chunks = order[:whole].split(_SORTED * self.batch_size)
+        alike = torch.cat([chunk[self.lengths[chunk].argsort(stable=True)] for chunk in chunks])
+        batches = alike.view(-1, self.batch_size)
+        return torch.cat([batches[torch.randperm(len(batches), generator=draw)].flatten(), order[whole:]])
 
     def __iter__(self) -> Iterator[Batch]:
         return self
@@ -103,10 +115,17 @@ def select(batch: Batch, kept: Tensor) -> Batch:
     return {name: value[kept] if len(value) == rows else value for name, value in batch.items()}
 
 
-def in_order(tensors: dict[str, Tensor], rows: Tensor, batch_size: int) -> Iterator[Batch]:
-    """One pass over the rows as they are, in batches, for prediction."""
-    for part in rows.split(batch_size):
-        yield gather(tensors, part)
+def in_order(
+    tensors: dict[str, Tensor], rows: Tensor, batch_size: int, lengths: Tensor | None = None, most: int = 0
+) -> Iterator[Batch]:
+    """One pass over the rows as they are, in batches, for prediction; with `lengths` [N], which fall from row
+    to row, in more rows at once as these get shorter, `most` numbers at most."""
+    start = 0
+    while start < len(rows):
+        size = batch_size if lengths is None else max(1, most // max(1, int(lengths[rows[start]])))
+        end = start + min(size, batch_size)
+        yield gather(tensors, rows[start:end])
+        start = end
 
 
 class IterableBatches:

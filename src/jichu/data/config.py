@@ -7,10 +7,12 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from jichu.core.config import Config, Named
+from jichu.core.errors import nearest, shown
 
 IN_MEMORY = "(in memory)"  # the path of data that were given as objects
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 Kind = Literal["number", "category", "timestamp", "text", "tags", "image", "ignore"]
@@ -47,6 +49,129 @@ class SplitConfig(Config):
         return self
 
 
+def _switch(value: Any) -> Any:
+    """`true` is short for what is usual, `false` for nothing."""
+    return {True: {}, False: None}[value] if isinstance(value, bool) else value
+
+
+class LengthConfig(Config):
+    """How many characters a text may have. `[20, 5000]` is short for `{least: 20, most: 5000}`."""
+
+    least: Annotated[int, Field(ge=0)] = 1
+    most: Annotated[int, Field(ge=1)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        if isinstance(value, list) and len(value) == 2:
+            return dict(zip(("least", "most"), value, strict=True))
+        return value
+
+
+class QualityConfig(Config):
+    """Marks of what is no prose, after the rules for Gopher (Rae et al., 2021)."""
+
+    symbols: Share = Field(0.1, description="most # and … in a word")
+    letters: Share = Field(0.8, description="least share of words with a letter")
+    repeated: Share = Field(0.3, description="most share of lines that stood there before")
+    bullets: Share = Field(0.9, description="most share of lines that begin with a bullet")
+    ellipses: Share = Field(0.3, description="most share of lines that end with an ellipsis")
+    word: Annotated[list[float], Field(min_length=2, max_length=2)] = Field(
+        [3.0, 10.0],
+        description="least and most letters of a word on average, where words have blanks between",
+    )
+
+
+class NearConfig(Config):
+    """Texts that share so much of their runs of `words` words (a Chinese character is one), found by MinHash
+    (Broder, 1997). `0.7` is short for `{threshold: 0.7}`."""
+
+    threshold: Annotated[float, Field(ge=0.3, le=1)] = Field(0.8, description="of the Jaccard index")
+    words: Annotated[int, Field(ge=1, le=32)] = 5
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        return {"threshold": value} if isinstance(value, float) else value
+
+
+class ContaminationConfig(Config):
+    """Training texts that share a run of so many words, or of characters where there are no words, with one
+    that is held out (Brown et al., 2020)."""
+
+    words: Annotated[int, Field(ge=2, le=64)] = 13
+    characters: Annotated[int, Field(ge=2, le=64)] = 30
+
+
+class CleanConfig(Config):
+    """Which texts are left out, each with its reason in quarantine.jsonl. What the source itself holds out
+    is never left out."""
+
+    length: LengthConfig | None = None
+    language: list[str] | None = Field(None, description="those to be kept, such as [en, zh]")
+    quality: Annotated[QualityConfig | None, BeforeValidator(_switch)] = None
+    exact: bool = Field(False, description="of equal texts one is kept")
+    near: Annotated[NearConfig | None, BeforeValidator(_switch)] = None
+    contamination: Annotated[ContaminationConfig | None, BeforeValidator(_switch)] = None
+
+    @model_validator(mode="after")
+    def _languages(self) -> CleanConfig:
+        if not self.language:
+            return self
+        from .language import LANGUAGES  # which loads more than a command line needs
+
+        for code in self.language:
+            if code not in LANGUAGES:
+                raise ValueError(
+                    f"{code!r} is no language that is told; expected {', '.join(sorted(LANGUAGES))}"
+                )
+        return self
+
+
+TOKENIZERS = ("bpe", "wordpiece", "characters")  # that are trained here
+
+
+class TokenizerConfig(Config):
+    """How texts become tokens. `wordpiece` is short for `{name: wordpiece}`."""
+
+    name: str = Field(
+        "bpe",
+        description="bpe (byte-level), wordpiece or characters, trained on the training texts; or the folder of one",
+    )
+    vocabulary: Annotated[int, Field(ge=8, le=2**20)] = Field(8000, description="tokens at most")
+    lowercase: bool = Field(False, description="capitals become small letters, and WordPiece drops accents")
+    special: Literal["auto", "bert", "gpt", "llama", "t5"] = Field(
+        "auto", description="whose special tokens; auto: bert's for wordpiece, else gpt's"
+    )
+    truncation: Literal["right", "left"] = Field(
+        "right", description="the side at which texts longer than the context are cut"
+    )
+    sample: Annotated[int, Field(ge=1)] = Field(
+        2**26, description="bytes of text it is trained on at most, evenly spread"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _known(self) -> TokenizerConfig:
+        if self.loaded and not self.name.startswith(("hf:", ".", "/", "~")):
+            near = nearest(self.name, TOKENIZERS)
+            hint = f"; did you mean {near}?" if near else ""
+            raise ValueError(
+                f"no tokenizer {shown(self.name)}; expected one of {', '.join(TOKENIZERS)}, hf:owner/name,"
+                f" or a folder as ./folder{hint}"
+            )
+        return self
+
+    @property
+    def loaded(self) -> bool:
+        """Whether it is one that exists already."""
+        return self.name not in TOKENIZERS
+
+
 class DataConfig(Config):
     """Where the data are and how they are decoded, cleaned and split."""
 
@@ -60,6 +185,16 @@ class DataConfig(Config):
     columns: dict[str, ColumnConfig] = Field(
         {}, description="types to correct, such as {zip: category, notes: ignore}"
     )
+    text: str | Annotated[list[str], Field(min_length=1, max_length=2)] | None = Field(
+        None, description="the column of texts to read, or two that are a pair"
+    )
+    tokenizer: TokenizerConfig | None = Field(
+        None, description="how texts become tokens; as suits the backbone if not given"
+    )
+    context: Annotated[int, Field(ge=4, le=2**17)] | Literal["auto"] = Field(
+        "auto", description="tokens that a model is given at most; as the model started from has it, else 256"
+    )
+    clean: CleanConfig = CleanConfig()
     weight: str | None = Field(None, description="a column of row weights")
     size: Annotated[int, Field(ge=4, le=4096)] | Literal["auto"] = Field(
         "auto", description="images are stored size × size pixels"
@@ -84,7 +219,6 @@ class DataConfig(Config):
 
 
 Degrees = Annotated[float, Field(ge=0, le=180)]
-Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class RandAugmentConfig(Config):

@@ -24,22 +24,34 @@ from jichu.core.errors import DataError, UsageError, nearest, unknown
 from jichu.core.files import fingerprint, replacing
 from jichu.core.progress import say
 
+from .cleaning import Dropped, clean, contaminated
 from .config import IN_MEMORY, ColumnConfig, DataConfig, SplitConfig
 from .decode import Header, Preprocess
 from .duplicates import equal_rows
 from .profile import describe
+from .ragged import Ragged
 from .readers import read
-from .schema import LABEL, Schema, TableSchema, target_key, target_values, understand
+from .schema import LABEL, Schema, TableSchema, target_key, target_values, understand, wanted_texts
 from .source import SPLITS, UNLABELLED, Column, Names, Source, distinct, unusable
 from .splits import draw_labels, joined, latest, stratified
 from .store import EQUAL, Store, build, headers, infer, key_of, listing, opened, recall, remember
 from .target import Target
+from .texts import TEXT, TEXT_2, to_read
 from .types import typed
 
 _SPLIT, _GROUP, _TIME = "(split)", "(group)", "(time)"  # stored beside the tensors, for splitting only
 _SPLITS = ["", "train", "validation", "test"]  # the codes of the first of them
 _LEAKS = "(leaks)"
-_DECIDES = {"reader", "target", "columns", "weight", "size", "channels", "resize"}  # how data are decoded
+_DECIDES = {
+    "reader",
+    "target",
+    "columns",
+    "text",
+    "weight",
+    "size",
+    "channels",
+    "resize",
+}  # how data are decoded
 _SCHEMA = TypeAdapter(Schema)
 _BINS = 10  # of a number to predict, for splits in which its values are spread alike
 
@@ -64,6 +76,11 @@ class Dataset:
     source: str = ""
     splits_given: bool = False  # whether the source came with splits
     files: pa.Table | None = None  # that were read: `file`, `bytes`, `digest`
+    texts: dict[str, Ragged] = field(default_factory=dict)  # UTF-8: `text`, `text_2` of a pair, targets
+    chat: bool = False  # whether the texts are conversations, messages in JSON
+    encodings: dict[str, str] = field(default_factory=dict)  # of the files that were not in UTF-8
+    cleaned: dict[str, int] = field(default_factory=dict)  # records left out by each rule of data.clean
+    store: Path | None = None  # where what is made of the columns can be kept
 
     def __len__(self) -> int:
         return len(self.names)
@@ -75,11 +92,13 @@ class Dataset:
 
     @property
     def kind(self) -> str:
-        """What a network is to look at: `image` or `table`."""
-        return "image" if "image" in self.tensors else "table"
+        """What a network is to look at: `image`, `text` or `table`."""
+        return "image" if "image" in self.tensors else "text" if TEXT in self.texts else "table"
 
     def known(self, rows: Tensor, key: str = LABEL) -> Tensor:
         """Whether each row [n] has a value of the target, bool."""
+        if key in self.texts:
+            return self.texts[key].lengths[rows] > 0
         if key not in self.tensors:
             return torch.zeros(len(rows), dtype=torch.bool)
         values = self.tensors[key][rows]
@@ -130,6 +149,9 @@ class Dataset:
         found = {}
         for key, target in self.targets.items():
             mine = rows[self.known(rows, key)]
+            if target.task == "text":
+                found[key] = replace(target, rows=len(mine))
+                continue
             values = self.tensors[key][mine]
             if target.task == "regression":
                 std = float(values.double().std(correction=0)) if len(mine) else 0.0
@@ -158,6 +180,10 @@ class Dataset:
             "rows": len(self),
             "columns": self.columns,
             "tensors": {name: [list(t.shape[1:]), str(t.dtype).removeprefix("torch.")] for name, t in self.tensors.items()},
+            "texts": {name: len(t.values) for name, t in self.texts.items()},
+            "chat": self.chat,
+            "encodings": self.encodings,
+            "cleaned": self.cleaned,
             "targets": {key: {"column": t.column, "task": t.task} for key, t in self.targets.items()},
             "preprocess": self.preprocess and self.preprocess._asdict(),
             "classes": self.classes,
@@ -188,8 +214,16 @@ def load(
         for name in (_SPLIT, _GROUP, _TIME, EQUAL)
         if name in store.tensors
     }
-    splits, leaks, duplicates = _kept_splits(store, targets, hidden, config.split, seed)
+    texts = to_read(store.texts, schema.chat)
+    dropped = _cleaned(store, texts, hidden, config)
+    splits, leaks, duplicates = _kept_splits(store, targets, hidden, config, seed, dropped.rows)
+    if config.clean.contamination:
+        dropped += contaminated(texts, splits, store.names, config.clean.contamination)
+        splits["train"] = splits["train"][~torch.isin(splits["train"], torch.from_numpy(dropped.rows))]
     faults = [unusable(store.names[row], "exact duplicate of a held-out record") for row in leaks.tolist()]
+    faults += [
+        unusable(store.names[r], why) for r, why in zip(dropped.rows.tolist(), dropped.reasons, strict=True)
+    ]
     dataset = Dataset(
         store.tensors,
         store.names,
@@ -206,6 +240,11 @@ def load(
         config.path,
         _SPLIT in hidden,
         store.files,
+        store.texts,
+        schema.chat,
+        store.about["encodings"],
+        dropped.counts,
+        store.folder,
     )
     _warn(dataset, config)
     return dataset
@@ -226,10 +265,34 @@ def _stored(data: Any, config: DataConfig, table: TableSchema | None) -> Store:
         files = listing(source.files, place)
         contents = fingerprint(files.to_pylist())
     key = key_of(contents, how)
-    store = opened(key) or build(key, contents, files, source, *_encoded(source, config, table))
+    store = opened(key) or _built(key, contents, files, source, config, table)
     if place is not None and source.files is not None:
         remember(place, how, store, source.files, began)
     return store
+
+
+def _built(
+    key: str,
+    contents: str,
+    files: pa.Table | None,
+    source: Source,
+    config: DataConfig,
+    table: TableSchema | None,
+) -> Store:
+    columns = columns_of(source, config, table)
+    if config.text is None and source.texts:
+        targets = [config.target] if isinstance(config.target, str) else config.target or []
+        config = config.model_copy(update={"text": [n for n in source.texts if n not in targets]})
+    schema = understand(columns, config)
+    if table is not None:
+        schema = replace(schema, table=table)
+    images, preprocess, arrays, found = _encoded(source, columns, schema, config)
+    about = {"columns": describe(columns, schema), "schema": schema.plain(), "encodings": source.encodings}
+    texts = dict(zip((TEXT, TEXT_2), ((n, columns[n]) for n in schema.texts), strict=False))
+    texts |= {
+        target_key(i): (t.column, columns[t.column]) for i, t in enumerate(schema.targets) if t.task == "text"
+    }
+    return build(key, contents, files, source, images, preprocess, arrays, found, about, texts)
 
 
 def _place(data: Any) -> str | None:
@@ -247,6 +310,9 @@ def columns_of(source: Source, config: DataConfig, table: TableSchema | None = N
         if name not in source.columns:
             raise unknown("column", name, source.columns, where="data.columns")
     wanted = dict(config.columns)
+    for name in wanted_texts(config):
+        if name in source.columns and source.columns[name].kind == "cells":
+            wanted[name] = wanted.get(name, ColumnConfig()).model_copy(update={"type": "text"})
     for name, kind in (table.kinds if table else {}).items():
         wanted[name] = wanted.get(name, ColumnConfig()).model_copy(update={"type": kind})
     return {n: typed(n, c, wanted.get(n, ColumnConfig())) for n, c in source.columns.items()}
@@ -261,28 +327,25 @@ def _take_splits(source: Source, columns: dict[str, Column], schema: Schema) -> 
 
 
 def _encoded(
-    source: Source, config: DataConfig, table: TableSchema | None
-) -> tuple[Sequence[Any] | None, Preprocess | None, dict[str, np.ndarray], dict[int, Header], dict[str, Any]]:
-    """The images of a source and how they are decoded, its other columns as arrays, headers of some images,
-    and what is known of its columns."""
-    columns = columns_of(source, config, table)
-    schema = understand(columns, config)
-    if table is not None:
-        schema = replace(schema, table=table)
+    source: Source, columns: dict[str, Column], schema: Schema, config: DataConfig
+) -> tuple[Sequence[Any] | None, Preprocess | None, dict[str, np.ndarray], dict[int, Header]]:
+    """The images of a source and how they are decoded, its other columns but texts as arrays, and headers of
+    some images."""
     _take_splits(source, columns, schema)
     arrays = schema.table.encode(columns)
     for i, target in enumerate(schema.targets):
-        arrays[target_key(i)] = target_values(target, columns[target.column])
+        if target.task != "text":
+            arrays[target_key(i)] = target_values(target, columns[target.column])
     if schema.weight:
         arrays["weight"] = _weights(columns[schema.weight].values, source)
     images = columns[schema.image].values if schema.image else None
-    if not arrays and images is None:
+    if not arrays and images is None and not schema.texts:
         raise DataError(
             "no column can be used",
             where=source.names[0], expected="an image, a number, a category or a date; found "
             + ", ".join(f"{name}: {why}" for name, why in schema.unused.items()),
         )  # fmt: skip
-    if images is None:
+    if images is None and not schema.texts:
         arrays[EQUAL] = equal_rows(arrays)
     if source.splits is not None:
         arrays[_SPLIT] = np.fromiter(map(_SPLITS.index, source.splits), np.int8, len(source.names))
@@ -298,7 +361,7 @@ def _encoded(
     preprocess = None
     if images is not None:
         preprocess = infer(found.values(), config.size, config.channels, config.resize, source.names[0])
-    return images, preprocess, arrays, found, {"columns": describe(columns, schema), "schema": schema.plain()}
+    return images, preprocess, arrays, found
 
 
 def _weights(values: np.ndarray, source: Source) -> np.ndarray:
@@ -336,12 +399,29 @@ def _strata(labels: Tensor | None, target: Target | None, rows: int) -> np.ndarr
     return np.where(known, np.searchsorted(edges, values), UNLABELLED)
 
 
+def _cleaned(
+    store: Store, texts: dict[str, Ragged], hidden: dict[str, np.ndarray], config: DataConfig
+) -> Dropped:
+    """The rows that `data.clean` leaves out."""
+    if not config.clean.changed:
+        return Dropped()
+    if not texts:
+        raise UsageError("there are no texts to be cleaned", where="data.clean", expected="no such key")
+    given = hidden.get(_SPLIT, np.zeros(len(store.names), np.int8))
+    return clean(texts, config.clean, store.names, hidden[EQUAL], given > 1, store.folder)
+
+
 def _kept_splits(
-    store: Store, targets: dict[str, Target], hidden: dict[str, np.ndarray], config: SplitConfig, seed: int
-) -> tuple[dict[str, Tensor], Tensor, dict[str, int]]:
+    store: Store, targets: dict[str, Target], hidden: dict[str, np.ndarray], how: DataConfig, seed: int,
+    dropped: np.ndarray,
+) -> tuple[dict[str, Tensor], Tensor, dict[str, int]]:  # fmt: skip
     """Rows of each split, rows that are not used because a split held out from theirs has them too, and how
-    many duplicates there are; kept beside the columns for the next start."""
-    path = store.folder / f"split-{fingerprint(config, seed)}.safetensors"
+    many duplicates there are; kept beside the columns for the next start. The `dropped` rows are in none."""
+    config = how.split
+    path = (
+        store.folder
+        / f"split-{fingerprint(config, seed, *([how.clean] if len(dropped) else []))}.safetensors"
+    )
     with contextlib.suppress(OSError, SafetensorError, KeyError, ValueError), safe_open(path, "pt") as file:
         about = json.loads(file.metadata()["about"])
         kept = {name: file.get_tensor(name) for name in [*about["splits"], _LEAKS]}
@@ -350,8 +430,10 @@ def _kept_splits(
     labels, target = store.tensors.get(LABEL), targets.get(LABEL)
     rows = len(store.names)
     equal = hidden[EQUAL]
-    groups = equal if "image" in store.tensors else np.arange(rows)
-    made, left_out = _split(rows, _strata(labels, target, rows), groups, hidden, config, seed)
+    groups = equal if "image" in store.tensors or TEXT in store.texts else np.arange(rows)
+    free = np.ones(rows, bool)
+    free[dropped] = False
+    made, left_out = _split(free, _strata(labels, target, rows), groups, hidden, config, seed)
     duplicates = {
         "exact": len(equal) - distinct(equal),
         "removed": len(left_out),
@@ -368,14 +450,15 @@ def _kept_splits(
 
 
 def _split(
-    count: int, strata: np.ndarray, groups: np.ndarray, hidden: dict[str, np.ndarray], config: SplitConfig,
+    free: np.ndarray, strata: np.ndarray, groups: np.ndarray, hidden: dict[str, np.ndarray], config: SplitConfig,
     seed: int,
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:  # fmt: skip
-    """Rows of each split, and rows that are not used because a split held out from theirs has them too."""
+    """Rows of each split, out of those that are `free`, and rows that are not used because a split held out
+    from theirs has them too."""
     shares = {"validation": config.validation, "test": config.test}
-    given = hidden.get(_SPLIT, np.zeros(count, np.int8))
-    found = {name: np.flatnonzero(given == _SPLITS.index(name)) for name in shares}
-    pool = np.flatnonzero(~np.isin(given, [_SPLITS.index(name) for name in shares]))
+    given = hidden.get(_SPLIT, np.zeros(len(free), np.int8))
+    found = {name: np.flatnonzero(free & (given == _SPLITS.index(name))) for name in shares}
+    pool = np.flatnonzero(free & ~np.isin(given, [_SPLITS.index(name) for name in shares]))
     shares = {name: share for name, share in shares.items() if share and not len(found[name])}
     if _TIME in hidden and shares:
         made = latest(hidden[_TIME][pool], shares)

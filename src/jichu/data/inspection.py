@@ -8,9 +8,13 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from .cleaning import near_pairs, passages
+from .config import ContaminationConfig
 from .dataset import Dataset
 from .duplicates import near_images, near_rows
+from .language import UNKNOWN
 from .schema import LABEL
+from .texts import to_read
 
 _ROWS = 5000  # rows that a column alone is tried on
 _SUSPECT = 0.95  # AUROC or R² from which one column alone is suspected to hold the answer
@@ -18,16 +22,20 @@ _HEADER = 0.80  # the AUROC from which an image's size or format is: it ought to
 _LOSSY = {"JPEG", "WEBP"}
 _TELLING = 0.001  # share of the held-out records that must have a near copy elsewhere to be worth a remark
 _SHOWN = 20
+# shares of the texts between which a language is one of few, and texts from which it is said
+_LEAST, _FEW, _SAID = 0.01, 0.1, 50
 _COMPARED = 100_000  # images among which copies are looked for
 
 
 def inspect(dataset: Dataset) -> dict[str, Any]:
     """`dataset.summary()` and a closer look: `images` (sizes and formats of the files), `missing` cells,
-    `exact_duplicates`, `near_duplicates`, `leakage`, and `remarks` in words; ready for JSON."""
+    `exact_duplicates`, `near_duplicates`, of texts `contamination`, `leakage`, and `remarks` in words; ready
+    for JSON."""
     found = dataset.summary()
     found["images"] = image_files(dataset)
     found["missing"] = _missing(dataset)
     found |= duplicates(dataset)
+    found["contamination"] = contamination(dataset)
     found["leakage"] = leakage(dataset)
     found["remarks"] = _remarks(dataset, found)
     return found
@@ -65,15 +73,27 @@ def duplicates(dataset: Dataset) -> dict[str, dict[str, Any]]:
     [record, record, their splits], with their `rows`. Of very many images those that are held out and an
     even sample of the others are compared."""
     equal = dataset.equal if dataset.equal is not None else np.arange(len(dataset))
-    if "image" in dataset.tensors:
+    if dataset.kind != "table":
         rows = _looked_at(dataset)
+    if dataset.kind == "image":
         near = near_images(dataset.tensors["image"], rows, equal)
+    elif dataset.kind == "text":
+        near = near_pairs(to_read(dataset.texts, dataset.chat), rows)
     else:
         rows = np.arange(len(dataset))
         near = _pairs(near_rows(dataset.tensors))
     exact = rows[_pairs(equal[rows])]
     near = near[equal[near[:, 0]] != equal[near[:, 1]]]
     return {"exact_duplicates": _told(dataset, exact), "near_duplicates": _told(dataset, near)}
+
+
+def contamination(dataset: Dataset) -> dict[str, Any] | None:
+    """Training texts that share a passage (13 words, or 30 characters where there are none) with a held-out
+    one, told as duplicates are: `pairs`, `across_splits`, the `first` and their `rows`. None without texts."""
+    if dataset.kind != "text" or "train" not in dataset.splits or len(dataset.splits) < 2:
+        return None
+    pairs = passages(to_read(dataset.texts, dataset.chat), dataset.splits, ContaminationConfig(), _COMPARED)
+    return _told(dataset, pairs) | {"held_out": len(np.unique(pairs[:, 1]))}
 
 
 def _looked_at(dataset: Dataset) -> np.ndarray:
@@ -206,6 +226,15 @@ def _remarks(dataset: Dataset, found: dict[str, Any]) -> list[str]:
             f"{near} records look nearly the same as one in another split ({held_out} are held out):"
             " held-out figures may flatter"
         )
+    shared = found["contamination"] and found["contamination"]["held_out"]
+    if shared and shared > _TELLING * held_out:
+        remarks.append(
+            f"{shared} held-out texts share a passage with one that is trained on: data.clean.contamination"
+            " leaves those out"
+        )
+    for column in found["columns"]:
+        if len(column.get("languages", ())) > 1 and column["role"].startswith("input"):
+            remarks += _of_languages(column)
     for name, split in found["splits"].items():
         counts = [n for n in split["classes"].values() if n]
         if name == "train" and len(counts) > 1 and max(counts) > 5 * min(counts):
@@ -220,3 +249,19 @@ def _remarks(dataset: Dataset, found: dict[str, Any]) -> list[str]:
         if key == LABEL and target.task == "classification" and len(target.classes) < 2:
             remarks.append(f"{target.column} has one class only: nothing can be learned from labels")
     return remarks
+
+
+def _of_languages(column: dict[str, Any]) -> list[str]:
+    """That a few texts are in another language than the most, which may be by mistake."""
+    told = {code: n for code, n in column["languages"].items() if code != UNKNOWN}
+    total = sum(told.values())
+    few = {code: n for code, n in told.items() if n < _FEW * total}
+    if total < _SAID or not few or len(few) == len(told):
+        return []
+    share = sum(few.values()) / total
+    if share < _LEAST:
+        return []
+    names = ", ".join(sorted(few, key=few.__getitem__, reverse=True)[:5])
+    return [
+        f"some texts of {column['name']} ({share:.1%}) seem to be in {names}: data.clean.language leaves languages out"
+    ]

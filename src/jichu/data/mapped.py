@@ -18,7 +18,9 @@ from torch import Tensor
 from jichu.core.devices import memory_available
 from jichu.core.files import cache_folder
 
-_LARGE = 2**28  # bytes from which a table that is read is kept on disk
+from .ragged import Ragged
+
+LARGE = 2**28  # bytes from which a table that is read is kept on disk
 _SHARE = 0.5  # of the free memory, that a column may have and be read ahead by the system
 _NO_RESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" else 0)
 
@@ -28,6 +30,8 @@ def column(path: Path, rows: int, dtype: str, shape: list[int]) -> Tensor:
     each = math.prod(shape) * np.dtype(dtype).itemsize
     if path.stat().st_size != rows * each:
         raise ValueError(f"{path} is not whole")
+    if not rows * each:
+        return torch.from_numpy(np.empty((rows, *shape), dtype))
     # private pages, so that nothing written to the tensor can reach the file; without a reservation,
     # because the column may be larger than memory
     private = hasattr(mmap, "MAP_PRIVATE")
@@ -42,6 +46,15 @@ def column(path: Path, rows: int, dtype: str, shape: list[int]) -> Tensor:
     return tensor
 
 
+def ragged(path: Path, rows: int, total: int, dtype: str) -> Ragged:
+    """A column of rows of different lengths, `total` values together, as it lies in `path` and
+    `path.offsets`. ValueError where a file is of another length."""
+    offsets = column(path.with_name(f"{path.name}.offsets"), rows + 1, "int64", [])
+    if int(offsets[0]) or int(offsets[-1]) != total:
+        raise ValueError(f"{path} is not whole")
+    return Ragged(column(path, total, dtype, []), offsets)
+
+
 def fetch(tensor: Tensor, rows: Tensor) -> None:
     """Begin to read some rows of a column that does not fit into memory, all at once."""
     area, each = getattr(tensor, "mapped", (None, 0))
@@ -54,7 +67,7 @@ def fetch(tensor: Tensor, rows: Tensor) -> None:
 def gathered(schema: pa.Schema, batches: Iterable[pa.RecordBatch], size: int) -> pa.Table:
     """One table of the batches; where their `size` in bytes is large it lies in a file without a name, which
     is mapped into memory and gone when the table is."""
-    if size < _LARGE:
+    if size < LARGE:
         return pa.Table.from_batches(list(batches), schema)
     folder = cache_folder()
     folder.mkdir(parents=True, exist_ok=True)

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
+from .language import language, scripts
+from .mapped import LARGE
 from .schema import Schema
 from .source import Column, distinct
+from .types import words
 
 _BINS, _TOP = 20, 12
+_LOOKED_AT, _BEGINNING = 1000, 5000  # texts whose language is told, and characters of each
+_TRACE = 0.001  # share of the letters below which a script is not told
+_EXAMPLES, _SHOWN = 6, 300  # texts that are shown, and characters of each
 
 
 def describe(columns: dict[str, Column], schema: Schema) -> list[dict[str, Any]]:
@@ -26,6 +35,8 @@ def _role(name: str, schema: Schema) -> str:
     for i, target in enumerate(schema.targets):
         if target.column == name:
             return f"target, {target.task}" if i == 0 else f"target {i + 1}, {target.task}"
+    if name in schema.texts:
+        return "input, conversations" if schema.chat else "input, text"
     for role in ("weight", "group", "time", "split"):
         if getattr(schema, role) == name and role != "time":
             return role
@@ -55,11 +66,43 @@ def _figures(column: Column) -> dict[str, Any]:
         return {"missing": int((~known).sum()), "distinct": len(column.classes)} | _top(
             values[known].sum(0).astype(int), column
         )
-    if column.kind == "text":
-        known = [v for v in values if v is not None]
-        words = np.mean([len(v.split()) for v in known]) if known else 0.0
-        return {"missing": len(values) - len(known), "distinct": len(set(known)), "words": float(words)}
+    if column.kind in ("text", "chat"):
+        return _of_texts(values)
     return {}
+
+
+def _of_texts(cells: pa.Array | pa.ChunkedArray) -> dict[str, Any]:
+    """Characters, bytes, and quartiles and histogram of the lengths; of some texts, evenly spaced, how many
+    words they have, their scripts and languages, and how the first of them begin."""
+    lengths = np.asarray(pc.utf8_length(cells).fill_null(0))
+    known = lengths[lengths > 0]
+    found: dict[str, Any] = {"missing": len(lengths) - len(known)}
+    if cells.nbytes < LARGE:
+        found["distinct"] = pc.count_distinct(cells).as_py()
+    if not len(known):
+        return found
+    rows = np.flatnonzero(lengths > 0)[:: max(1, len(known) // _LOOKED_AT)]
+    some = [cells[row].as_py()[:_BEGINNING] for row in rows.tolist()]
+    letters: Counter[str] = Counter()
+    for text in some:
+        letters.update(scripts(text))
+    edges = np.unique(np.geomspace(known.min(), known.max() + 1, _BINS + 1).round().astype(int))
+    counts, edges = np.histogram(known, bins=edges if len(edges) > 1 else [edges[0], edges[0] + 1])
+    return found | {
+        "characters": int(known.sum()),
+        "bytes": int(pc.sum(pc.binary_length(cells)).as_py()),
+        "lengths": [int(v) for v in np.quantile(known, [0, 0.25, 0.5, 0.75, 1], method="nearest")],
+        "histogram": {"counts": counts.tolist(), "edges": edges.tolist()},
+        "looked_at": len(some),
+        "words": words(pa.array(some, pa.large_string())),
+        "scripts": {
+            name: n / letters.total()
+            for name, n in letters.most_common(_TOP)
+            if n >= _TRACE * letters.total()
+        },
+        "languages": dict(Counter(map(language, some)).most_common(_TOP)),
+        "examples": [text[:_SHOWN] for text in some[:: max(1, len(some) // _EXAMPLES)][:_EXAMPLES]],
+    }
 
 
 def _spread(known: np.ndarray, rows: int) -> dict[str, Any]:

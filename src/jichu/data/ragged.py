@@ -30,7 +30,7 @@ class Ragged:
         """Some rows, int64 [n], in that order."""
         lengths = self.lengths[rows]
         offsets = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
-        return Ragged(self.values[_places(self.offsets[rows], lengths)], offsets)
+        return Ragged(self.values[places(self.offsets[rows], lengths)], offsets)
 
     def padded(self, rows: Tensor, fill: int = -1, longest: int | None = None) -> Tensor:
         """Some rows as int64 [n, T], T being the length of the longest, at most `longest`; `fill` beyond the
@@ -41,11 +41,11 @@ class Ragged:
         columns = torch.arange(int(lengths.max()) if len(rows) else 0)
         inside = columns < lengths[:, None]
         found = torch.full(inside.shape, fill, dtype=torch.int64)
-        found[inside] = self.values[_places(self.offsets[rows], lengths)].long()
+        found[inside] = self.values[places(self.offsets[rows], lengths)].long()
         return found
 
 
-def _places(starts: Tensor, lengths: Tensor) -> Tensor:
+def places(starts: Tensor, lengths: Tensor) -> Tensor:
     """The places `starts[i] … starts[i] + lengths[i] - 1` of all rows, one after the other."""
     before = lengths.cumsum(0) - lengths
     return torch.arange(int(lengths.sum())) + (starts - before).repeat_interleave(lengths)

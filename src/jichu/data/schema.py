@@ -17,6 +17,7 @@ from .target import Target
 
 LABEL = "label"  # the tensor of the first target, whatever its column is called
 NAMES = ("label", "labels", "target", "class", "y")  # taken for the target where none is named
+TEXTS = ("text", "texts", "content", "document", "sentence", "review", "body", "paragraphs", "question")
 MOST_CATEGORIES = 1000  # the more frequent ones of a column; the others count as unknown
 _FEW = 20  # a target of at most so many different whole numbers is a class
 _PARTS = ("day", "month", "weekday", "hour")  # what of a time a network is told
@@ -108,6 +109,8 @@ class Schema:
     time: str | None = None
     split: str | None = None
     unused: dict[str, str] = field(default_factory=dict)  # {column: why}
+    texts: tuple[str, ...] = ()  # columns of texts to be read: one, or a pair
+    chat: bool = False  # whether these are conversations
 
     def plain(self) -> dict[str, Any]:
         """Ready for JSON."""
@@ -124,7 +127,7 @@ def understand(columns: Mapping[str, Column], config: DataConfig) -> Schema:
     where a target cannot be one."""
     wanted = [config.target] if isinstance(config.target, str) else config.target or []
     for key, name in [
-        *(("target", n) for n in wanted), ("weight", config.weight),
+        *(("target", n) for n in wanted), *(("text", n) for n in wanted_texts(config)), ("weight", config.weight),
         ("split.group", config.split.group), ("split.time", config.split.time),
     ]:  # fmt: skip
         if name is not None and name not in columns:
@@ -139,17 +142,23 @@ def understand(columns: Mapping[str, Column], config: DataConfig) -> Schema:
         )
     if not wanted:
         named = [
-            n for n, c in columns.items() if n.lower() in NAMES and c.kind not in ("ignored", "image", "text")
-        ]
+            n for n, c in columns.items()
+            if n.lower() in NAMES and c.kind not in ("ignored", "image", "text", "chat") and n not in wanted_texts(config)
+        ]  # fmt: skip
         wanted = sorted(named, key=lambda n: NAMES.index(n.lower()))[:1]
-    targets = tuple(_target(name, columns[name], config) for name in wanted)
     split = next((n for n, c in columns.items() if _is_split(n, c) and n not in wanted), None)
     taken = {*wanted, config.weight, config.split.group, split}
     free = {n: c for n, c in columns.items() if n not in taken}
     images = [n for n, c in free.items() if c.kind == "image"]
+    texts = _texts(free, config, images)
+    targets = tuple(_target(name, columns[name], config, bool(texts)) for name in wanted)
     unused = dict.fromkeys(images[1:], "one image a row is used, and an earlier column has it")
     unused |= {n: c.note for n, c in free.items() if c.kind == "ignored"}
-    unused |= {n: "free text is not used yet" for n, c in free.items() if c.kind == "text"}
+    unused |= {
+        n: "texts are read alone, without it" if texts else "free text, which data.text would name to be read"
+        for n, c in free.items() if c.kind in ("text", "chat") and n not in texts
+    }  # fmt: skip
+    unused |= {n: "for data.split.time only" for n, c in free.items() if c.kind == "position"}
     unused |= {n: "tags are used as a target only" for n, c in free.items() if c.kind == "tags"}
     categories = {}
     for name, column in free.items():
@@ -159,8 +168,12 @@ def understand(columns: Mapping[str, Column], config: DataConfig) -> Schema:
             categories[name] = _frequent(column)
     of = {kind: tuple(n for n, c in free.items() if c.kind == kind and n not in unused)
           for kind in ("number", "timestamp")}  # fmt: skip
+    if texts and not images:
+        others = (*categories, *of["number"], *of["timestamp"])
+        unused |= dict.fromkeys(others, "texts are read alone, without it")
+        categories, of = {}, dict.fromkeys(of, ())
     for key, part, kinds in (
-        ("weight", config.weight, ("number",)), ("split.time", config.split.time, ("timestamp", "number")),
+        ("weight", config.weight, ("number",)), ("split.time", config.split.time, ("timestamp", "number", "position")),
         ("split.group", config.split.group, ("number", "timestamp", "category", "text", "ignored")),
     ):  # fmt: skip
         if part and columns[part].kind not in kinds:
@@ -171,8 +184,48 @@ def understand(columns: Mapping[str, Column], config: DataConfig) -> Schema:
             )
     return Schema(
         TableSchema(of["number"], of["timestamp"], categories), images[0] if images else None, targets,
-        config.weight, config.split.group, config.split.time, split, unused,
+        config.weight, config.split.group, config.split.time, split, unused, texts,
+        bool(texts) and columns[texts[0]].kind == "chat",
     )  # fmt: skip
+
+
+def wanted_texts(config: DataConfig) -> list[str]:
+    """The columns of texts that a recipe names."""
+    return [config.text] if isinstance(config.text, str) else config.text or []
+
+
+def _texts(free: Mapping[str, Column], config: DataConfig, images: list[str]) -> tuple[str, ...]:
+    """The columns of texts to be read: those named; else, where there is nothing else to look at, the
+    conversations, the one called so, or the first two. UsageError where a named one cannot be read."""
+    named = wanted_texts(config)
+    for name in named:
+        if name not in free:
+            raise UsageError(
+                f"the column {name!r} is read as text and has another part too",
+                where="data.text",
+                expected="another column",
+            )
+        if free[name].kind not in ("text", "chat"):
+            raise UsageError(
+                f"the column {name!r} is of kind {free[name].kind}",
+                where="data.text",
+                expected="a column of texts",
+            )
+    if len(set(named)) < len(named):
+        raise UsageError(
+            f"the column {named[0]!r} is given twice", where="data.text", expected="another column"
+        )
+    others = [
+        n for n, c in free.items() if c.kind in ("number", "category", "timestamp") and n != config.split.time
+        and not (c.kind != "timestamp" and _constant(c))
+    ]  # fmt: skip
+    if named or others or images:
+        return tuple(named)
+    if chats := [n for n, c in free.items() if c.kind == "chat"]:
+        return (chats[0],)
+    found = [n for n, c in free.items() if c.kind == "text"]
+    called = [n for n in found if n.lower() in TEXTS]
+    return tuple(called[:1] or found[:2])
 
 
 def _is_split(name: str, column: Column) -> bool:
@@ -196,8 +249,10 @@ def _frequent(column: Column) -> tuple[str, ...]:
     return tuple(column.classes[i] for i in kept)
 
 
-def _target(name: str, column: Column, config: DataConfig) -> Target:
+def _target(name: str, column: Column, config: DataConfig, texts: bool) -> Target:
     kind = column.kind
+    if kind == "text" and texts:
+        return Target(name, "text")
     if kind == "category":
         return Target(name, "classification", column.classes)
     if kind == "tags" and column.classes:
@@ -209,7 +264,9 @@ def _target(name: str, column: Column, config: DataConfig) -> Target:
             return Target(name, "classification", tuple(str(int(v)) for v in np.unique(known)))
         return Target(name, "regression")
     said = {
-        "text": "free text",
+        "text": "free text, which only other texts can tell",
+        "chat": "of conversations",
+        "position": "the place in a file",
         "image": "of images",
         "timestamp": "of dates",
         "tags": "lists without any tag",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,15 +31,17 @@ class Column:
     image: paths, encoded bytes, or arrays [H, W] or [H, W, C];
     number: float64 [N], NaN where missing; timestamp: datetime64[s] [N], NaT where missing;
     category: int64 codes into `classes`, -1 where missing; tags: float32 [N, K], 1 where the row has
-    the tag of `classes`, a row of NaN where missing; text: strings or None;
+    the tag of `classes`, a row of NaN where missing; text: an Arrow array of strings; chat: such an array of
+    conversations in JSON (`chats`); position: numbers int64 [N], to hold out the last rows by;
     cells: an Arrow array as it was read, whose kind is still to be found (`types.typed`).
-    `note` says what was odd about it.
+    `note` says what was odd about it, `faults` why a row of texts cannot be used.
     """
 
     kind: str
     values: Any
     classes: tuple[str, ...] = ()
     note: str = ""
+    faults: Mapping[int, str] = field(default_factory=dict)
 
 
 class Names(Sequence[str]):
@@ -106,6 +108,8 @@ class Source:
     quarantine: list[dict[str, Any]] = field(default_factory=list)
     fingerprint: str = ""
     files: Sequence[Path] | None = None
+    encodings: dict[str, str] = field(default_factory=dict)  # of files that are not in UTF-8
+    texts: tuple[str, ...] = ()  # columns of texts that are what the source is about
 
     def __post_init__(self) -> None:
         lengths = {name: len(column.values) for name, column in self.columns.items()}
@@ -122,6 +126,9 @@ class Source:
         for name, column in self.columns.items():
             values = column.values
             yield name, column.kind, column.classes
+            if isinstance(values, (pa.Array, pa.ChunkedArray)):
+                yield "\0".join(map(str, values.to_pylist()))
+                continue
             if isinstance(values, np.ndarray) and values.dtype != object:
                 yield values.dtype.str, values.shape
                 yield np.ascontiguousarray(values).reshape(-1).view(np.uint8).data

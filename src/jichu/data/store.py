@@ -1,7 +1,7 @@
 """The tensor store: every column decoded once into memory-mapped tensors.
 
-`store/<key>/` in the cache holds one raw file a column, the rows' names, what each file that was read held,
-and `store.json`; its key is made of what was read and how, and it never changes. `starts/<key>.parquet`
+`store/<key>/` in the cache holds one raw file a column (of texts a second one, of where each begins), the
+rows' names, what each file that was read held, and `store.json`; its key is made of what was read and how, and it never changes. `starts/<key>.parquet`
 says for a path which store it led to, and size, times and inode of every file and folder that was looked
 at: as long as none of these changes, the next start reads nothing else.
 """
@@ -13,7 +13,7 @@ import math
 import os
 import shutil
 import statistics
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,10 +40,12 @@ from jichu.core.progress import task
 
 from .decode import DECODER, UNREADABLE, Header, Preprocess, decode_image, peek_image
 from .duplicates import digest, groups_of
-from .mapped import column
-from .source import Names, Source, stamp, unusable
+from .mapped import column, ragged
+from .ragged import Ragged
+from .source import Column, Names, Source, stamp, unusable
+from .texts import TEXT, TEXT_2, equal_texts, faults, write
 
-_VERSION = 3  # of the form of the store, and of what is made of the same files
+_VERSION = 4  # of the form of the store, and of what is made of the same files
 _AHEAD = 64 * 2**20  # bytes of images decoded between two writes
 _SMALLEST, _LARGEST = 8, 64  # the range within which a size is inferred
 _PEEKED = 2000  # images whose headers are read
@@ -67,6 +69,7 @@ class Store:
     preprocess: Preprocess | None
     headers: dict[int, Header]  # of some images, by row
     about: dict[str, Any]
+    texts: dict[str, Ragged]  # uint8
 
     @property
     def files(self) -> pa.Table | None:
@@ -145,6 +148,7 @@ def opened(key: str) -> Store | None:
     try:
         about = read_json(folder / "store.json")
         tensors = {n: column(folder / n, about["rows"], *how) for n, how in about["columns"].items()}
+        texts = {n: ragged(folder / n, about["rows"], total, "uint8") for n, total in about["texts"].items()}
         with pa.memory_map(str(folder / _NAMES)) as file:
             names = Names(pa.ipc.open_file(file).read_all()["name"])
         if not key or len(names) != about["rows"]:
@@ -152,7 +156,7 @@ def opened(key: str) -> Store | None:
         return Store(
             folder, tensors, names, about["contents"], about["quarantine"],
             about["preprocess"] and Preprocess(*about["preprocess"]),
-            {int(row): Header(*h) for row, h in about["headers"].items()}, about["about"],
+            {int(row): Header(*h) for row, h in about["headers"].items()}, about["about"], texts,
         )  # fmt: skip
     except (OSError, DataError, pa.ArrowException, KeyError, TypeError, ValueError, AttributeError):
         return None
@@ -161,9 +165,11 @@ def opened(key: str) -> Store | None:
 def build(
     key: str, contents: str, files: pa.Table | None, source: Source, images: Sequence[Any] | None,
     preprocess: Preprocess | None, arrays: dict[str, np.ndarray], found: dict[int, Header], about: dict[str, Any],
+    texts: Mapping[str, tuple[str, Column]],
 ) -> Store:  # fmt: skip
-    """Decode the images of a source and keep them beside the arrays [N, …]. `found` are headers, `about`
-    is what else should be known at the next start."""
+    """Decode the images of a source and keep them beside the arrays [N, …] and the texts, which are columns
+    and what they are called there. `found` are headers, `about` is what else should be known at the next
+    start."""
     folder = cache_folder() / "store" / key
     shutil.rmtree(folder, ignore_errors=True)  # a damaged one
     with writing(folder), aside(folder) as temporary:
@@ -172,6 +178,12 @@ def build(
             equal = _decode(images, preprocess, source.names, kept, quarantine, temporary / "image")
             shapes["image"] = ["uint8", [preprocess.channels, preprocess.size, preprocess.size]]
             arrays = {**arrays, EQUAL: equal}
+        for part, (name, cells) in texts.items():
+            if part in (TEXT, TEXT_2):
+                for i, reason in faults(name, cells.values, cells.faults):
+                    if kept[i]:
+                        kept[i] = False
+                        quarantine.append(unusable(source.names[i], reason))
         if not kept.any():
             raise DataError(
                 f"none of the {len(kept)} records can be used",
@@ -182,6 +194,16 @@ def build(
             with _flushed(temporary / name) as file:
                 values.tofile(file)
             shapes[name] = [values.dtype.name, list(values.shape[1:])]
+        totals = {}
+        for part, (_, cells) in texts.items():
+            with _flushed(temporary / part) as values, _flushed(temporary / f"{part}.offsets") as offsets:
+                totals[part] = write(cells.values, kept, values, offsets)
+        if TEXT in texts and EQUAL not in shapes:
+            read = [n for n in (TEXT, TEXT_2) if n in totals]
+            columns = [ragged(temporary / n, int(kept.sum()), totals[n], "uint8") for n in read]
+            with _flushed(temporary / EQUAL) as file:
+                equal_texts(columns).tofile(file)
+            shapes[EQUAL] = ["int64", []]
         _write_names(source.names, kept, temporary / _NAMES)
         if files is not None:
             with _flushed(temporary / _FILES) as file:
@@ -190,7 +212,7 @@ def build(
         headers = {int(row[i]): header for i, header in found.items() if kept[i]}
         write_json(temporary / "store.json", {
             "rows": int(kept.sum()), "columns": shapes, "contents": contents, "preprocess": preprocess,
-            "headers": headers, "about": about, "quarantine": quarantine,
+            "headers": headers, "about": about, "quarantine": quarantine, "texts": totals,
         })  # fmt: skip
         try:
             os.replace(temporary, folder)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Task = Literal["classification", "multilabel", "regression"]
+Task = Literal["classification", "multilabel", "regression", "text", "language"]
 
 
 @dataclass(frozen=True)
@@ -13,7 +13,9 @@ class Target:
     """A column to predict.
 
     Its tensor is, by task: classification int64 codes [N], -1 where unknown; multilabel float32 [N, K]
-    of 0 and 1, NaN where unknown; regression float32 [N], NaN where unknown. `counts` are the labelled
+    of 0 and 1, NaN where unknown; regression float32 [N], NaN where unknown. A text has none: it stands in
+    `Dataset.texts`, empty where unknown; and `language` is no column at all but the texts that are read, token
+    after token. `counts` are the labelled
     training rows of each class, `mean` and `std` those of a number: a network learns it in units of
     `std` around `mean`.
     """

@@ -27,6 +27,8 @@ _TIMES = ("", " %H:%M", " %H:%M:%S", "T%H:%M", "T%H:%M:%S")
 _TOO_FINE = r"(:\d{2})(?:\.\d+)?(?:Z|\+00:?00)?$"  # fractions of a second, and that the time is UTC
 _DIGITS = 15  # that a float holds: a whole number of more is a key or a code, and no quantity
 _MOST_TAGS = 10_000
+_LARGE, _LOOKED_AT = 2**26, 10_000  # bytes from which a column is looked at in part, and cells of it
+_UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}"
 _SAMPLE = 1000  # cells that a format of dates is tried on before all are
 _WORDS, _DISTINCT = 3, 0.5  # a column of so many words a cell, most of them different, is text
 _KEY = re.compile(r"(.*[_\s])?(id|uuid|index|key|rownum|row)|.*[a-z]I[dD]|unnamed.*|", re.IGNORECASE)
@@ -40,6 +42,15 @@ def typed(name: str, column: Column, wanted: ColumnConfig) -> Column:
         if wanted.type not in (None, column.kind):
             raise DataError(f"the column {name!r} is of kind {column.kind}", expected=f"not {wanted.type}")
         return column
+    if wanted.type == "text":
+        return texts(name, column.values, wanted)
+    if wanted.type is None and is_text(column.values.type) and column.values.nbytes > _LARGE:
+        # what may not fit into memory is looked at in part
+        step = max(1, len(column.values) // _LOOKED_AT)
+        cells = [column.values[i].as_py() for i in range(0, len(column.values), step)]
+        some = pa.array(cells, column.values.type)
+        if typed(name, Column("cells", some, column.classes), wanted).kind == "text":
+            return texts(name, column.values, wanted)
     if wanted.type == "image":
         raise DataError(
             f"the column {name!r} is of type {column.values.type}",
@@ -49,7 +60,8 @@ def typed(name: str, column: Column, wanted: ColumnConfig) -> Column:
     if pa.types.is_dictionary(cells.type):
         cells = cells.dictionary_decode()
     if _is_list(cells.type):
-        return _tags(cells.to_pylist(), column.classes)
+        passages = not column.classes and wanted.type is None and _holds_texts(cells)
+        return texts(name, column.values, wanted) if passages else _tags(cells.to_pylist(), column.classes)
     if column.classes:  # codes whose names the source knows
         return _coded(name, cells, column.classes, wanted)
     if not is_text(cells.type):
@@ -61,7 +73,7 @@ def typed(name: str, column: Column, wanted: ColumnConfig) -> Column:
     cells = _cleaned(cells, wanted)
     if wanted.type == "tags":
         return _tags([c and [t.strip() for t in c.split(wanted.separator)] for c in cells.to_pylist()])
-    makers = {"number": _numbers, "timestamp": _timestamps, "category": _categories, "text": _text}
+    makers = {"number": _numbers, "timestamp": _timestamps, "category": _categories}
     if wanted.type is not None:
         made = makers[wanted.type](name, cells, 0.0)
         assert made is not None
@@ -71,7 +83,7 @@ def typed(name: str, column: Column, wanted: ColumnConfig) -> Column:
     for make in (_numbers, _timestamps, _text):
         made = make(name, cells, _NUMERIC)
         if made is not None:
-            return made
+            return texts(name, column.values, wanted) if made.kind == "text" else made
     return _categories(name, cells, _NUMERIC)
 
 
@@ -241,12 +253,65 @@ def _text(name: str, cells: pa.Array, least: float) -> Column | None:
     distinct = pc.count_distinct(present).as_py()
     if least and (distinct < _DISTINCT * len(present) or len(present) < 20):
         return None
-    words = pc.mean(pc.count_substring_regex(present, r"\S+")).as_py() or 0
-    if least and words < _WORDS:
+    if least and words(present) < _WORDS:
         if distinct == len(present):
             return Column("ignored", cells, note="a key: another value in every row")
         return None
-    return Column("text", cells.to_pylist())
+    return Column("text", cells)
+
+
+def words(cells: pa.Array) -> float:
+    """How many words a cell has on average; two Chinese, Japanese or Thai characters count as one."""
+    spaced = pc.count_substring_regex(cells, rf"[^\s{_UNSPACED}]+")
+    unspaced = pc.count_substring_regex(cells, rf"[{_UNSPACED}]")
+    return (pc.mean(spaced).as_py() or 0) + (pc.mean(unspaced).as_py() or 0) / 2
+
+
+def _holds_texts(cells: pa.Array) -> bool:
+    """Whether lists are the passages of a text, and no tags."""
+    inside = cells.flatten()
+    if not is_text(inside.type):
+        return False
+    inside = inside.slice(0, _LOOKED_AT).drop_null()
+    return len(inside) > 20 and (
+        pc.count_distinct(inside).as_py() > _DISTINCT * len(inside) and words(inside) >= _WORDS
+    )
+
+
+def texts(name: str, cells: pa.ChunkedArray | pa.Array, wanted: ColumnConfig) -> Column:
+    """Texts as they stand there, nothing stripped; passages in a list become lines. DataError where the cells
+    hold none."""
+    if pa.types.is_dictionary(cells.type):
+        cells = cells.cast(cells.type.value_type)
+    if _is_list(cells.type) and is_text(cells.type.value_type):
+        parts = cells.chunks if isinstance(cells, pa.ChunkedArray) else [cells]
+        joined = [_joined(part) for part in parts]
+        cells = pa.chunked_array(joined, pa.large_string())
+    if not is_text(cells.type):
+        if (
+            pa.types.is_nested(cells.type)
+            or pa.types.is_binary(cells.type)
+            or pa.types.is_large_binary(cells.type)
+        ):
+            raise DataError(
+                f"the column {name!r} is of type {cells.type}", expected="texts, or lists of them"
+            )
+        cells = cells.cast(pa.string())
+    for cell in wanted.missing:
+        cells = pc.if_else(pc.equal(cells, cell), pa.scalar(None, cells.type), cells)
+    for before, after in wanted.rename.items():
+        cells = pc.if_else(pc.equal(cells, before), pa.scalar(after, cells.type), cells)
+    return Column("text", cells)
+
+
+def _joined(lists: pa.Array) -> pa.Array:
+    if pa.types.is_fixed_size_list(lists.type):
+        lists = lists.cast(pa.list_(lists.type.value_type))
+    inside = pc.if_else(lists.values.is_valid(), lists.values.cast(pa.large_string()), "")
+    return pc.binary_join(
+        type(lists).from_arrays(lists.offsets, inside, mask=lists.is_null()),
+        pa.scalar("\n", pa.large_string()),
+    )
 
 
 def _categories(name: str, cells: pa.Array, least: float) -> Column:

@@ -11,12 +11,15 @@ from jichu.core.errors import UsageError
 
 
 class Features(NamedTuple):
-    """pooled [B, D]; where the network has them, sequence [B, T, D], maps [B, D, H, W], mask [B, T]."""
+    """pooled [B, D]; where the network has them, sequence [B, T, D], maps [B, D, H, W], mask [B, T] of the
+    places of the sequence that hold something, and predicted [B, T], those of which the batch asks for what
+    stands there."""
 
     pooled: Tensor
     sequence: Tensor | None = None
     maps: Tensor | None = None
     mask: Tensor | None = None
+    predicted: Tensor | None = None
 
 
 class Backbone(nn.Module):
@@ -26,6 +29,9 @@ class Backbone(nn.Module):
 
     def forward(self, batch: dict[str, Tensor]) -> Features:
         raise NotImplementedError(f"{type(self).__name__}.forward")
+
+    def estimate(self, tensors: dict[str, Tensor], rows: Tensor) -> None:
+        """Set what is taken from the (training) rows of a data set; most networks have nothing of the kind."""
 
 
 class ModuleBackbone(Backbone):

@@ -1,9 +1,11 @@
-"""What several networks share: kinds of arguments, the choice of a stem, the least size, initialisation."""
+"""What several networks share: kinds of arguments, the choice of a stem, the least size, initialisation, and
+what is read out of rows of tokens."""
 
 from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
+import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
@@ -60,3 +62,22 @@ class Classic(Backbone):
         if self.classifier is None:
             return Features(maps.mean((2, 3)), maps=maps)
         return Features(self.classifier(F.adaptive_avg_pool2d(maps, self.places).flatten(1)), maps=maps)
+
+
+def mean(sequence: Tensor, mask: Tensor) -> Tensor:
+    """Over the places of the mask [B, T]; 0 where there is none."""
+    weight = mask.to(sequence.dtype)
+    return torch.einsum("btd,bt->bd", sequence, weight) / weight.sum(1, keepdim=True).clamp(min=1)
+
+
+def last(sequence: Tensor, mask: Tensor) -> Tensor:
+    """At the last place of the mask [B, T]; at the first where there is none."""
+    place = (torch.arange(mask.shape[1], device=mask.device) * mask).argmax(1)
+    return sequence[torch.arange(len(mask), device=mask.device), place]
+
+
+def positions(document: Tensor) -> Tensor:
+    """The place of each token in its document, from the documents' numbers [B, T]."""
+    column = torch.arange(document.shape[1], device=document.device).expand_as(document)
+    begins = F.pad(document.diff(dim=1) != 0, (1, 0), value=True)
+    return column - torch.where(begins, column, 0).cummax(1).values

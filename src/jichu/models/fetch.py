@@ -6,8 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from jichu.core.errors import UsageError, missing_extra
+from jichu.core.files import read_json
 
-_FILES = ["config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json"]
+_FILES = [
+    "config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json",
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
+    "vocab.txt", "merges.txt", "chat_template.jinja",
+]  # fmt: skip
 
 
 def find(name: str) -> Path:
@@ -26,7 +31,7 @@ def find(name: str) -> Path:
         raise missing_extra("huggingface_hub", "transformers") from None
     try:
         folder = Path(_snapshot(repository, revision, local_files_only=True))
-        if (folder / "config.json").exists() and any(folder.glob("*.safetensors")):
+        if _is_whole(folder):
             return folder
     except hub.errors.LocalEntryNotFoundError:
         pass
@@ -35,6 +40,18 @@ def find(name: str) -> Path:
             f"hf:{name} names nothing: {error}", expected="hf:owner/name or hf:./folder"
         ) from None
     return Path(_fetch(repository, revision))
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether all of a checkpoint is in the cache."""
+    shards: set[str] = set()
+    for index in folder.glob("*.safetensors.index.json"):
+        shards |= set(read_json(index, ("weight_map",))["weight_map"].values())
+    return (
+        (folder / "config.json").exists()
+        and any(folder.glob("*.safetensors"))
+        and all((folder / shard).exists() for shard in shards)
+    )
 
 
 def _snapshot(repository: str, revision: str, **options: Any) -> str:

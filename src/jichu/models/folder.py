@@ -1,11 +1,15 @@
-"""A model in a folder: `model.safetensors` (plain tensors by name) and `config.json` (how to build it)."""
+"""A model in a folder: `model.safetensors` (plain tensors by name) and `config.json` (how to build it).
+
+A language model of `transformers` is in the layout of Hugging Face: names and configuration are the library's,
+and what is ours stands under `jichu`.
+"""
 
 from __future__ import annotations
 
 import inspect
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol, cast
 
 import torch
 from pydantic import Field, TypeAdapter, ValidationError
@@ -20,15 +24,19 @@ from jichu.core.names import construct, import_path, resolve
 from jichu.data.config import IN_MEMORY, DataConfig
 from jichu.data.decode import Preprocess
 from jichu.data.schema import LABEL, TableSchema
+from jichu.data.special import TextInputs
 from jichu.data.target import Target
 
-from . import BACKBONES, HEADS
+from . import BACKBONES, HEADS, naming
 from .backbone import Backbone, ModuleBackbone
 from .classical import Estimated
 from .inputs import Inputs
 from .model import Model
 
 _OWN = "(given in Python)"
+LANGUAGE = "language"  # the head of a language model, which has no target
+# what a backbone tells its heads: by which attribute, and what holds where it says nothing
+_TOLD = {"categorical": ("categorical", None), "counts": ("counts", False), "bias": ("head_bias", True)}
 _KEYS = ("backbone", "image", "table", "heads", "targets", "scaled")
 
 
@@ -43,11 +51,17 @@ class ModelConfig:
     targets: dict[str, Target] = field(default_factory=dict)
     # the size to which the model scales its images, where it is another than theirs
     scaled: Annotated[int, Field(ge=1, le=4096)] | None = None
+    text: TextInputs | None = None
 
     @property
     def classes(self) -> list[str]:
         """The names of the first target's classes."""
         return list(self.targets[LABEL].classes) if LABEL in self.targets else []
+
+    @property
+    def language(self) -> bool:
+        """Whether it has the head of a language model."""
+        return any(head.get("name") == LANGUAGE for head in self.heads.values())
 
     def shape(self) -> dict[str, Any]:
         """What a backbone is told of the inputs."""
@@ -56,6 +70,9 @@ class ModelConfig:
             known |= {"channels": self.image.channels, "size": self.scaled or self.image.size}
         if self.table is not None:
             known |= {"numbers": len(self.table.number_names), "categories": self.table.sizes}
+        if self.text is not None:
+            known |= {name: getattr(self.text, name) for name in ("vocabulary", "context", "special", "pair")}
+            known["language"] = self.language
         return known
 
     def build(self, backbone: nn.Module | None = None) -> Model:
@@ -71,17 +88,15 @@ class ModelConfig:
             made = ModuleBackbone(made, shape["channels"], shape["size"])
         heads = {}
         for name, spec in self.heads.items():
-            target = self.targets[name]
-            given = {"width": made.width, "outputs": target.outputs, "task": target.task,
-                     "quantiles": target.quantiles, "categorical": getattr(made, "categorical", None)}  # fmt: skip
-            heads[name] = construct(
-                "head",
-                check(Spec, spec, where=f"head {name}"),
-                HEADS,
-                where=f"head {name}",
-                of=nn.Module,
-                **given,
-            )()
+            where = f"head {name}"
+            checked = check(Spec, spec, where=where)
+            given: dict[str, Any] = {"width": made.width, "backbone": made}
+            given |= {key: getattr(made, *told) for key, told in _TOLD.items()}
+            if name in self.targets:
+                target = self.targets[name]
+                given |= {"outputs": target.outputs, "task": target.task, "quantiles": target.quantiles}
+            _refuse_counts(checked, made, where)
+            heads[name] = construct("head", checked, HEADS, where=where, of=nn.Module, **given)()
         reads: dict[str, Any] = {
             name: shape.get(name) for name in ("channels", "numbers", "categories") if shape.get(name)
         }
@@ -97,14 +112,23 @@ class ModelConfig:
         return construct("backbone", spec, BACKBONES, where="backbone", of=nn.Module, **shape)()
 
 
+def _refuse_counts(head: Spec, backbone: Backbone, where: str) -> None:
+    kind = resolve("head", head.name, HEADS, where=where)
+    if getattr(backbone, "counts", False) and not getattr(kind, "takes_counts", True):
+        raise UsageError(
+            f"{head.name} does not look at the counts of a bag of words", where=where,
+            expected="logistic-regression, naive-bayes, ridge or linear",
+        )  # fmt: skip
+
+
 _CHECKER = TypeAdapter(ModelConfig)
 
 
-_READ_BY = {"image": {"channels", "size"}, "table": {"numbers", "categories"}}
+_READ_BY = {"image": {"channels", "size"}, "text": {"vocabulary"}, "table": {"numbers", "categories"}}
 
 
 def reads(spec: Spec) -> tuple[set[str], set[str]]:
-    """Which of `image` and `table` a backbone needs, and which it can take."""
+    """Which of `image`, `text` and `table` a backbone needs, and which it can take."""
     parameters = inspect.signature(resolve("backbone", spec.name, BACKBONES, where="backbone")).parameters
     takes = {kind for kind, names in _READ_BY.items() if names & set(parameters)}
     needs = {
@@ -127,7 +151,7 @@ def inputs_for(spec: Spec, available: set[str], where: str = "") -> set[str]:
             f"the backbone {spec.name} reads {wanted} data, and these are {' and '.join(sorted(available))} data",
             where=where or None, expected=f"one of {', '.join(fit)}",
         )  # fmt: skip
-    return needs or {"image" if "image" in takes & available else "table"}
+    return needs or {next(kind for kind in _READ_BY if kind in takes & available)}
 
 
 def _fits(name: str, available: set[str]) -> bool:
@@ -143,17 +167,38 @@ def own_backbone(module: nn.Module) -> dict[str, Any]:
     return {"name": import_path(module), "from": _OWN}
 
 
-def save(folder: Path, model: Model, config: ModelConfig) -> None:
+class Kept(Protocol):
+    """What writes its own files into a model's folder, such as a tokenizer."""
+
+    def save(self, folder: Path) -> None:
+        """Write them."""
+
+
+def save(folder: Path, model: Model, config: ModelConfig, tokenizer: Kept | None = None) -> None:
     """Write a model; weights first, so that a folder with `config.json` is whole."""
+    published = naming.has_layout(model)
+    state = model.state_dict()
+    if adapted := next((name for name in state if ".lora_A." in name), None):
+        raise UsageError(
+            f"{adapted} stands beside its weight", expected="jichu.adapt.lora.merge(model) first"
+        )
+    named = naming.names(model) if published else {name: name for name in state}
     # clone: tied weights share memory, which safetensors refuses
-    tensors = {
-        name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()
-    }
+    tensors = {theirs: state[ours].detach().cpu().contiguous().clone() for ours, theirs in named.items()}
     size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
     with replacing(folder / "model.safetensors", size) as temporary:
         save_file(tensors, temporary, {"format": "pt"})
+    if tokenizer is not None:
+        tokenizer.save(folder)
     about = {**asdict(config), "image": config.image and config.image._asdict()}
-    if made := getattr(model.backbone, "saved_config", None):  # built again without asking the hub
+    if config.text is None:
+        del about["text"]
+    else:
+        about["text"]["special"] = config.text.special._asdict()
+    if published:
+        about["backbone"].pop("config", None)  # stands beside
+        about = {**naming.about(model, config.targets), "jichu": about}
+    elif made := getattr(model.backbone, "saved_config", None):  # built again without asking the hub
         about["backbone"] = {**about["backbone"], "config": made}
     write_json(folder / "config.json", about)
 
@@ -163,7 +208,14 @@ def read_config(folder: Path) -> ModelConfig:
     if not (folder / "config.json").exists():
         raise UsageError(f"no model in {folder}", expected="config.json and model.safetensors")
     file = folder / "config.json"
-    about = read_json(file, _KEYS)
+    about = read_json(file, ())
+    if isinstance(about.get("jichu"), dict):
+        ours = about["jichu"]
+        if str((ours.get("backbone") or {}).get("name")).startswith("hf:"):
+            ours["backbone"]["config"] = naming.without_labels(about)
+        about = ours
+    elif not all(key in about for key in _KEYS):
+        read_json(file, _KEYS)  # which says what is not there
     try:
         config = _CHECKER.validate_python(about)
     except ValidationError as error:
@@ -171,8 +223,11 @@ def read_config(folder: Path) -> ModelConfig:
         raise DataError(f"not a model's configuration: {'; '.join(faults)}", where=file) from None
     if config.image:
         check(DataConfig, {"path": IN_MEMORY, **config.image._asdict()}, where=f"{file}:image")
-    if missing := set(config.heads) - set(config.targets):
-        raise DataError(f"a head for {shown(min(missing))}, and no such target", where=file)
+    headless = {name for name, head in config.heads.items() if head.get("name") != LANGUAGE} - set(
+        config.targets
+    )
+    if headless:
+        raise DataError(f"a head for {shown(min(headless))}, and no such target", where=file)
     return config
 
 
@@ -203,7 +258,13 @@ def _refuse_unfit(config: ModelConfig, folder: Path) -> None:
 
 
 def load_weights(model: nn.Module, folder: Path, prefix: str = "") -> None:
-    """Load the tensors whose names begin with `prefix`; each must be there and fit."""
+    """Load the tensors whose names begin with `prefix`; each must be there and fit. With a prefix a part of
+    another model is taken over: a pooler that a language model does not have stays as it is."""
+    if getattr(getattr(model, "backbone", None), "language", False) and not read_config(folder).language:
+        raise UsageError(
+            f"{folder} holds no language model, which is to be gone on with",
+            expected="one that was trained to predict tokens; its backbone alone serves classifiers",
+        )
     model.load_state_dict(_fitting(model, folder, prefix), strict=False)
 
 
@@ -221,11 +282,18 @@ def _fitting(model: nn.Module, folder: Path, prefix: str = "") -> dict[str, Tens
         if isinstance(module, Estimated) and module_name.startswith(prefix):
             start = f"{module_name}."
             module.adopt({n.removeprefix(start): t for n, t in tensors.items() if n.startswith(start)})
-    own = {name: tensor for name, tensor in model.state_dict().items() if name.startswith(prefix)}
-    for name, tensor in own.items():
-        if name not in tensors or tensors[name].shape != tensor.shape:
-            found = list(tensors[name].shape) if name in tensors else "nothing"
+    state = model.state_dict()
+    named = naming.names(cast(Model, model)) if naming.has_layout(model) else {name: name for name in state}
+    found: dict[str, Tensor] = {}
+    for ours, theirs in named.items():
+        if not ours.startswith(prefix) or (
+            prefix and ours.startswith("backbone.pooler.") and theirs not in tensors
+        ):
+            continue
+        if theirs not in tensors or tensors[theirs].shape != state[ours].shape:
+            shape = list(tensors[theirs].shape) if theirs in tensors else "nothing"
             raise UsageError(
-                f"the weights do not fit: {name} is {found}", where=file, expected=list(tensor.shape)
+                f"the weights do not fit: {theirs} is {shape}", where=file, expected=list(state[ours].shape)
             )
-    return {name: tensors[name] for name in own}
+        found[ours] = tensors[theirs]
+    return found

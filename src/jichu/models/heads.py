@@ -12,15 +12,18 @@ from .model import Model
 
 
 class Linear(nn.Module):
-    """Outputs [B, outputs] from pooled features; dropout before."""
+    """Outputs [B, outputs] from pooled features; dropout before. A backbone may want no `bias`."""
 
-    def __init__(self, width: int, outputs: int, dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0):
+    def __init__(
+        self, width: int, outputs: int, dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0, bias: bool = True
+    ):
         super().__init__()
         self.dropout = nn.Dropout(dropout)
-        self.linear = nn.Linear(width, outputs)
+        self.linear = nn.Linear(width, outputs, bias)
 
     def forward(self, features: Features) -> Tensor:
-        return self.linear(self.dropout(features.pooled))
+        pooled = features.pooled.to_dense() if features.pooled.is_sparse else features.pooled
+        return self.linear(self.dropout(pooled))
 
 
 class HeadsAlone(nn.Module):

@@ -17,7 +17,7 @@ class Model(nn.Module):
         self, backbone: Backbone, heads: dict[str, nn.Module] | None = None, inputs: Inputs | None = None
     ):
         super().__init__()
-        self.inputs = inputs or Inputs(channels=1)
+        self.inputs = Inputs(channels=1) if inputs is None else inputs  # one of no parts is falsy
         self.backbone = backbone
         self.heads = nn.ModuleDict(heads or {})
 

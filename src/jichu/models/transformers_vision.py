@@ -5,11 +5,10 @@ The module inside is theirs, unchanged: `save_pretrained` writes a folder for `A
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,33 +16,15 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from jichu.core.errors import UsageError, missing_extra
+from jichu.core.errors import UsageError
 from jichu.core.files import write_json
 
 from .backbone import Backbone, Features
+from .library import quiet
 
 Count = Annotated[int, Field(ge=1, le=100_000)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Readout = Literal["cls", "mean"]
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[Any]:
-    """The library, without its log and progress bars inside the block. UsageError where it is missing."""
-    try:
-        import transformers
-    except ImportError:
-        raise missing_extra("transformers", "transformers") from None
-    log = transformers.utils.logging
-    level, bars = log.get_verbosity(), log.is_progress_bar_enabled()
-    log.set_verbosity_error()
-    log.disable_progress_bar()
-    try:
-        yield transformers
-    finally:
-        log.set_verbosity(level)
-        if bars:
-            log.enable_progress_bar()
 
 
 def trial(backbone: Backbone, channels: int, size: int) -> Features:

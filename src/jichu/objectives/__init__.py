@@ -7,4 +7,8 @@ OBJECTIVES = {
     "vicreg": "jichu.objectives.vicreg:VICReg",
     "mixup": "jichu.objectives.mixup:Mixup",
     "cutmix": "jichu.objectives.cutmix:CutMix",
+    "causal": "jichu.objectives.language:Causal",
+    "answers": "jichu.objectives.language:Answers",
+    "masked": "jichu.objectives.masked:Masked",
+    "spans": "jichu.objectives.spans:Spans",
 }

@@ -19,19 +19,24 @@ from jichu.core.randomness import guarded, seed_step
 from jichu.data.augment import Augment
 from jichu.data.config import AugmentConfig, augmentation
 from jichu.data.dataset import Dataset
+from jichu.data.special import TextInputs
 from jichu.data.target import Target
+from jichu.data.tokenizer import Tokenizer
 from jichu.models import HEADS, INITIALISATIONS
 from jichu.models import folder as model_folder
 from jichu.models.backbone import Backbone
 from jichu.models.classical import Estimated
-from jichu.models.folder import ModelConfig
+from jichu.models.folder import LANGUAGE, ModelConfig
 from jichu.models.model import Model
 from jichu.models.weights import load_pretrained
 from jichu.objectives import OBJECTIVES
 from jichu.objectives.base import Objective
+from jichu.objectives.language import Answers
 from jichu.objectives.several import Several
 
 from .config import FinetuneStage, ModelStage, Recipe
+
+TOKENS = "tokens"  # the tensor of a text's tokens, and the head that predicts them
 
 
 @dataclass
@@ -44,6 +49,8 @@ class Work:
     resume: bool = False
     objects: dict[str, Any] = field(default_factory=dict)
     folder: RunFolder = field(init=False)  # taken once every check has passed
+    tokenizer: Tokenizer | None = None  # of texts, which all stages share
+    text: TextInputs | None = None
 
     def own_backbone(self) -> nn.Module | None:
         """A copy of the module given in Python: each model starts from it as it was given."""
@@ -61,6 +68,8 @@ def start_supervised(
     """A model with a head for each target, and the objective that trains it; None where the heads are
     estimated at once."""
     targets = work.dataset.about_targets(rows)
+    if any(target.task == "text" for target in targets.values()):
+        return _start_answers(stage, targets, work, draw)
     for key, target in targets.items():
         _refuse_constant(target, work.dataset.tensors[key][rows[work.dataset.known(rows, key)]])
     head: Any = resolve("head", stage.head.name, HEADS, where=f"{stage.name}.head")
@@ -86,6 +95,32 @@ def start_supervised(
     return model, config, objective
 
 
+def _start_answers(
+    stage: FinetuneStage, targets: dict[str, Target], work: Work, draw: int
+) -> tuple[Model, ModelConfig, Objective]:
+    """A language model that learns to write what the one target holds."""
+    where = f"{stage.name}.objective"
+    if len(targets) > 1:
+        raise UsageError(
+            f"{', '.join(t.column for t in targets.values())} at once, of which a text is to be written",
+            where="data.target", expected="one column",
+        )  # fmt: skip
+    for key in ("head", "wrap"):
+        if key in stage.changed:
+            raise UsageError(
+                f"{key} does nothing where texts are written",
+                where=f"{stage.name}.{key}",
+                expected="no such key",
+            )
+    spec = Spec(name="answers") if stage.objective.name == "auto" else stage.objective
+    objective = construct("objective", spec, OBJECTIVES, where=where)()
+    if not isinstance(objective, Answers):
+        raise UsageError(f"{spec.name} does not learn to write answers", where=where, expected="answers")
+    backbone = stage.backbone or Spec(name="gpt-nano")
+    model, config = start_model(stage, backbone, work, {TOKENS: {"name": LANGUAGE}}, targets, draw=draw)
+    return model, config, objective
+
+
 def initialisation(spec: Spec, where: str, network: nn.Module | None) -> Callable[[], Any]:
     """What draws the weights of a network anew."""
     return construct("initialisation", spec, INITIALISATIONS, where=where, network=network)
@@ -95,6 +130,8 @@ def default_backbone(dataset: Dataset, estimated: Any = None) -> Spec:
     """What is taken where nothing is said; `estimated` is the class of a head that learns at once."""
     if dataset.kind == "image":
         return Spec(name="pixels" if estimated else "cnn")
+    if dataset.kind == "text":
+        return Spec(name="words" if estimated else "bert-mini")
     return Spec(name=estimated.reads if estimated else "mlp")
 
 
@@ -184,14 +221,18 @@ def start_model(
             source = model_folder.read_config(earlier)
             _refuse_other_inputs(source, dataset, stage.from_)
             image = dataset.preprocess if source.image else None
-            config = ModelConfig(source.backbone, image, source.table, heads, targets, source.scaled)
+            text = work.text if source.text else None
+            config = ModelConfig(source.backbone, image, source.table, heads, targets, source.scaled, text)
             model = config.build(own)
             model_folder.load_weights(model, earlier, "backbone.")
             model_folder.load_weights(model, earlier, "inputs.")
             return model, config
-        spec = backbone or default_backbone(dataset)
+        spec = backbone or Spec(name="auto")
+        if spec.name == "auto":
+            spec = Spec(name=default_backbone(dataset).name, **spec.arguments)
         available = {"image"} if dataset.preprocess else set()
         available |= {"table"} if dataset.table else set()
+        available = {"text"} if work.text else available
         if own is not None:
             read = available if isinstance(own, Backbone) else {"image"} & available
             described = model_folder.own_backbone(own)
@@ -200,15 +241,16 @@ def start_model(
             described = spec.model_dump()
         image = dataset.preprocess if "image" in read else None
         table = dataset.table if "table" in read else None
-        config = ModelConfig(
-            described, image, table, heads, targets, stage.pixels.size if stage.pixels else None
-        )
+        text = work.text if "text" in read else None
+        scaled = stage.pixels.size if stage.pixels else None
+        config = ModelConfig(described, image, table, heads, targets, scaled, text)
         model = config.build(own)
         if stage.initialise is not None:
             initialisation(stage.initialise, f"{stage.name}.initialise", model.backbone)()
         if stage.weights is not None:
             load_pretrained(model.backbone, stage.weights)
         model.inputs.estimate(dataset.tensors, dataset.splits["train"])
+        model.backbone.estimate(dataset.tensors, dataset.splits["train"])
         if stage.pixels is not None and stage.pixels.mean is not None:
             model.inputs.set_pixels(stage.pixels.mean, stage.pixels.std)
         else:
@@ -222,6 +264,10 @@ def _refuse_other_inputs(source: ModelConfig, dataset: Dataset, start: str) -> N
         raise UsageError(
             f"{start} takes images of {source.image.channels} channels, these {found}",
             expected=f"data.channels: {source.image.channels}" if dataset.preprocess else "images",
+        )
+    if source.text and dataset.kind != "text":
+        raise UsageError(
+            f"{start} reads texts, and these data have none to read", expected="data.text: a column"
         )
     if source.table and source.table != dataset.table:
         raise UsageError(

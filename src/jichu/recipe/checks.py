@@ -4,24 +4,27 @@ once they are."""
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 
-from jichu.adapt import rules
+from jichu.adapt import lora, rules
 from jichu.core import devices
 from jichu.core.durations import Duration
 from jichu.core.errors import DataError, JichuError, UsageError, missing_extra
 from jichu.core.names import construct, resolve
 from jichu.data.batches import gather
+from jichu.data.dataset import Dataset
 from jichu.metrics import metric
 from jichu.models import BACKBONES, HEADS
 from jichu.models.classical import Estimated
+from jichu.models.folder import LANGUAGE
 from jichu.objectives import OBJECTIVES
 from jichu.train.config import TrainConfig
 
 from .build import (
+    TOKENS,
     Work,
     adaptation,
     augmenter,
@@ -31,6 +34,7 @@ from .build import (
     start_supervised,
 )
 from .config import AuditStage, FinetuneStage, PretrainStage, Recipe
+from .language import objective_of
 from .stages import metric_functions
 
 
@@ -39,18 +43,26 @@ def check_names(recipe: Recipe, objects: dict[str, Any]) -> None:
     for i, stage in enumerate(recipe.stages):
         where = f"stages.{i}"
         if isinstance(stage, (PretrainStage, FinetuneStage)):
-            if stage.backbone and "backbone" not in objects:
+            if stage.backbone and stage.backbone.name != "auto" and "backbone" not in objects:
                 construct("backbone", stage.backbone, BACKBONES, where=f"{where}.backbone", channels=1, size=8,
-                          numbers=1, categories=[])  # fmt: skip
+                          numbers=1, categories=[], vocabulary=8, context=8, special=None, language=False,
+                          pair=False)  # fmt: skip
             if stage.initialise:
                 initialisation(stage.initialise, f"{where}.initialise", None)
             _check_training(stage, where)
-        if isinstance(stage, PretrainStage):
-            construct("objective", stage.objective, OBJECTIVES, where=f"{where}.objective", augment=None)
+        if isinstance(stage, PretrainStage) and stage.objective.name != "auto":
+            construct(
+                "objective",
+                stage.objective,
+                OBJECTIVES,
+                where=f"{where}.objective",
+                augment=None,
+                tokenizer=None,
+            )
             if hasattr(resolve("objective", stage.objective.name, OBJECTIVES), "task"):
                 raise UsageError(
                     f"{stage.objective.name} learns from labels, which a pretrain stage does not look at",
-                    where=f"{where}.objective", expected="vicreg, or a finetune stage",
+                    where=f"{where}.objective", expected="vicreg, causal, masked or spans, or a finetune stage",
                 )  # fmt: skip
         if isinstance(stage, FinetuneStage):
             construct(
@@ -63,6 +75,9 @@ def check_names(recipe: Recipe, objects: dict[str, Any]) -> None:
                 task="",
                 quantiles=(),
                 categorical=None,
+                backbone=None,
+                bias=True,
+                counts=False,
             )
             if stage.objective.name != "auto":
                 construct("objective", stage.objective, OBJECTIVES, where=f"{where}.objective", targets=None)
@@ -82,11 +97,6 @@ def check_names(recipe: Recipe, objects: dict[str, Any]) -> None:
 
 def _check_training(stage: TrainConfig, where: str) -> None:
     devices.device(stage.device)
-    for key in ("budget", "checkpoint_every"):
-        if Duration.parse(getattr(stage, key)).unit == "tokens":
-            raise UsageError(
-                "images have no tokens", where=f"{where}.{key}", expected="a time, epochs or steps"
-            )
     if stage.tensorboard:
         try:
             import torch.utils.tensorboard  # noqa: F401
@@ -149,7 +159,9 @@ def check_before(work: Work) -> None:
         )  # fmt: skip
     for i, stage in enumerate(recipe.stages):
         where = f"stages.{i}"
-        if isinstance(stage, PretrainStage):
+        if isinstance(stage, (PretrainStage, FinetuneStage)):
+            _check_durations(stage, dataset, where)
+        if isinstance(stage, PretrainStage) and dataset.kind != "text":
             if len(dataset.splits["train"]) < 2:
                 raise DataError(f"{len(dataset.splits['train'])} training rows", expected="at least two")
             if stage.accumulate > 1:
@@ -166,12 +178,27 @@ def check_before(work: Work) -> None:
         if isinstance(stage, AuditStage):
             for target in dataset.targets.values():
                 metric_functions(stage, work.objects, target, len(dataset.targets) > 1)
-    held_out = len(dataset.labelled("test")) if "test" in dataset.splits else 0
-    if any(isinstance(s, AuditStage) for s in recipe.stages) and not held_out:
+    audited = any(isinstance(s, AuditStage) for s in recipe.stages)
+    if audited and not recipe.fitted and dataset.kind != "text":
+        raise UsageError(
+            "no stage predicts anything that could be measured", where="stages", expected="a finetune stage"
+        )
+    held_out = dataset.splits.get("test", torch.empty(0, dtype=torch.int64))
+    if audited and not len(dataset.labelled("test") if recipe.fitted and len(held_out) else held_out):
         raise DataError(
             f"no labelled rows are held out of {dataset.source}, so that nothing can be measured",
             expected="more labelled rows of a class, or a larger data.split.test",
         )
+
+
+def _check_durations(stage: TrainConfig, dataset: Dataset, where: str) -> None:
+    for key in ("budget", "checkpoint_every"):
+        packed = key == "budget" and dataset.kind == "text" and isinstance(stage, PretrainStage)
+        if Duration.parse(getattr(stage, key)).unit == "tokens" and not packed:
+            raise UsageError(
+                "only the budget of pretraining on texts is counted in tokens", where=f"{where}.{key}",
+                expected="a time, epochs or steps",
+            )  # fmt: skip
 
 
 def _check_validation(stage: FinetuneStage, work: Work, where: str) -> None:
@@ -202,8 +229,12 @@ def _check_model(stage: PretrainStage | FinetuneStage, work: Work, where: str) -
             drawn = dataset.draw(work.recipe.data.labels_per_class, seed=work.recipe.seed, draw=0)
             model, _, objective = start_supervised(start, drawn, work)
         else:
-            _check_views(stage, work, where)
-            model, _ = start_model(root, root.backbone, work, {}, {})
+            if dataset.kind != "text":
+                _check_views(stage, work, where)
+            heads = {TOKENS: {"name": LANGUAGE}} if dataset.kind == "text" else {}
+            model, _ = start_model(root, root.backbone, work, heads, {})
+            if dataset.kind == "text":
+                objective_of(stage.objective, model, cast(Any, work.tokenizer), f"{where}.objective")
         with torch.no_grad():
             model.eval().features(gather(work.inputs, rows[:2]))
     except JichuError:
@@ -214,7 +245,9 @@ def _check_model(stage: PretrainStage | FinetuneStage, work: Work, where: str) -
             where=f"{where}.backbone", expected=f"one that takes {dataset.preprocess or dataset.table}",
         ) from None  # fmt: skip
     if objective is not None and isinstance(stage, FinetuneStage):
-        assigned = rules.assign(model, rules.resolve(adaptation(stage)))
+        resolved = rules.resolve(adaptation(stage))
+        lora.inject(model, resolved)
+        assigned = rules.assign(model, resolved)
         if assigned and all(rule == "frozen" for rule in assigned.values()):
             raise UsageError(
                 "every parameter is frozen", where=f"{where}.adapt", expected="something to train"
@@ -222,9 +255,10 @@ def _check_model(stage: PretrainStage | FinetuneStage, work: Work, where: str) -
 
 
 def _check_views(stage: PretrainStage, work: Work, where: str) -> None:
-    takes = inspect.signature(resolve("objective", stage.objective.name, OBJECTIVES)).parameters
+    name = "vicreg" if stage.objective.name == "auto" else stage.objective.name
+    takes = inspect.signature(resolve("objective", name, OBJECTIVES)).parameters
     if "augment" in takes and "image" not in work.dataset.tensors:
         raise UsageError(
-            f"{stage.objective.name} compares views of images, and these data have none",
+            f"{name} compares views of images, and these data have none",
             where=f"{where}.objective", expected="data with images; a table can be fine-tuned at once",
         )  # fmt: skip

@@ -46,7 +46,8 @@ class ModelStage(TrainConfig):
     from_: str | None = Field(None, alias="from", description="a run or an earlier stage to start from")
     backbone: Named | None = Field(
         None,
-        description="start from scratch with this backbone; cnn for images and mlp for tables if nothing is given",
+        description="start from scratch with this backbone; cnn for images, bert-mini for texts and mlp for"
+        " tables if nothing is given",
     )
     weights: str | None = Field(
         None, description="a file of weights for the backbone, in torchvision's or timm's names"
@@ -75,8 +76,14 @@ class PretrainStage(ModelStage):
 
     stage: Literal["pretrain"] = "pretrain"
     name: Name = "pretrain"
-    backbone: Named | None = Field(Spec(name="cnn"), description="a backbone's name or import path")
-    objective: Named = Spec(name="vicreg")
+    backbone: Named | None = Field(
+        Spec(name="auto"),
+        description="a backbone's name or import path; cnn for images, bert-mini for texts if auto",
+    )
+    objective: Named = Field(
+        Spec(name="auto"),
+        description="vicreg for images; for texts masked, causal or spans as the backbone is, if not given",
+    )
     augment: AugmentConfig | Literal["auto"] = Field(
         "auto", description="auto follows whether the images have colour"
     )
@@ -95,7 +102,8 @@ class FinetuneStage(ModelStage):
         description="linear, logistic-regression, gradient-boosting, …, or an import path",
     )
     adapt: str | list[Any] = Field(
-        "full", description="full, head, discriminative, or a list of [pattern, frozen or rate factor]"
+        "full",
+        description="full, head, discriminative, lora, or a list of [pattern, frozen, rate factor or {lora: rank}]",
     )
     objective: Named = Field(
         Spec(name="auto"),
@@ -164,16 +172,16 @@ class Recipe(Config):
                     f" ({', '.join(trained) or 'there is none'}) nor a run folder"
                     + (f"; did you mean {near}?" if near else "")
                 )
-            measurable = bool(self.fitted) and set(self.fitted) <= set(trained)
+            measurable = bool(trained) and set(self.fitted) <= set(trained)
             if isinstance(stage, AuditStage) and not measurable:
                 raise ValueError(
-                    f"stages.{stage.name} has nothing to measure; expected finetune stages, all before it"
+                    f"stages.{stage.name} has nothing to measure; expected stages that train, all before it"
                 )
             seen.append(stage.name)
             if isinstance(stage, (PretrainStage, FinetuneStage)):
                 trained.append(stage.name)
         for kind, name, choices in [
-            *(("finetune", name, self.fitted) for name in self.gains or []),
+            *(("finetune", name, self.fitted or trained) for name in self.gains or []),
             *(("trained", name, trained) for name in [self.result] if name is not None),
         ]:
             if name not in choices:

@@ -54,7 +54,7 @@ class _Draft:
                     expected="a column with two different values at least",
                 )  # fmt: skip
             about = None
-        if about is None:
+        if about is None and dataset.kind != "text":
             self._ask()
         self.target = about
         self.rows, self.labelled = len(train), len(labelled) if about else 0
@@ -91,20 +91,26 @@ class _Draft:
         yield "data:"
         yield from ("  " + line for line in self._data())
         yield "stages:"
-        stages = self._image_stages() if self.dataset.kind == "image" else self._table_stages()
+        made = {"image": self._image_stages, "text": self._text_stages, "table": self._table_stages}
+        stages = made[self.dataset.kind]()
         for stage in [[("stage", "inspect", "writes data.html: look at it first")], *stages]:
             yield from ("    " + _line(key) if i else "  - " + _line(key) for i, key in enumerate(stage))
         if self.target and not self.measurable:
             yield "  # no audit: no labelled row is held out, so that nothing could be measured"
         if self.target:
-            table = self.dataset.kind == "table"
-            chosen = "boosting" if table else "pretrained" if self._few_labels() else "network"
+            chosen = {"table": "boosting", "text": "writer" if self._writes() else "pretrained"}.get(
+                self.dataset.kind, "pretrained" if self._few_labels() else "network"
+            )
             yield _line(("result", chosen, "whose model is the run's; the report says which is best"))
 
     def _what(self) -> str:
         p, target = self.found["preprocess"], self.target
         kind = f"images, stored as {p['size']}×{p['size']}" if p else "rows"
+        if self.dataset.kind == "text":
+            kind = "conversations" if self.dataset.chat else "texts"
         told = f"{self.found['rows']:,} {kind}"
+        if self._writes():
+            return told + ", to learn the answers of"
         if target is None:
             return told + ", without labels"
         if target.task == "regression":
@@ -123,7 +129,10 @@ class _Draft:
         if self.target:
             columns = [t.column for t in self.dataset.targets.values()]
             named = columns[0] if len(columns) == 1 else columns
-            why = {"classification": "its values are classes", "regression": "a number", "multilabel": "tags"}
+            why = {
+                "classification": "its values are classes", "regression": "a number", "multilabel": "tags",
+                "text": "a text to be written",
+            }  # fmt: skip
             if not (self.dataset.kind == "image" and config.target is None):
                 yield _line(("target", named, why[self.target.task]))
         if self.found["images"] and "size" not in given:
@@ -265,6 +274,57 @@ class _Draft:
                 ("adapt", "head", "nothing else is there to fit"),
             ]
 
+    def _writes(self) -> bool:
+        return self.dataset.chat or (self.target is not None and self.target.task == "text")
+
+    def _text_stages(self) -> list[list[Key]]:
+        measured: list[Key] = [("stage", "audit", "on held-out texts, with 95% intervals")]
+        held_out = [measured] if "test" in self.dataset.splits else []
+        if self._writes():
+            return [
+                [("stage", "finetune", "learns to write the answers, from nothing; `from` a pretrained run is better"),
+                 ("name", "writer", ""),
+                 ("backbone", "gpt-nano", "10 million parameters; t5-mini reads questions and writes apart"),
+                 ("budget", f"{_epochs(self.rows, 20_000, 3, 40)} epochs", ""),
+                 ("batch_size", min(32, _batch(self.rows)), ""),
+                 ("optimizer", {"name": "adamw", "lr": 0.0005, "weight_decay": 0.01}, "")],
+                *held_out,
+            ]  # fmt: skip
+        if self.target is None:
+            return [
+                [("stage", "pretrain", "learns to go on with the texts: jichu generate writes some"),
+                 ("backbone", "gpt-nano", "10 million parameters; bert-mini to classify texts afterwards"),
+                 ("objective", "causal", "each token is predicted from those before it"),
+                 ("budget", "15m", "longer is better, until the loss on held-out texts rises"),
+                 ("batch_size", 32, ""),
+                 ("optimizer", {"name": "muon", "lr": 0.01}, "")],
+                *held_out,
+            ]  # fmt: skip
+        epochs = _epochs(self.labelled, 100_000, 3, 30)
+        rate = {"name": "adamw", "lr": 0.0005, "weight_decay": 0.01}
+        return [
+            [("stage", "pretrain", "learns from all training texts, without labels"),
+             ("backbone", "bert-mini", "4 layers of width 256"),
+             ("objective", {"name": "masked", "whole_words": True}, "words are to be told from those around them"),
+             ("budget", f"{_epochs(self.rows, 150_000, 3, 40)} epochs", ""),
+             ("batch_size", min(64, _batch(self.rows)), "windows of packed texts"),
+             ("optimizer", {**rate, "lr": 0.001}, "")],
+            [("stage", "finetune", f"{self.labelled:,} of {self.rows:,} training texts have a label"),
+             ("name", "pretrained", ""),
+             ("from", "pretrain", ""),
+             *self._objective(),
+             ("optimizer", rate, ""),
+             *self._length(epochs, 5)],
+            *([("stage", "finetune", "no network: what is to be beaten"),
+               ("name", name, ""),
+               ("backbone", backbone, "a bag of tokens"),
+               ("head", self._weighed(head), self._weighed_why(head))]
+              for name, backbone, head in (
+                  ("tf_idf", {"name": "words", "weighting": "tf-idf"}, "logistic-regression"),
+                  ("naive_bayes", "words", "naive-bayes"))),
+            *self._audit("pretrained", "tf_idf"),
+        ]  # fmt: skip
+
     def _table_stages(self) -> list[list[Key]]:
         assert self.target is not None
         linear = "ridge" if self.target.task == "regression" else "logistic-regression"
@@ -374,7 +434,7 @@ class _Draft:
 
     def _validated(self) -> bool:
         """Whether there are, or would be, enough validation rows to stop by."""
-        if self.target is None or self._few_labels():
+        if self.target is None or self._few_labels() or self.target.task == "text":
             return False
         if self.dataset.splits_given and "validation" in self.dataset.splits:
             return self._held_out("validation") >= _FEW_VALIDATED

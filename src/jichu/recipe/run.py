@@ -42,7 +42,9 @@ from jichu.models.folder import read_config
 from .build import Work, locate
 from .checks import check_before, check_names
 from .config import ModelStage, Recipe
-from .stages import STAGES, made
+from .language import read_texts
+from .results import made
+from .stages import STAGES
 
 RUNS = Path("runs")
 _EXAMPLES = 6
@@ -73,6 +75,7 @@ def execute(
                     raise refused
             check_names(recipe, objects or {})
             work = Work(recipe, _dataset(recipe, data), resume, objects or {})
+            read_texts(work)
             check_before(work)
             if path is None:  # the first process takes a name, the others are told it
                 mine = _take((runs or RUNS) / recipe.name, work, held) if ranks.rank() == 0 else None
@@ -311,8 +314,9 @@ def _finish(work: Work) -> None:
     """The result's model, example images, and as the last of all the report."""
     folder, recipe = work.folder, work.recipe
     if recipe.chosen:
-        for file in ("model.safetensors", "config.json"):
-            link(folder.stage_model(recipe.chosen) / file, folder.model / file)
+        chosen = folder.stage_model(recipe.chosen)
+        for file in (f for f in chosen.rglob("*") if f.is_file()):
+            link(file, folder.model / file.relative_to(chosen))
     _write_examples(work)
     has_audit = folder.audit.exists()
     shutil.rmtree(folder.parts, ignore_errors=True)

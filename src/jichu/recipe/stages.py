@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict
-from pathlib import Path
 from typing import Any, cast
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from torch import Tensor, nn
 
@@ -17,7 +16,6 @@ from jichu.auditing import data_page, measure
 from jichu.auditing import table as tables
 from jichu.core.config import Spec
 from jichu.core.files import read_json, write_json, write_table
-from jichu.core.folder import RunFolder
 from jichu.core.names import construct
 from jichu.core.progress import clock, say
 from jichu.core.ranks import gather_objects
@@ -33,8 +31,6 @@ from jichu.models.backbone import Features
 from jichu.models.classical import Estimated
 from jichu.models.heads import HeadsAlone
 from jichu.models.model import Model
-from jichu.models.statistics import layer_statistics
-from jichu.models.statistics import warnings as foretold
 from jichu.objectives import OBJECTIVES
 from jichu.objectives.base import Objective, as_terms
 from jichu.objectives.views import collapse
@@ -42,14 +38,13 @@ from jichu.objectives.wrapper import Augmented
 from jichu.train.fit import Fitted, fit
 from jichu.train.predict import embed, embed_fast, evaluating, predict
 
-from .build import Work, adaptation, augmenter, start_model, start_supervised, wrapped
-from .config import AuditStage, FinetuneStage, InspectStage, ModelStage, PretrainStage, Recipe, Stage
+from . import answers, language
+from .build import TOKENS, Work, adaptation, augmenter, start_model, start_supervised, wrapped
+from .config import AuditStage, FinetuneStage, InspectStage, PretrainStage
+from .results import Result, look, measured, part_of, result, settle_adapters
 
-_LOOKED_AT = 32  # rows on which the layers are looked at before the first step
 _POPULATION = 10_000  # training rows that the features' mean and deviation are taken from
-
-
-Result = dict[str, Any]  # {"metrics": {…}, "samples_per_second": …, "warnings": […]}
+_LARGE = ("image", "tokens")  # what networks look at and objectives do not
 
 
 def inspect(stage: InspectStage, work: Work) -> Result:
@@ -79,14 +74,15 @@ def inspect(stage: InspectStage, work: Work) -> Result:
 def pretrain(stage: PretrainStage, work: Work) -> Result:
     """Train a backbone without labels, and say so where it collapsed."""
     dataset = work.dataset
+    if dataset.kind == "text":
+        return language.pretrain(stage, work)
     model, config = start_model(stage, stage.backbone, work, heads={}, targets={})
     augment = augmenter(stage, dataset) or Augment(AugmentConfig())
-    objective = construct(
-        "objective", stage.objective, OBJECTIVES, where=f"{stage.name}.objective", augment=augment
-    )()
+    spec = Spec(name="vicreg") if stage.objective.name == "auto" else stage.objective
+    objective = construct("objective", spec, OBJECTIVES, where=f"{stage.name}.objective", augment=augment)()
     rows = dataset.splits["train"]
     batches = Batches(work.inputs, rows, batch_size=stage.batch_size, seed=work.recipe.seed, drop_last=True)
-    remarks = _look(model, stage, rows, work, stage.name)
+    remarks = look(model, stage, rows, work, stage.name)
     fitted = fit(model, objective, batches, stage, seed=work.recipe.seed,
                  folder=work.folder, name=stage.name, resume=work.resume, records=dataset.names)  # fmt: skip
     remarks += fitted.remarks
@@ -95,16 +91,18 @@ def pretrain(stage: PretrainStage, work: Work) -> Result:
         remarks.append(f"{stage.name} {found_collapse}")
         say(f"warning: {remarks[-1]}")
     if work.folder.writes:
-        model_folder.save(work.folder.stage_model(stage.name), model, config)
+        model_folder.save(work.folder.stage_model(stage.name), model, config, work.tokenizer)
     told = ("loss", "effective_rank", "rank_share", "spread")
     found: dict[str, Any] = {key: last[key] for key in told if key in last}
     found["epochs"] = fitted.rows / len(rows)
-    return {**_result(fitted, model, work, stage.name, found), "warnings": remarks}
+    return {**result(fitted, model, work, stage.name, found), "warnings": remarks}
 
 
 def finetune(stage: FinetuneStage, work: Work) -> Result:
     """Fit to the targets, once for each draw of labels, and predict the held-out rows."""
     dataset, recipe = work.dataset, work.recipe
+    if any(target.task == "text" for target in dataset.targets.values()):
+        return answers.finetune(stage, work)
     held_out = dataset.labelled("test") if "test" in dataset.splits else torch.empty(0, dtype=torch.int64)
     draws = recipe.data.draws
     fitted = Fitted()
@@ -114,7 +112,7 @@ def finetune(stage: FinetuneStage, work: Work) -> Result:
     for draw in range(draws):
         started = time.monotonic()
         name = stage.name if draws == 1 else f"{stage.name}/{draw}"
-        parts = {key: part(work, stage.name, draw, key) for key in dataset.targets}
+        parts = {key: part_of(work, stage.name, draw, key) for key in dataset.targets}
         told = work.folder.parts / f"{stage.name}.{draw}.json"
         whole = work.resume and all(p.exists() for p in [told, *parts.values()])
         if gather_objects(whole)[0]:  # as the first process sees it
@@ -130,8 +128,9 @@ def finetune(stage: FinetuneStage, work: Work) -> Result:
                 features.clear()  # each draw has fresh weights
             outputs = _estimate(model, config.targets, rows, held_out, work, features)
         else:
-            remarks = remarks or _look(model, stage, rows, work, name)
+            remarks = remarks or look(model, stage, rows, work, name)
             once = _train(model, supervised, stage, rows, work, name)
+            settle_adapters(model, stage, work)
             remarks += once.remarks
             outputs = predict(model, work.inputs, held_out, list(config.targets))
         spent = time.monotonic() - started + once.before
@@ -141,7 +140,7 @@ def finetune(stage: FinetuneStage, work: Work) -> Result:
         _count(fitted, about)
         if work.folder.writes:
             if draw == 0:
-                model_folder.save(work.folder.stage_model(stage.name), model, config)
+                model_folder.save(work.folder.stage_model(stage.name), model, config, work.tokenizer)
             # to a later session all of it is time spent before
             write_json(told, about | {"before": spent, "remarks": remarks})
             for key, target in config.targets.items():
@@ -153,7 +152,7 @@ def finetune(stage: FinetuneStage, work: Work) -> Result:
         model, _ = model_folder.load(work.folder.stage_model(stage.name), work.own_backbone())
     labelled = len(dataset.draw(recipe.data.labels_per_class, seed=recipe.seed, draw=0))
     metrics = {"draws": draws, "labelled_rows": labelled}
-    return {**_result(fitted, model, work, stage.name, metrics), "warnings": remarks}
+    return {**result(fitted, model, work, stage.name, metrics), "warnings": remarks}
 
 
 def _count(fitted: Fitted, draw: dict[str, Any]) -> None:
@@ -163,11 +162,6 @@ def _count(fitted: Fitted, draw: dict[str, Any]) -> None:
     fitted.utilisation = draw["utilisation"]
     for phase, spent in draw["phases"].items():
         fitted.phases[phase] = fitted.phases.get(phase, 0.0) + spent
-
-
-def part(work: Work, stage: str, draw: int, key: str) -> Path:
-    """Where the predictions of one draw wait for the audit."""
-    return work.folder.parts / f"{stage}.{draw}.{key}.parquet"
 
 
 def _train(
@@ -184,23 +178,11 @@ def _train(
         tensors = _features(model, work, torch.cat([rows, validation]), stage)
         trained = HeadsAlone(model)
     evaluate = _evaluation(supervised, tensors, validation) if len(validation) else None
-    batches = Batches(tensors, rows, batch_size=stage.batch_size, seed=work.recipe.seed)
+    lengths = getattr(tensors.get("tokens"), "lengths", None)
+    batches = Batches(tensors, rows, batch_size=stage.batch_size, seed=work.recipe.seed, lengths=lengths)
     return fit(trained, objective, batches, stage, adapt=adaptation(stage), evaluate=evaluate, monitor=stage.monitor,
                seed=work.recipe.seed, folder=work.folder, name=name, resume=work.resume,
                records=dataset.names)  # fmt: skip
-
-
-def _look(model: Model, stage: ModelStage, rows: Tensor, work: Work, name: str) -> list[str]:
-    """Statistics of each layer before the first step, of a model that starts from nothing, into
-    `layers.jsonl`; what they foretell, in words."""
-    if stage.from_ is not None or stage.weights is not None:
-        return []
-    layers = layer_statistics(model.backbone, model.inputs(gather(work.inputs, rows[:_LOOKED_AT])))
-    work.folder.look(name, [asdict(layer) for layer in layers])
-    remarks = [f"{name} at its first step: {text}" for text in foretold(layers)]
-    for remark in remarks:
-        say(f"  warning: {remark}")
-    return remarks
 
 
 def _only_heads_learn(model: Model, adapt: Any) -> bool:
@@ -227,7 +209,8 @@ def _evaluation(
     objective: Objective, tensors: dict[str, Tensor], rows: Tensor
 ) -> Callable[[nn.Module], dict[str, float]]:
     """The objective's own loss on rows held out from training, and what it finds worth a look."""
-    batch = gather(tensors, rows)
+    # all but what the network looks at, which may be large
+    batch = gather({name: t for name, t in tensors.items() if name not in _LARGE}, rows)
 
     def evaluate(model: nn.Module) -> dict[str, float]:
         heads = list(model.heads) if isinstance(model.heads, nn.ModuleDict) else [LABEL]
@@ -278,26 +261,24 @@ def _estimate(
 def audit(stage: AuditStage, work: Work) -> Result:
     """Measure every model on the held-out rows."""
     found: dict[str, Any] = {}
-    for key, target in work.dataset.targets.items():
-        parts = [
-            part(work, name, draw, key)
-            for name in work.recipe.fitted
-            for draw in range(work.recipe.data.draws)
-        ]
-        kept = work.folder.predictions_of(key)
+    for key, target, names, draws in measured(work.recipe, work.dataset):
+        parts = [part_of(work, name, draw, key) for name in names for draw in range(draws)]
+        kept = work.folder.predictions_of(key) if found else work.folder.predictions
         if all(p.exists() for p in parts) or not kept.exists():
             table = pa.concat_tables([tables.read(p) for p in parts]).unify_dictionaries()
         else:  # this stage is run again, after the run was at its end
             table = tables.read(kept)
-        models = {
-            name: model_folder.read_config(work.folder.stage_model(name)) for name in work.recipe.fitted
-        }
-        levels = {name: model.targets[key].quantiles for name, model in models.items()}
-        metrics = metric_functions(
-            stage, work.objects, target, len(work.dataset.targets) > 1, any(levels.values())
-        )
-        mine = measure.measure(table, target, metrics, stage.gain, quantiles=levels, seed=work.recipe.seed)
-        if key == LABEL:
+        models = {name: model_folder.read_config(work.folder.stage_model(name)) for name in names}
+        levels = {name: m.targets[key].quantiles for name, m in models.items() if key in m.targets}
+        several = len(work.dataset.targets) > 1 or key not in work.dataset.targets
+        metrics = metric_functions(stage, work.objects, target, several, any(levels.values()))
+        if work.dataset.chat:
+            metrics.pop("exact_match", None)  # there are many right answers
+        if key == TOKENS and not pc.sum(pc.list_element(table["truth"], 1)).as_py():
+            metrics.pop("bits_per_byte", None)  # not all of a text was predicted
+        gain = stage.gain if set(stage.gain or []) <= set(names) else None
+        mine = measure.measure(table, target, metrics, gain, quantiles=levels, seed=work.recipe.seed)
+        if not found:
             found = mine
         else:
             found.setdefault("others", {})[target.column] = mine
@@ -324,30 +305,6 @@ def metric_functions(
         name = function.__name__ if spec.arguments else spec.name.rpartition(":")[2]
         named[name] = function
     return named | objects.get("metrics", {})
-
-
-def _result(fitted: Fitted, model: nn.Module, work: Work, name: str, metrics: dict[str, Any]) -> Result:
-    plans = work.folder.notes().get("plans", {})
-    plan = plans.get(name) or plans.get(f"{name}/0") or {}
-    parameters = sum(p.numel() for p in model.parameters())
-    about = {"parameters": parameters, "steps": fitted.steps or None, "memory_mib": plan.get("memory_mib")}
-    return {
-        "samples_per_second": fitted.rows_per_second if fitted.rows else None,
-        "utilisation": fitted.utilisation, "shares": fitted.shares() if fitted.rows else {}, "metrics": about | metrics,
-        "seconds_before": fitted.before,
-    }  # fmt: skip
-
-
-def made(stage: Stage, recipe: Recipe, folder: RunFolder) -> list[Path]:
-    """The files that a stage leaves behind, without which it is not done."""
-    if isinstance(stage, AuditStage):
-        return [folder.audit, folder.predictions]
-    if isinstance(stage, InspectStage):
-        return [folder.data_page]
-    files = [folder.stage_model(stage.name) / name for name in ("model.safetensors", "config.json")]
-    if isinstance(stage, FinetuneStage) and not folder.predictions.exists():
-        files += [folder.parts / f"{stage.name}.{draw}.json" for draw in range(recipe.data.draws)]
-    return files
 
 
 STAGES: dict[str, Callable[[Any, Work], Result]] = {

@@ -13,6 +13,7 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor, nn
 
+from jichu.adapt.lora import inject
 from jichu.adapt.rules import Rules, applied, assign, resolve
 from jichu.core import devices, ranks
 from jichu.core.doctor import matmul_rate, with_threads
@@ -110,7 +111,9 @@ def fit(
         if config.schedule.name == schedules.FOLLOWS_EVALUATIONS:
             raise UsageError("plateau needs something to follow", where="schedule", expected="evaluate=…")
     loop = _Loop(model, objective, batches, config, folder, name, seed, records)
-    rules = assign(model, resolve(adapt))
+    resolved = resolve(adapt)
+    inject(model, resolved, seed)
+    rules = assign(model, resolved)
     with applied(model, rules) as frozen, guarded(loop.device):
         loop.start(rules, frozen, resume)
         with with_threads(loop.plan.threads):
@@ -208,7 +211,8 @@ class _Loop:
         else:
             self.plan = make_plan(
                 self.learner, sample, self.config,
-                epoch=self._epoch(Duration.parse(self.config.budget)), seed=self.seed, device=self.device, rules=rules,
+                epoch=self._epoch(Duration.parse(self.config.budget)), tokens=getattr(self.batches, "tokens_a_batch", None),
+                seed=self.seed, device=self.device, rules=rules,
             )  # fmt: skip
         if self.plan.accumulate_why:
             say(f"{self.name}: {self.plan.accumulate_why}")

@@ -54,10 +54,12 @@ def make_plan(
     *,
     rules: dict[str, Rule],
     epoch: int,
+    tokens: int | None,
     seed: int,
     device: torch.device,
 ) -> Plan:
-    """Decide. UsageError where a step would not fit into the free memory."""
+    """Decide. `epoch` steps go through the data once, and of texts each takes so many `tokens`. UsageError where
+    a step would not fit into the free memory."""
     rows, parts = len(sample["row"]), config.accumulate
     objective = learner.objective
     widest = "float32" if config.precision == "auto" else config.precision
@@ -84,7 +86,9 @@ def make_plan(
         found = found._replace(rows=-(-rows // parts))
         cut_why = "" if parts == config.accumulate else _cut_said(rows, parts, found)
         budget = Duration.parse(config.budget)
-        steps = None if budget.unit == "seconds" else budget.steps(steps_per_epoch=epoch)
+        steps = (
+            None if budget.unit == "seconds" else budget.steps(steps_per_epoch=epoch, tokens_per_step=tokens)
+        )
         chosen, why, each = _settings(learner, sample, config, device, measure, steps, budget)
         few = min(rows, fewest_rows(learner))
         flops = step_flops(lambda: loss(few), learner) / few

@@ -19,7 +19,7 @@ from jichu.models.layout import laid, layout, plain_order
 from .config import TrainConfig
 from .settings import Settings, agreed, autocast, choose, is_hopeless, plainest
 
-_MOST_ROWS, _MOST_PIXELS = 512, 2**21  # of a batch
+_MOST_ROWS, _MOST_PIXELS, _MOST_TOKENS = 512, 2**21, 2**14  # of a batch
 _WORTH_LAYING_OUT = 256  # rows; changing the order of all weights takes about as long as a few of them
 _WORTH_MEASURING = 20  # batches
 
@@ -106,14 +106,26 @@ def _over(
     world = world_size()
     parts: list[dict[str, Tensor]] = []
     mine = rows[rank() :: world]
+    lengths = getattr(tensors.get("tokens"), "lengths", None)
+    # longest first, so that little is padded, and what does not fit into memory is known at once
+    order = (
+        torch.arange(len(mine)) if lengths is None else lengths[mine].argsort(descending=True, stable=True)
+    )
     with evaluating(model) as device:
         # a batch of no rows at least, so that the shapes are known
+        size = _rows_at_once(model, tensors)
         for batch in (
-            in_order(tensors, mine, _rows_at_once(model, tensors)) if len(mine) else [gather(tensors, mine)]
+            in_order(tensors, mine[order], size, lengths, _MOST_TOKENS)
+            if len(mine)
+            else [gather(tensors, mine)]
         ):
             found = call({name: tensor.to(device) for name, tensor in batch.items()})
             parts.append({name: value.float().cpu() for name, value in found.items()})
-    return {name: _whole(torch.cat([p[name] for p in parts]), len(rows)) for name in parts[0]}
+    place = order.argsort()
+    return {
+        name: _whole(torch.cat([p[name] for p in parts]).index_select(0, place), len(rows))
+        for name in parts[0]
+    }
 
 
 def _ordered(model: nn.Module, rows: int) -> AbstractContextManager[None]:

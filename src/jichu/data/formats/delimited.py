@@ -8,6 +8,7 @@ import contextlib
 import csv
 import gzip
 import io
+import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,7 +28,10 @@ from ..source import unusable
 SUFFIXES = (".csv", ".tsv", ".tab")
 _DELIMITERS = ",;\t|"
 _SAMPLE = 100_000  # characters from which, and from the rest of that line, delimiter and header are told
+_REPEATED = 0.01  # share of the lines from which a cell is there again and again
+_PROSE = 5  # words that make a text, or half as many Chinese characters
 _GUESSED = 2_000_000  # bytes from which an encoding is guessed
+_HIGH, _ALONE = re.compile(rb"[\x80-\xff]+"), 0.6  # and the share of these that stand alone in a Western text
 _BLOCK = 2**23  # bytes looked at together
 _GZIP = b"\x1f\x8b"
 _PIECE = 1 << 20  # bytes that are unpacked at a time
@@ -46,7 +50,7 @@ def read(
 ) -> tuple[pa.Table, np.ndarray, list[dict[str, Any]]]:  # fmt: skip
     """Every cell as text; the numbers of the rows (from 1, the header not counted); and the records
     with too few or too many cells. DataError where it is no such text, is empty or names a column twice."""
-    file = utf8(path, encoding)
+    file, encoding = utf8(path, encoding)
     text = _head(file).decode()
     lines = list(io.StringIO(text, newline=""))
     if not any(line.strip() for line in lines):
@@ -80,7 +84,7 @@ def read(
         pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=quoted, invalid_row_handler=bad),
         pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False),
     ) as reader:  # fmt: skip
-        table = gathered(reader.schema, reader, size)
+        table = gathered(reader.schema, reader, size).replace_schema_metadata({"encoding": encoding})
     bad_rows = {number for number, _ in faults}
     if not len(table) and not bad_rows:
         raise DataError("no rows", where=path, expected="rows below the line of column names")
@@ -94,14 +98,17 @@ def read(
     return table, numbers, [unusable(f"{path.name}:{n}", cells) for n, cells in faults]
 
 
-def utf8(path: Path, encoding: str | None = None) -> pa.NativeFile:
-    """The text of a file as UTF-8 without a byte-order mark: the file itself where it is that already."""
+def utf8(path: Path, encoding: str | None = None) -> tuple[pa.NativeFile, str]:
+    """The text of a file as UTF-8 without a byte-order mark, which is the file itself where it is that
+    already; and the encoding it is in."""
     if encoding is None:
         file = pa.OSFile(str(path))
         head = file.read(_SAMPLE)
         if not head.startswith((*_BOMS, _GZIP)) and b"\0" not in head and _is_utf8(file):
-            return file
-    return pa.BufferReader(decode(contents(path), path, encoding).encode())
+            return file, "utf-8"
+    raw = contents(path)
+    encoding = encoding or encoding_of(raw, path)
+    return pa.BufferReader(decode(raw, path, encoding).encode()), encoding
 
 
 def _blocks(file: pa.NativeFile) -> Iterator[bytes]:
@@ -153,29 +160,47 @@ def contents(path: Path, most: int | None = None) -> bytes:
 
 def decode(raw: bytes, path: Path, encoding: str | None = None) -> str:
     """Text in a given encoding; else by its byte-order mark, as UTF-8, or as is likely from the bytes."""
-    if encoding is None:
-        encoding = next((name for mark, name in _BOMS.items() if raw.startswith(mark)), "")
-        if not encoding and raw.count(0, 0, _SAMPLE) > len(raw[:_SAMPLE]) / 10:
-            raise DataError(
-                "this is no text, or has no mark of its encoding",
-                where=path, expected="text; or reader: {name: table, encoding: utf-16-le}",
-            )  # fmt: skip
-        with contextlib.suppress(UnicodeDecodeError):
-            return raw.decode(encoding or "utf-8")
-        import charset_normalizer
-
-        found = charset_normalizer.from_bytes(raw[:_GUESSED]).best()
-        if found is None:
-            raise DataError(
-                "this is no text", where=path, expected="text; or reader: {name: table, encoding: …}"
-            )
-        encoding = found.encoding
+    encoding = encoding or encoding_of(raw, path)
     try:
         return raw.decode(encoding)
     except (ValueError, LookupError) as error:
         raise DataError(
             f"not readable as {encoding}: {error}", where=path, expected="reader: {name: table, encoding: …}"
         ) from None
+
+
+def encoding_of(raw: bytes, path: Path) -> str:
+    """That of bytes which `decode` reads: by the mark, UTF-8, or the likely one."""
+    marked = next((name for mark, name in _BOMS.items() if raw.startswith(mark)), "")
+    if not marked and raw.count(0, 0, _SAMPLE) > len(raw[:_SAMPLE]) / 10:
+        raise DataError(
+            "this is no text, or has no mark of its encoding",
+            where=path, expected="text; or reader: {name: table, encoding: utf-16-le}",
+        )  # fmt: skip
+    try:
+        raw.decode(marked or "utf-8")
+    except UnicodeDecodeError:
+        return likely(raw, path)
+    return marked or "utf-8"
+
+
+def likely(raw: bytes, path: Path) -> str:
+    """The encoding that bytes which are no UTF-8 seem to be in. DataError where it is none.
+
+    Bytes above 127 that stand alone among ASCII are letters with accents, of Western Europe unless declared
+    otherwise: from a few of them nobody can tell more. Runs of them are left to charset_normalizer.
+    """
+    raw = raw[:_GUESSED]
+    runs = _HIGH.findall(raw)
+    if runs and len(runs) > _ALONE * sum(map(len, runs)):
+        # five bytes are no character in cp1252
+        return "latin-1" if re.search(rb"[\x81\x8d\x8f\x90\x9d]", raw) else "cp1252"
+    import charset_normalizer
+
+    found = charset_normalizer.from_bytes(raw).best()
+    if found is None:
+        raise DataError("this is no text", where=path, expected="text; or reader: {name: …, encoding: …}")
+    return found.encoding
 
 
 def _rows(lines: list[str], delimiter: str) -> list[list[str]]:
@@ -199,10 +224,20 @@ def _delimiter(lines: list[str]) -> str:
 
 
 def _looks_named(first: list[str], rest: list[list[str]]) -> bool:
-    """A first line without any number, and not repeated below, is a header."""
+    """A first line without any number is a header, unless all of it is repeated below, or it is a text with a
+    cell that stands there again and again."""
     if any(map(_is_number, first)):
         return False
-    return not all(any(row[i : i + 1] == [cell] for row in rest) for i, cell in enumerate(first))
+    again = [sum(row[i : i + 1] == [cell] for row in rest) for i, cell in enumerate(first)]
+    often = max(1, _REPEATED * len(rest))
+    labelled = any(n > often for n in again) and any(
+        not n and _is_prose(c) for n, c in zip(again, first, strict=True)
+    )
+    return not (all(again) or labelled)
+
+
+def _is_prose(cell: str) -> bool:
+    return len(cell.split()) >= _PROSE or sum(c > "\u2e80" for c in cell) >= 2 * _PROSE
 
 
 def _is_number(cell: str) -> bool:

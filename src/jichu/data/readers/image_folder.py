@@ -6,7 +6,7 @@ Images directly in the folder, or in one named `unlabelled`, have no label.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +30,12 @@ def read(path: Path, links: bool = False) -> Source:
     if not root.is_dir():
         raise DataError(f"{path} is no folder", expected="a folder of images")
     files, names, labels, splits, quarantine = [], [], [], [], []
-    is_split = _top_folders_are_splits(root)
+    is_split = top_folders_are_splits(root)
     seen: list[Path] = []
-    for file, fault in _walk(root, os.path.realpath(root), links, seen):
-        parts = [_shown(part) for part in file.relative_to(root).parts]
+    for file, fault in walk(root, os.path.realpath(root), links, seen):
+        parts = [shown(part) for part in file.relative_to(root).parts]
         if not fault and file.suffix.lower() not in SUFFIXES:
-            fault = f"{_shown(file.suffix) or 'no suffix'} is not an image"
+            fault = f"{shown(file.suffix) or 'no suffix'} is not an image"
         if fault:
             quarantine.append(unusable("/".join(parts), fault))
             continue
@@ -58,7 +58,17 @@ def read(path: Path, links: bool = False) -> Source:
     return Source(columns, names, splits if any(splits) else None, quarantine, files=seen)
 
 
-def _walk(folder: Path, root: str, links: bool, seen: list[Path]) -> Iterator[tuple[Path, str]]:
+def holds(folder: Path, wanted: Callable[[str], bool]) -> bool:
+    """Whether a folder, or one below it, has a file of a wanted name, and no image."""
+    found = False
+    for _, _, names in os.walk(folder):
+        if any(name.lower().endswith(tuple(SUFFIXES)) for name in names):
+            return False
+        found = found or any(map(wanted, names))
+    return found
+
+
+def walk(folder: Path, root: str, links: bool, seen: list[Path]) -> Iterator[tuple[Path, str]]:
     """Each file below a folder, in the order of their names, and why it cannot be used, or "". All that
     was looked at, the folders too, is added to `seen`."""
     seen.append(folder)
@@ -72,7 +82,7 @@ def _walk(folder: Path, root: str, links: bool, seen: list[Path]) -> Iterator[tu
     for path in entries:
         fault = _fault_of_link(path, root, links) if path.is_symlink() else ""
         if path.is_dir() and not fault:
-            yield from _walk(path, root, links, seen)
+            yield from walk(path, root, links, seen)
         else:
             seen.append(path)
             yield path, fault or ("" if path.is_file() else "neither a file nor a folder")
@@ -89,12 +99,12 @@ def _fault_of_link(path: Path, root: str, links: bool) -> str:
     return ""
 
 
-def _shown(name: str) -> str:
+def shown(name: str) -> str:
     """A file's name as text, whatever bytes it is made of."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def _top_folders_are_splits(path: Path) -> bool:
+def top_folders_are_splits(path: Path) -> bool:
     """A folder named `train` is a split where every folder beside it is one too, and a class else."""
     tops = [p for p in path.iterdir() if p.is_dir() and not p.name.startswith(".")]
     named = [p for p in tops if p.name.lower() not in _NO_LABEL]

@@ -1,4 +1,4 @@
-"""Tables: CSV, TSV, JSON lines, Parquet, data frames, Arrow tables, Hugging Face `datasets`.
+"""Tables: CSV, TSV, JSON, JSON lines, Parquet, data frames, Arrow tables, Hugging Face `datasets`.
 
 One file, or a folder of files whose names tell their split (`train-0.parquet`, `adult-test.csv.gz`). A
 column of images is binary, `struct{bytes, path}` as in the Hugging Face layout, or names files.
@@ -22,15 +22,18 @@ from pydantic import AfterValidator
 from jichu.core.errors import DataError, unknown
 from jichu.core.files import fingerprint
 
+from ..chats import chat_column
 from ..decode import UNREADABLE, peek_image
-from ..formats import delimited, jsonl, parquet
+from ..formats import delimited, json_list, jsonl, parquet
 from ..source import SPLITS, Column, Names, Source, split_named
-from ..types import is_text
+from ..types import is_text, words
 from .image_folder import SUFFIXES
 
-_FORMATS = {suffix: kind for kind in (delimited, jsonl, parquet) for suffix in kind.SUFFIXES}
+_FORMATS = {suffix: kind for kind in (delimited, jsonl, json_list, parquet) for suffix in kind.SUFFIXES}
 _TRIED = 50  # cells looked at before a column of texts counts as one of images
 _IMAGES = tuple(SUFFIXES)
+_LOOKED_AT, _LEAST, _WORDS = 10_000, 20, 3  # rows from which names are given, at least, and words of a text
+_MANY, _AGAIN = 0.5, 0.1  # least and most share of different cells, of texts and of labels
 _LISTS = {"metadata", "labels", *SPLITS}  # how a list of image files is called
 
 
@@ -57,9 +60,12 @@ def _files(path: Path) -> list[Path]:
         return [path] if _format(path) else []
     for folder in (path, path / "data"):
         found = sorted(p for p in folder.glob("*") if p.is_file() and p.name[0] != "." and _format(p))
-        for kind in (parquet, delimited, jsonl):
+        for kind in (parquet, delimited, jsonl, json_list):
             mine = [p for p in found if _format(p) is kind]
-            listing = kind is parquet or any(p.name.lower().partition(".")[0] in _LISTS for p in mine)
+            listed = kind in (delimited, jsonl) and any(
+                p.name.lower().partition(".")[0] in _LISTS for p in mine
+            )
+            listing = kind is parquet or listed
             if mine and (listing or not any(p.suffix.lower() in SUFFIXES for p in path.rglob("*"))):
                 return mine
     return []
@@ -78,6 +84,7 @@ def read(
     key = ""
     faults: list[dict[str, Any]] = []
     tables: list[pa.Table] = []
+    encodings: dict[str, str] = {}
     if isinstance(path, Path):
         files = _files(path)
         if not files:
@@ -85,7 +92,7 @@ def read(
         options = {"encoding": encoding, "delimiter": delimiter, "header": header, "columns": columns}
         for file in files:
             kind = _format(file)
-            taken = options if kind is delimited else {"encoding": encoding} if kind is jsonl else {}
+            taken = options if kind is delimited else {} if kind is parquet else {"encoding": encoding}
             try:
                 table, numbers, bad = kind.read(file, **taken)
             except pa.ArrowException as error:
@@ -96,6 +103,9 @@ def read(
                     f"it has none of the columns of {files[0].name}",
                     where=file, expected=f"columns such as {', '.join(tables[0].column_names[:10])}",
                 )  # fmt: skip
+            found_encoding = (table.schema.metadata or {}).get(b"encoding", b"utf-8").decode()
+            if found_encoding not in ("utf-8", "utf-8-sig"):
+                encodings[file.name] = found_encoding
             tables.append(table)
             names.append(Names.numbered(file.name, numbers))
             splits += [split_named(file.name) if path.is_dir() else ""] * len(table)
@@ -117,7 +127,9 @@ def read(
     found = _columns(tables, folders, names, image, label, listed)
     if read_from is not None:
         read_from += [f for c in found.values() if isinstance(c.values, _Images) for f in c.values.files()]
-    return Source(found, Names.joined(names), splits if any(splits) else None, faults, key, read_from)
+    return Source(
+        found, Names.joined(names), splits if any(splits) else None, faults, key, read_from, encodings
+    )
 
 
 def _columns(
@@ -127,7 +139,7 @@ def _columns(
     first = next((name for part in names for name in part), "")
     classes = {n: c for t in tables for n, c in parquet.class_names(t.schema).items()}
     try:
-        whole = pa.concat_tables(tables, promote_options="permissive")
+        whole = pa.concat_tables(_named(tables), promote_options="permissive")
     except pa.ArrowException as error:
         raise DataError(
             f"the files {first.rpartition(':')[0]} … do not fit together: {error}",
@@ -139,14 +151,34 @@ def _columns(
         if wanted is not None and wanted not in whole.column_names:
             raise unknown("column", wanted, whole.column_names, where=f"data.reader.{name}")
     columns = {}
+    chat = chat_column(whole)
     for name in whole.column_names:
         cells = whole[name]
+        if chat and chat[0] == name:
+            continue
         images = _images(cells, [(f, len(t)) for f, t in zip(folders, tables, strict=True)], name == image)
         known = tuple(classes.get(name) or (listed.get(name) if name not in classes else None) or ())
         columns["label" if name == label else name] = (
             Column("image", images) if images else Column("cells", cells, known)
         )
-    return columns
+    return {chat[0]: chat[1], **columns} if chat else columns
+
+
+def _named(tables: list[pa.Table]) -> list[pa.Table]:
+    """Two columns without names, of which one is text and the other the same few cells again and again, are
+    `text` and `label`."""
+    first = tables[0]
+    if first.column_names != ["c1", "c2"] or not all(is_text(cells.type) for cells in first.columns):
+        return tables
+    some = [cells.slice(0, _LOOKED_AT).combine_chunks() for cells in first.columns]
+    share = [pc.count_distinct(cells).as_py() / max(1, len(cells)) for cells in some]
+    prose = [words(cells) >= _WORDS for cells in some]
+    if len(first) < _LEAST or not prose[0] ^ prose[1]:
+        return tables
+    text = prose.index(True)
+    if share[text] < _MANY or share[1 - text] > _AGAIN:
+        return tables
+    return [t.rename_columns(["text", "label"] if text == 0 else ["label", "text"]) for t in tables]
 
 
 def _bytes(table: pa.Table) -> memoryview:
@@ -230,6 +262,8 @@ def _images(cells: pa.ChunkedArray, parts: list[tuple[Path, int]], named: bool) 
         whole = inside.null_count < len(inside) or kind.get_field_index("path") < 0
         cells = inside if whole else pc.struct_field(cells, "path")
     if is_text(cells.type):
+        if not named and not _like_images(cells):
+            return None
         cells = pc.utf8_trim_whitespace(cells.cast(pa.string()))
     elif not (pa.types.is_binary(cells.type) or pa.types.is_large_binary(cells.type)):
         cells = None
@@ -244,9 +278,10 @@ def _images(cells: pa.ChunkedArray, parts: list[tuple[Path, int]], named: bool) 
 
 def _like_images(cells: pa.ChunkedArray) -> bool:
     """Whether nearly all of some texts end as image files do, or some of some bytes can be opened."""
-    some = cells.take(list(range(0, len(cells), max(1, len(cells) // _TRIED)))).to_pylist()
+    # one by one, because to take rows Arrow would first put all chunks together
+    some = [cells[i].as_py() for i in range(0, len(cells), max(1, len(cells) // _TRIED))]
     if any(isinstance(value, str) for value in some):
-        return sum(str(value).lower().endswith(_IMAGES) for value in some) > 0.9 * len(some)
+        return sum(str(value).strip().lower().endswith(_IMAGES) for value in some) > 0.9 * len(some)
     return any(_opens(value) for value in some)
 
 

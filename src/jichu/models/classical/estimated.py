@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,8 @@ class Estimated(nn.Module):
     # what it is given of a table: "columns" are standardised numbers without gaps, categories one-hot;
     # "cells" are the numbers with NaN where missing and the codes of the categories
     reads: ClassVar[Literal["columns", "cells"]] = "columns"
+    # whether it takes counts: sparse features that are not negative, as a bag of words gives them
+    takes_counts: ClassVar[bool] = False
 
     def __init__(self, task: Task = "classification", outputs: int = 1):
         super().__init__()
@@ -58,7 +60,7 @@ class Estimated(nn.Module):
                 setattr(self, name, torch.empty_like(tensors[name], device=buffer.device))
 
     def _refuse_gaps(self, features: Tensor) -> None:
-        if features.isnan().any():
+        if (features.coalesce().values() if features.is_sparse else features).isnan().any():
             raise UsageError(
                 f"{type(self).__name__} cannot take features with gaps (NaN)",
                 expected="a backbone that fills them, or the head gradient-boosting",
@@ -69,6 +71,23 @@ def standard(population: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and deviation [D] of the features of a population; 1 where they do not vary."""
     std = population.std(0, correction=0)
     return population.mean(0), torch.where(std > 1e-6, std, 1.0)
+
+
+def as_matrix(features: Tensor) -> Any:
+    """Features [N, D] as scikit-learn takes them: sparse where they are."""
+    if not features.is_sparse:
+        return features.numpy()
+    from scipy.sparse import csr_matrix
+
+    features = features.coalesce()
+    return csr_matrix((features.values().double().numpy(), features.indices().numpy()), features.shape)
+
+
+def linear(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """[N, outputs] of features [N, D], sparse or not, by a weight [outputs, D]."""
+    if features.is_sparse:
+        return torch.sparse.mm(features.float(), weight.T) + bias
+    return nn.functional.linear(features.float(), weight, bias)
 
 
 def as_numpy(weight: Tensor | None, rows: Tensor | slice = slice(None)) -> object:

@@ -1,4 +1,5 @@
-"""Linear models with a quadratic penalty, on features standardised by the whole training population."""
+"""Linear models with a quadratic penalty, on features standardised by the whole training population; counts
+are taken as they are."""
 
 from __future__ import annotations
 
@@ -6,22 +7,24 @@ from typing import Annotated, Any
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from jichu.data.target import Task
 
 from ..backbone import Features
-from .estimated import ABSENT, ClassWeights, Estimated, as_numpy, standard
+from .estimated import ABSENT, ClassWeights, Estimated, as_matrix, as_numpy, linear, standard
 
 
 class _Affine(Estimated):
     """Weights and biases of the features as they come."""
 
+    takes_counts = True
     weight: Tensor
     bias: Tensor
 
-    def __init__(self, width: int, outputs: int, task: Task):
+    def __init__(self, width: int, outputs: int, task: Task, counts: bool):
         super().__init__(task, outputs)
+        self.counts = counts
         self.register_buffer("weight", torch.zeros(outputs, width))
         self.register_buffer("bias", torch.zeros(outputs))
 
@@ -29,6 +32,9 @@ class _Affine(Estimated):
         self, features: Tensor, targets: Tensor, population: Tensor, weight: Tensor | None = None
     ) -> None:
         self._refuse_gaps(features)
+        if self.counts:
+            self.weight, self.bias = (found.float() for found in self._fit(features, targets, weight))
+            return
         mean, std = standard(population)
         slope, bias = self._fit((features - mean) / std, targets, weight)
         self.weight = (slope / std).float()
@@ -39,7 +45,7 @@ class _Affine(Estimated):
         raise NotImplementedError
 
     def forward(self, features: Features) -> Tensor:
-        return nn.functional.linear(features.pooled.float(), self.weight, self.bias)
+        return linear(features.pooled, self.weight, self.bias)
 
 
 class LogisticRegression(_Affine):
@@ -52,10 +58,11 @@ class LogisticRegression(_Affine):
         width: int,
         outputs: int,
         task: Task = "classification",
+        counts: bool = False,
         c: Annotated[float, Field(gt=0)] = 1.0,
         class_weights: ClassWeights = "none",
     ):
-        super().__init__(width, outputs, task)
+        super().__init__(width, outputs, task, counts)
         self.c, self.class_weights = c, class_weights
 
     def _fit(self, x: Tensor, targets: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -63,9 +70,9 @@ class LogisticRegression(_Affine):
             return self._classes(x, targets, weight, len(self.bias))
         slopes, biases = [], []
         for label in targets.T:
-            known = ~label.isnan()
+            known = (~label.isnan()).nonzero()[:, 0]
             part = None if weight is None else weight[known]
-            slope, bias = self._classes(x[known], label[known].long(), part, 2)
+            slope, bias = self._classes(x.index_select(0, known), label[known].long(), part, 2)
             slopes.append(slope[1] - slope[0])
             biases.append(bias[1] - bias[0])
         return torch.stack(slopes), torch.stack(biases)
@@ -83,7 +90,7 @@ class LogisticRegression(_Affine):
         fitted: Any = linear_model.LogisticRegression(
             C=self.c, max_iter=1000, class_weight="balanced" if self.class_weights == "balanced" else None
         )
-        fitted.fit(x.numpy(), codes.numpy(), as_numpy(weight))
+        fitted.fit(as_matrix(x), codes.numpy(), as_numpy(weight))
         found, constant = (torch.from_numpy(a).float() for a in (fitted.coef_, fitted.intercept_))
         if len(present) == 2:  # scikit-learn keeps one row for two classes
             found, constant = torch.cat([-found, found]) / 2, torch.cat([-constant, constant]) / 2
@@ -101,14 +108,15 @@ class Ridge(_Affine):
         width: int,
         outputs: int,
         task: Task = "regression",
+        counts: bool = False,
         alpha: Annotated[float, Field(gt=0)] = 1.0,
     ):
-        super().__init__(width, outputs, task)
+        super().__init__(width, outputs, task, counts)
         self.alpha = alpha
 
     def _fit(self, x: Tensor, targets: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
         from sklearn import linear_model
 
         fitted: Any = linear_model.Ridge(alpha=self.alpha)
-        fitted.fit(x.double().numpy(), targets.double().numpy().ravel(), as_numpy(weight))
+        fitted.fit(as_matrix(x.double()), targets.double().numpy().ravel(), as_numpy(weight))
         return torch.from_numpy(fitted.coef_).float()[None], torch.tensor([float(fitted.intercept_)])

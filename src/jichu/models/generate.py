@@ -1,0 +1,360 @@
+"""Texts from a language model, on top of the library's `generate`: sampling, beams, a cache of what was read.
+
+A recurrent network goes the same way, its state being the cache.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Literal, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from jichu.core.errors import UsageError
+from jichu.core.randomness import guarded, seed_step
+
+from .library import quiet
+from .recurrent import OverText
+from .statistics import untouched
+from .transformers_text import TransformersText
+
+_MARGIN = 8  # tokens more than a stop string can have that are looked at for it
+
+
+class Coder(Protocol):
+    """What is asked of a tokenizer."""
+
+    def encode(self, texts: list[str]) -> list[list[int]]:
+        """Tokens of each text, without special ones."""
+
+    def decode(self, ids: list[int]) -> str:
+        """Their text."""
+
+
+class Generated(NamedTuple):
+    """What followed a prompt: its text and tokens, and what ended it: the model, a stop string, or `most`."""
+
+    text: str
+    tokens: list[int]
+    ended: Literal["end", "stop", "most"]
+
+
+def generate(
+    model: nn.Module,
+    tokenizer: Coder,
+    prompts: Sequence[str | list[int]],
+    *,
+    most: int | None = None,
+    temperature: float | None = None,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    repetition_penalty: float = 1.0,
+    beams: int = 1,
+    stop: Sequence[str] = (),
+    ends: Sequence[int] = (),
+    seed: int = 0,
+    stream: Callable[[int, str], None] | None = None,
+) -> list[Generated]:
+    """What a model writes after each of the prompts (texts, or tokens that are taken as they are).
+
+    At most `most` tokens are written, or as many as the context holds. They are drawn at a `temperature`
+    (1 where it is not given; 0 takes the likeliest), from the `top_k` likeliest, or from those that make up
+    `top_p`; with `beams` the likeliest whole of so many is sought. `repetition_penalty` above 1 divides the
+    scores of tokens that were there. A text ends before the first string of `stop`, and before a token of
+    `ends` (a chat's end of turn, for one) as before the model's own. The same seed gives the same texts.
+    `stream(prompt's number, piece)` is called with each piece of text as it comes.
+
+    UsageError where prompts and what is asked for do not fit into the model.
+    """
+    backbone: Any = getattr(model, "backbone", model)
+    _refuse(backbone, temperature, top_k, top_p, repetition_penalty, beams, stop, stream)
+    if not prompts:
+        return []
+    given = [_tokens(prompt, tokenizer, backbone) for prompt in prompts]
+    longest = max(map(len, given))
+    most = _room(backbone, longest, most)
+    device = next(backbone.parameters()).device
+    whole = _is_whole(backbone)
+    ids, mask = _padded(given, left=not whole)
+    network = _stateful(backbone) if isinstance(backbone, OverText) else backbone.module
+    ends = _ends(backbone, network, ends)
+    pad = next((i for i in (backbone.special.pad, *ends) if i is not None), 0)
+    start = 1 if whole else longest  # where what is written begins
+    with quiet() as library, untouched(model), guarded(device), torch.inference_mode():
+        seed_step(device, seed, "generate")
+        model.eval()
+        network.eval()
+        config = library.GenerationConfig(
+            max_new_tokens=most, do_sample=beams == 1 and temperature != 0, temperature=temperature or 1.0,
+            top_k=top_k or 0, top_p=1.0 if top_p is None else top_p, repetition_penalty=repetition_penalty,
+            num_beams=beams, early_stopping=beams > 1, eos_token_id=ends or None, pad_token_id=pad,
+            decoder_start_token_id=backbone.config.decoder_start_token_id if whole else None,
+        )  # fmt: skip
+        how: dict[str, Any] = {"past_key_values": _State()} if isinstance(backbone, OverText) else {}
+        if stop:
+            how["stopping_criteria"] = library.StoppingCriteriaList([_Stops(tokenizer, stop, start)])
+        if stream is not None:
+            how["streamer"] = _Stream(tokenizer, stop, ends, len(given), stream)
+        found = network.generate(
+            ids.masked_fill(~mask, pad).to(device), attention_mask=mask.long().to(device),
+            generation_config=config, **how,
+        )  # fmt: skip
+    return [_ended(row, tokenizer, ends, stop) for row in found[:, start:].tolist()]
+
+
+# ------------------------------------------------------------------- what is asked for
+
+
+def _refuse(
+    backbone: Any, temperature: float | None, top_k: int | None, top_p: float | None, penalty: float,
+    beams: int, stop: Sequence[str], stream: object,
+) -> None:  # fmt: skip
+    writes = isinstance(backbone, OverText) or (
+        isinstance(backbone, TransformersText) and backbone.kind.task != "MaskedLM"
+    )
+    if not writes or not backbone.language:
+        raise UsageError(
+            f"this {type(backbone).__name__} is no model that writes",
+            expected="one that was trained on the next token, or on answers",
+        )
+    for name, value, holds, expected in (
+        ("temperature", temperature, temperature is None or temperature >= 0, "0 or more"),
+        ("top_k", top_k, top_k is None or top_k >= 1, "1 or more"),
+        ("top_p", top_p, top_p is None or 0 < top_p <= 1, "above 0, at most 1"),
+        ("repetition_penalty", penalty, penalty > 0, "above 0; 1 changes nothing"),
+        ("beams", beams, beams >= 1, "1 or more"),
+        ("stop", "an empty string", all(stop), "strings to end before"),
+    ):
+        if not holds:
+            raise UsageError(f"{name} is {value}", expected=expected)
+    if beams > 1 and (stream is not None or temperature or top_k or top_p):
+        raise UsageError(
+            "a search with beams draws nothing, and knows its text at the end alone",
+            expected="beams: 1 with temperature, top_k, top_p or streaming",
+        )
+
+
+def _is_whole(backbone: Any) -> bool:
+    """Whether the prompt is read whole by an encoder."""
+    return isinstance(backbone, TransformersText) and backbone.kind.task == "Seq2SeqLM"
+
+
+def _tokens(prompt: str | list[int], tokenizer: Coder, backbone: Any) -> list[int]:
+    """A prompt's tokens: after the token that begins a text, and for an encoder with the one that ends it."""
+    if not isinstance(prompt, str):
+        ids = list(prompt)
+    else:
+        (ids,) = tokenizer.encode([prompt])
+        special = backbone.special
+        if _is_whole(backbone):
+            ids = ids + [special.end] * (special.end is not None)
+        elif special.begin is not None:
+            ids = [special.begin, *ids]
+        elif not ids and special.end is not None:
+            ids = [special.end]  # what comes before a text where texts stand one after the other
+    if not ids:
+        raise UsageError("an empty prompt, and no token that begins a text", expected="a character at least")
+    if not 0 <= min(ids) <= max(ids) < backbone.vocabulary:
+        raise UsageError(
+            f"the token {max(ids) if min(ids) >= 0 else min(ids)}, of {backbone.vocabulary} that the model knows",
+            expected="the tokenizer that it was trained with",
+        )
+    return ids
+
+
+def _room(backbone: Any, longest: int, most: int | None) -> int:
+    """How many tokens may be written."""
+    context = backbone.context
+    if most is not None and most < 1:
+        raise UsageError(f"most is {most}", expected="1 or more")
+    if isinstance(backbone, OverText):  # which holds whatever it has read
+        return most or context
+    room = context if _is_whole(backbone) else context - longest
+    if longest > context or room < 1:
+        raise UsageError(
+            f"a prompt of {longest} tokens, and the model holds {context}", expected="a shorter prompt"
+        )
+    if most is not None and most > room:
+        asked = f"a prompt of {longest} tokens and {most} more" if room < context else f"{most} tokens"
+        raise UsageError(
+            f"{asked}, and the model holds {context}", expected=f"most: {room}, or a shorter prompt"
+        )
+    return most or room
+
+
+def _padded(rows: list[list[int]], left: bool) -> tuple[Tensor, Tensor]:
+    """Tokens [B, T], and where there are any."""
+    longest = max(map(len, rows))
+    filled = [
+        [-1] * (longest - len(row)) + row if left else row + [-1] * (longest - len(row)) for row in rows
+    ]
+    ids = torch.tensor(filled)
+    return ids, ids >= 0
+
+
+def _ends(backbone: Any, network: Any, more: Sequence[int]) -> list[int]:
+    """Tokens that end a text: the tokenizer's, those that a checkpoint names, and more."""
+    named = network.generation_config.eos_token_id
+    named = named if isinstance(named, list) else [named]
+    return sorted({i for i in (backbone.special.end, *named, *more) if i is not None})
+
+
+# ------------------------------------------------------------------- what comes
+
+
+def _ended(ids: list[int], tokenizer: Coder, ends: list[int], stop: Sequence[str]) -> Generated:
+    """A row up to its end."""
+    count = next((i for i, token in enumerate(ids) if token in ends), len(ids))
+    text = tokenizer.decode(ids[:count])
+    ended: Literal["end", "most"] = "end" if count < len(ids) else "most"
+    if places := [place for s in stop if (place := text.find(s)) >= 0]:
+        # the fewest tokens that have it: after them comes padding
+        has_it = partial(_contains, tokenizer, ids, stop)
+        count = bisect.bisect_left(range(1, count), True, key=has_it) + 1
+        return Generated(text[: min(places)], ids[:count], "stop")
+    return Generated(text, ids[:count], ended)
+
+
+def _contains(tokenizer: Coder, ids: list[int], stop: Sequence[str], count: int) -> bool:
+    text = tokenizer.decode(ids[:count])
+    return any(s in text for s in stop)
+
+
+class _Stops:
+    """Whether each row [B, T] has come to a stop string. Any piece of a text that a token stands for has a
+    byte at least: so many tokens are looked at as the longest string has bytes."""
+
+    def __init__(self, tokenizer: Coder, stop: Sequence[str], start: int):
+        self.tokenizer, self.stop, self.start = tokenizer, stop, start
+        self.longest = max(len(s.encode()) for s in stop) + _MARGIN
+
+    def __call__(self, ids: Tensor, scores: object, **_: object) -> Tensor:
+        ends = ids[:, max(self.start, ids.shape[1] - self.longest) :].tolist()
+        texts = map(self.tokenizer.decode, ends)
+        return torch.tensor([any(s in text for s in self.stop) for text in texts], device=ids.device)
+
+
+class _Stream:
+    """Gives each row's text on as it comes: whole characters, and nothing of a stop string."""
+
+    def __init__(
+        self,
+        tokenizer: Coder,
+        stop: Sequence[str],
+        ends: list[int],
+        rows: int,
+        give: Callable[[int, str], None],
+    ):
+        self.tokenizer, self.stop, self.ends, self.give = tokenizer, stop, ends, give
+        self.ids: list[list[int]] = [[] for _ in range(rows)]
+        self.told = [(0, 0)] * rows  # from which token on is decoded, and up to which all is text already
+        self.held = [""] * rows  # what could be the beginning of a stop string
+        self.over = [False] * rows
+        self.prompted = False
+
+    def put(self, tokens: Tensor) -> None:
+        """The next token of each row; first of all, the prompts."""
+        if not self.prompted:
+            self.prompted = True
+            return
+        for row, token in enumerate(tokens.flatten().tolist()):
+            if self.over[row]:
+                continue
+            if token in self.ends:
+                self._finish(row)
+                continue
+            self.ids[row].append(token)
+            self._take(row, self._text(row))
+
+    def end(self) -> None:
+        """No more will come."""
+        for row in range(len(self.ids)):
+            if not self.over[row]:
+                self._finish(row)
+
+    def _text(self, row: int, whole: bool = False) -> str:
+        """What the last tokens add. Decoded with those before, which may change how they are written; a
+        character whose bytes are not all there waits."""
+        (first, known), ids = self.told[row], self.ids[row]
+        before, after = self.tokenizer.decode(ids[first:known]), self.tokenizer.decode(ids[first:])
+        if len(after) <= len(before) or (after.endswith("\ufffd") and not whole):
+            return ""
+        self.told[row] = known, len(ids)
+        return after[len(before) :]
+
+    def _take(self, row: int, text: str) -> None:
+        text = self.held[row] + text
+        if places := [place for s in self.stop if (place := text.find(s)) >= 0]:
+            self.over[row], text, kept = True, text[: min(places)], 0
+        else:
+            kept = max((n for s in self.stop for n in range(1, len(s)) if text.endswith(s[:n])), default=0)
+        self.held[row] = text[len(text) - kept :]
+        if told := text[: len(text) - kept]:
+            self.give(row, told)
+
+    def _finish(self, row: int) -> None:
+        self._take(row, self._text(row, whole=True))
+        if self.held[row]:
+            self.give(row, self.held[row])
+        self.over[row] = True
+
+
+# ------------------------------------------------------------------- recurrent networks
+
+
+class _State:
+    """The state of a recurrent network where the library expects what attention has seen."""
+
+    state: Any = None
+    read = 0
+    is_compileable = False
+
+    def get_seq_length(self) -> int:
+        """How many tokens were read."""
+        return self.read
+
+    def reorder_cache(self, rows: Tensor) -> None:
+        """Rows [B] go on from the states of these."""
+        parts = self.state if isinstance(self.state, tuple) else (self.state,)
+        moved = tuple(part.index_select(1, rows) for part in parts)
+        self.state = moved if isinstance(self.state, tuple) else moved[0]
+
+
+def _stateful(backbone: OverText) -> Any:
+    """A recurrent language model as one of the library's."""
+    with quiet() as library:
+        from transformers.modeling_outputs import CausalLMOutputWithPast
+
+    class Stateful(library.PreTrainedModel, library.GenerationMixin):  # type: ignore[name-defined]
+        config_class = library.PreTrainedConfig
+        main_input_name = "input_ids"
+
+        def __init__(self, config: Any):
+            super().__init__(config)
+            self.network = backbone
+
+        def forward(
+            self, input_ids: Tensor, attention_mask: Tensor | None = None, past_key_values: Any = None,
+            use_cache: bool = True, return_dict: bool = True,
+        ) -> Any:  # fmt: skip
+            tokens = input_ids
+            if not past_key_values.read and attention_mask is not None:
+                tokens = _right(input_ids, attention_mask.bool())
+            hidden, past_key_values.state = backbone.run(tokens, past_key_values.state)
+            past_key_values.read += input_ids.shape[1]
+            place = (tokens >= 0).sum(1) - 1
+            newest = hidden[torch.arange(len(hidden), device=hidden.device), place]
+            return CausalLMOutputWithPast(
+                logits=backbone.logits(newest)[:, None], past_key_values=past_key_values
+            )
+
+    return Stateful(library.PreTrainedConfig(vocab_size=backbone.vocabulary))
+
+
+def _right(ids: Tensor, mask: Tensor) -> Tensor:
+    """Rows padded on the left [B, T] as rows with -1 beyond their ends."""
+    order = (~mask).long().argsort(dim=1, stable=True)
+    return ids.masked_fill(~mask, -1).gather(1, order)

@@ -1,0 +1,87 @@
+"""The layout of Hugging Face for language models: what our tensors are called there, and what stands in
+`config.json`, so that `AutoModel…from_pretrained` gives the same outputs."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from torch import nn
+
+from jichu.data.target import Target
+
+from .heads import Linear
+from .library import quiet
+from .model import Model
+from .transformers_text import TransformersText, readouts
+
+_LABELS = ("id2label", "label2id", "problem_type", "num_labels")
+_PROBLEMS = {
+    "classification": "single_label_classification", "multilabel": "multi_label_classification",
+    "regression": "regression",
+}  # fmt: skip
+
+
+def has_layout(model: nn.Module) -> bool:
+    """Whether a model can be written so."""
+    return isinstance(getattr(model, "backbone", None), TransformersText)
+
+
+def classifier(model: Model) -> str | None:
+    """The head that the library's classifier of this kind has, if the model is just that."""
+    backbone: Any = model.backbone
+    fits = backbone.kind.linear and backbone.readout == readouts(backbone.config.model_type)[0]
+    only = next(iter(model.heads), None)
+    is_it = (
+        fits
+        and not backbone.language
+        and len(model.heads) == 1
+        and isinstance(model.heads[only or ""], Linear)
+    )
+    return only if is_it else None
+
+
+def names(model: Model) -> dict[str, str]:
+    """Of each tensor in the state dict its name in the file; of tied ones the first alone. Heads that the library
+    does not know keep our names."""
+    backbone: Any = model.backbone
+    head, prefix = classifier(model), f"{backbone.module.base_model_prefix}."
+    if backbone.language or backbone.config.model_type == "t5":  # whose parts are not within another
+        prefix = ""
+    ours = {f"backbone.module.{name}": f"{prefix}{name}" for name in backbone.module.state_dict()}
+    for name in model.state_dict():
+        *_, layer, last = name.split(".")
+        if name.startswith("backbone.pooler."):
+            ours[name] = f"{backbone.kind.pooler}.{last}"
+        elif head is not None and name == f"heads.{head}.{layer}.{last}":
+            ours[name] = f"{backbone.kind.linear}.{last}"
+        else:
+            ours.setdefault(name, name)
+    seen: set[int] = set()
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if id(parameter) in seen:
+            del ours[name]
+        seen.add(id(parameter))
+    return ours
+
+
+def about(model: Model, targets: dict[str, Target]) -> dict[str, Any]:
+    """The library's part of `config.json`."""
+    backbone: Any = model.backbone
+    found = {k: v for k, v in json.loads(backbone.config.to_json_string()).items() if k not in _LABELS}
+    kind = type(backbone.module).__name__
+    if (head := classifier(model)) is not None:
+        target = targets[head]
+        with quiet() as library:
+            kind = library.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(backbone.config)].__name__
+        labels = target.classes or tuple(map(str, target.quantiles)) or (target.column,)
+        found |= {
+            "id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)},
+            "problem_type": _PROBLEMS[target.task],
+        }  # fmt: skip
+    return dict(sorted({**found, "architectures": [kind], "dtype": "float32"}.items()))
+
+
+def without_labels(about: dict[str, Any]) -> dict[str, Any]:
+    """What of `config.json` the network is built from."""
+    return {k: v for k, v in about.items() if k not in (*_LABELS, "architectures", "dtype", "jichu")}

@@ -1,0 +1,92 @@
+"""What a stage that trains leaves behind, and what the summary says of it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from jichu.adapt import lora
+from jichu.core.folder import RunFolder
+from jichu.core.progress import say
+from jichu.data.batches import gather
+from jichu.data.dataset import Dataset
+from jichu.data.target import Target
+from jichu.models import naming
+from jichu.models.model import Model
+from jichu.models.statistics import layer_statistics
+from jichu.models.statistics import warnings as foretold
+from jichu.train.fit import Fitted
+
+from .build import TOKENS, Work
+from .config import AuditStage, FinetuneStage, InspectStage, ModelStage, PretrainStage, Recipe, Stage
+
+TEXTS = Target("text", "language")
+_LOOKED_AT = 32  # rows on which the layers are looked at before the first step
+Result = dict[str, Any]  # {"metrics": {…}, "samples_per_second": …, "warnings": […]}
+
+
+def part_of(work: Work, stage: str, draw: int, key: str) -> Path:
+    """Where the predictions of one draw wait for the audit."""
+    return work.folder.parts / f"{stage}.{draw}.{key}.parquet"
+
+
+def measured(recipe: Recipe, dataset: Dataset) -> list[tuple[str, Target, list[str], int]]:
+    """What an audit measures: of each target its key, the stages that predict it, and their draws; then the
+    likelihood of texts, of the stages that pretrain on them."""
+    found = [(key, target, recipe.fitted, recipe.data.draws) for key, target in dataset.targets.items()]
+    found = found if recipe.fitted else []
+    pretrained = [stage.name for stage in recipe.stages if isinstance(stage, PretrainStage)]
+    if dataset.kind == "text" and pretrained and "test" in dataset.splits:
+        found.append((TOKENS, TEXTS, pretrained, 1))
+    return found
+
+
+def look(model: Model, stage: ModelStage, rows: Tensor, work: Work, name: str) -> list[str]:
+    """Statistics of each layer before the first step, of a model that starts from nothing, into
+    `layers.jsonl`; what they foretell, in words."""
+    if stage.from_ is not None or stage.weights is not None:
+        return []
+    layers = layer_statistics(model.backbone, model.inputs(gather(work.inputs, rows[:_LOOKED_AT])))
+    work.folder.look(name, [asdict(layer) for layer in layers])
+    remarks = [f"{name} at its first step: {text}" for text in foretold(layers)]
+    for remark in remarks:
+        say(f"  warning: {remark}")
+    return remarks
+
+
+def settle_adapters(model: Model, stage: FinetuneStage, work: Work) -> None:
+    """Adapters that were trained are kept in `peft`'s format and become part of the weights."""
+    if not lora.is_adapted(model):
+        return
+    if work.folder.writes and naming.has_layout(model):
+        base = stage.from_ or (stage.backbone.name if stage.backbone else None)
+        lora.save(model, work.folder.stage_model(stage.name) / "adapter", base=base)
+    lora.merge(model)
+
+
+def result(fitted: Fitted, model: nn.Module, work: Work, name: str, metrics: dict[str, Any]) -> Result:
+    """What the summary says of a stage that trained."""
+    plans = work.folder.notes().get("plans", {})
+    plan = plans.get(name) or plans.get(f"{name}/0") or {}
+    parameters = sum(p.numel() for p in model.parameters())
+    about = {"parameters": parameters, "steps": fitted.steps or None, "memory_mib": plan.get("memory_mib")}
+    return {
+        "samples_per_second": fitted.rows_per_second if fitted.rows else None,
+        "utilisation": fitted.utilisation, "shares": fitted.shares() if fitted.rows else {}, "metrics": about | metrics,
+        "seconds_before": fitted.before,
+    }  # fmt: skip
+
+
+def made(stage: Stage, recipe: Recipe, folder: RunFolder) -> list[Path]:
+    """The files that a stage leaves behind, without which it is not done."""
+    if isinstance(stage, AuditStage):
+        return [folder.audit, folder.predictions]
+    if isinstance(stage, InspectStage):
+        return [folder.data_page]
+    files = [folder.stage_model(stage.name) / name for name in ("model.safetensors", "config.json")]
+    if isinstance(stage, FinetuneStage) and not folder.predictions.exists():
+        files += [folder.parts / f"{stage.name}.{draw}.json" for draw in range(recipe.data.draws)]
+    return files
