@@ -121,13 +121,20 @@ def untouched(model: nn.Module) -> Iterator[None]:
                 buffer.copy_(buffers[name])
 
 
+# What queries and keys are called: attention is nearly even at first, and they get hardly any gradient.
+_EVEN = {"query", "key", "q_proj", "k_proj", "q", "k", "q_lin", "k_lin"}
+
+
 def warnings(layers: list[Layer]) -> list[str]:
     """What the statistics foretell, with the likely cause and the cure; [] where nothing is wrong."""
     found = []
     broken = [layer.name for layer in layers if not math.isfinite(layer.std)]
     if broken:
         found.append(f"{broken[0]} gives numbers that are not finite: its weights or inputs are too large")
-    weighted = [layer for layer in layers if layer.weighted and math.isfinite(layer.std)]
+    weighted = [
+        layer for layer in layers
+        if layer.weighted and math.isfinite(layer.std) and layer.name.rpartition(".")[2] not in _EVEN
+    ]  # fmt: skip
     forward = [(layer.name, layer.std) for layer in weighted]
     backward = [(layer.name, g) for layer in weighted[::-1] if (g := layer.gradient_std) is not None]
     for what, spreads in (("activations", forward), ("gradients", backward)):

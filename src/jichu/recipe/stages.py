@@ -61,6 +61,12 @@ def inspect(stage: InspectStage, work: Work) -> Result:
     equal = f"{found['duplicates']['exact']} exact duplicates" + (f", {near} nearly so" if near else "")
     if p:
         say(f"  images {p['size']}×{p['size']}, {p['channels']} channels; {equal}")
+    elif work.tokenizer is not None and work.text is not None:
+        tokens = cast(Any, work.dataset.tensors[TOKENS]).lengths.double()
+        say(
+            f"  texts of {tokens.mean():.0f} tokens on average, {work.text.context} at most; a vocabulary of"
+            f" {len(work.tokenizer):,}; {equal}"
+        )
     else:
         numbers, categories = len(work.dataset.table.number_names), len(work.dataset.table.categories)
         say(f"  inputs: {numbers} numbers, {categories} categories; {equal}")
