@@ -3,8 +3,6 @@
 import json
 import os
 import platform
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -189,12 +187,11 @@ def test_files_are_whole_or_not_there(tmp_path):
 
 
 def test_what_killed_processes_left_beside_a_file_is_removed(tmp_path):
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
+    ended = 2**22 + 1  # which no process can be
     path = tmp_path / "kept.json"
     left, alive, other = (
         tmp_path / f".{name}.{platform.node()}.{process}.abcd1234"
-        for name, process in (("kept.json", ended.pid), ("kept.json", os.getpid()), ("else.json", ended.pid))
+        for name, process in (("kept.json", ended), ("kept.json", os.getpid()), ("else.json", ended))
     )
     for file in (left, alive, other):
         file.touch()
