@@ -29,6 +29,7 @@ from jichu.models.words import Words
 from jichu.objectives.supervised import Classification
 from jichu.train import optimizers
 from jichu.train.config import OptimizerConfig
+from jichu.train.muon import matrices
 
 V, T = 40, 24  # tokens of the vocabulary, and of the context
 SPECIAL = Special(pad=0, unknown=1, mask=2, begin=3, end=4)
@@ -849,3 +850,13 @@ def test_lora_rules_are_checked(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "peft", None)
     with pytest.raises(UsageError, match=r"jichu\[peft\]"):
         lora.inject(model, adapt.resolve("lora"))
+
+
+@pytest.mark.parametrize(("make", "dense"), [(text.gpt, "attn.c_attn"), (text.bert, "attention.self.query"), (text.t5, "layer.0.SelfAttention.q")])  # fmt: skip
+def test_muon_takes_the_dense_layers_and_leaves_embeddings(make, dense):
+    special = Special(pad=0, unknown=1, mask=2, begin=3, end=4)
+    model = make(50, 16, special, language=True, width=16, depth=1, heads=2)
+    taken = {name for name, p in model.named_parameters() if p in matrices(model)}
+    assert any(f"{dense}.weight" in name for name in taken)
+    tied = {id(model.module.get_input_embeddings().weight), id(model.module.get_output_embeddings().weight)}
+    assert not any(id(p) in tied for name, p in model.named_parameters() if name in taken)

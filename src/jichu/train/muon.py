@@ -14,19 +14,22 @@ _A, _B, _C = 3.4445, -4.7750, 2.0315
 _ROUNDS = 5
 _ADAMS_RMS = 0.2  # of an AdamW update; what Muon's is scaled to (Liu et al., 2025, arXiv 2502.16982)
 _MATRICES = (nn.Linear, nn.modules.conv._ConvNd)
+_OF_GPT2 = "Conv1D"  # a dense layer of transformers, whose weight lies the other way round
 
 
 def matrices(module: nn.Module) -> set[Tensor]:
-    """The weights Muon is for: those of dense and convolution layers, and attention's, outside `heads`.
-    Embeddings, vectors, and whatever else a module keeps are AdamW's."""
+    """The weights Muon is for: those of dense and convolution layers, and attention's, outside `heads` and a
+    language model's head. Embeddings, also where they serve as such a head, vectors, and whatever else a
+    module keeps are AdamW's."""
     found: set[Tensor] = set()
+    embeddings = {part.weight for part in module.modules() if isinstance(part, nn.Embedding)}
     for name, part in module.named_modules():
-        outside = "heads" not in name.split(".")
-        if outside and isinstance(part, _MATRICES):
-            found.add(part.weight)
+        outside = not {"heads", "lm_head"} & set(name.split("."))
+        if outside and (isinstance(part, _MATRICES) or type(part).__name__ == _OF_GPT2):
+            found.add(part.weight)  # type: ignore[arg-type]
         elif outside and isinstance(part, nn.MultiheadAttention) and part.in_proj_weight is not None:
             found.add(part.in_proj_weight)
-    return {p for p in found if min(p.flatten(1).shape) > 1}
+    return {p for p in found - embeddings if min(p.flatten(1).shape) > 1}
 
 
 def orthogonalise(matrices: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
