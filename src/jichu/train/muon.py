@@ -26,7 +26,7 @@ def matrices(module: nn.Module) -> set[Tensor]:
     for name, part in module.named_modules():
         outside = not {"heads", "lm_head"} & set(name.split("."))
         if outside and (isinstance(part, _MATRICES) or type(part).__name__ == _OF_GPT2):
-            found.add(part.weight)  # type: ignore[arg-type]
+            found.add(part.weight)
         elif outside and isinstance(part, nn.MultiheadAttention) and part.in_proj_weight is not None:
             found.add(part.in_proj_weight)
     return {p for p in found - embeddings if min(p.flatten(1).shape) > 1}
