@@ -58,16 +58,17 @@ class Tokens:
     @classmethod
     def of(
         cls, tokenizer: Tokenizer, context: int, texts: Ragged, second: Ragged | None = None,
-        template: Template | None = None, what: str = "texts",
+        template: Template | None = None, what: str = "texts", windows: bool = False,
     ) -> Tokens:  # fmt: skip
-        """As the tokenizer wants it, or with another template; told how many are cut."""
+        """As the tokenizer wants it, or with another template; told how many are cut, unless only `windows` of
+        them are to be read."""
         special = tokenizer.special
         empty = next((i for i in (special.end, special.begin, special.unknown) if i is not None), 0)
         found = cls(
             texts, second, template=template or tokenizer.template(second is not None), context=context,
             side=tokenizer.settings.get("truncation_side", "right"), empty=empty,
         )  # fmt: skip
-        if found.longer:
+        if found.longer and not windows:
             end = "end" if found.side == "right" else "beginning"
             share = found.longer / len(found)
             say(

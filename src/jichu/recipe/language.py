@@ -61,7 +61,9 @@ def read_texts(work: Work) -> None:
     if ranks.rank() > 0:
         ranks.barrier()  # the first process does it, the others find it done
     work.tokenizer, context = _tokenizer(work.recipe, dataset)
-    work.text, tensors = tokenised(dataset, work.tokenizer, context)
+    stages = [stage for stage in work.recipe.stages if isinstance(stage, ModelStage)]
+    windows = all(isinstance(stage, PretrainStage) for stage in stages)
+    work.text, tensors = tokenised(dataset, work.tokenizer, context, windows)
     dataset.tensors.update(tensors)
     if dataset.chat and not dataset.targets:  # what is to be learnt of conversations stands in them
         dataset.targets[LABEL] = Target("answers", "text")
@@ -70,12 +72,17 @@ def read_texts(work: Work) -> None:
         ranks.barrier()
 
 
-def tokenised(dataset: Dataset, tokenizer: Tokenizer, context: int) -> tuple[TextInputs, dict[str, Any]]:
-    """What a model is told of a data set's texts, and their tokens as columns."""
+def tokenised(
+    dataset: Dataset, tokenizer: Tokenizer, context: int, windows: bool = False
+) -> tuple[TextInputs, dict[str, Any]]:
+    """What a model is told of a data set's texts, and their tokens as columns; `windows` of them alone are read
+    where nothing is fitted to them."""
     special = tokenizer.special
     if dataset.chat:
         conversations, _ = tokenise_chats(dataset.texts["text"], tokenizer, dataset.store)
-        column = Tokens.of(tokenizer, context, conversations, template=Template(), what="conversations")
+        column = Tokens.of(
+            tokenizer, context, conversations, template=Template(), what="conversations", windows=windows
+        )
         special = special._replace(end=tokenizer.id(TURN_END) or special.end)  # where an answer ends
         return TextInputs(len(tokenizer), context, special, chat=True), {TOKENS: column}
     first, second = (
@@ -83,7 +90,7 @@ def tokenised(dataset: Dataset, tokenizer: Tokenizer, context: int) -> tuple[Tex
         for key in ("text", "text_2")
     )
     inputs = TextInputs(len(tokenizer), context, special, pair=second is not None)
-    return inputs, {TOKENS: Tokens.of(tokenizer, context, cast(Ragged, first), second)}
+    return inputs, {TOKENS: Tokens.of(tokenizer, context, cast(Ragged, first), second, windows=windows)}
 
 
 def _tokenizer(recipe: Recipe, dataset: Dataset) -> tuple[Tokenizer, int]:

@@ -62,9 +62,9 @@ def inspect(stage: InspectStage, work: Work) -> Result:
     if p:
         say(f"  images {p['size']}×{p['size']}, {p['channels']} channels; {equal}")
     elif work.tokenizer is not None and work.text is not None:
-        tokens = cast(Any, work.dataset.tensors[TOKENS]).lengths.double()
+        tokens = cast(Any, work.dataset.tensors[TOKENS]).texts.lengths.double()
         say(
-            f"  texts of {tokens.mean():.0f} tokens on average, {work.text.context} at most; a vocabulary of"
+            f"  texts of {tokens.mean():,.0f} tokens on average, a context of {work.text.context}, a vocabulary of"
             f" {len(work.tokenizer):,}; {equal}"
         )
     else:
