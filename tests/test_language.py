@@ -87,6 +87,10 @@ def test_a_language_model_is_pretrained_measured_and_written_with(sentences, cap
     assert json.loads(capsys.readouterr().out) == [{"prompt": "the c", "text": one}]
     run("generate", "runs/gpt", "the c", "--most", 20, "--temperature", 0)
     assert capsys.readouterr().out == f"the c{one}\n"
+    run("generate", "runs/gpt", "the c", "--most", 500, code=2)
+    run("chat", "runs/gpt", code=2)
+    told = capsys.readouterr()
+    assert not told.out and "the model holds 32" in told.err and "does not talk" in told.err
 
 
 def test_the_likelihood_is_the_models_own(sentences):

@@ -149,8 +149,9 @@ class Run:
 
     def require_chat(self) -> None:
         """UsageError where the model was not trained on conversations."""
-        text = self._loaded[1].text
-        if text is None or not (text.chat or self.tokenizer.settings.get("chat_template")):
+        config = self._loaded[1]
+        published = str(config.backbone.get("name")).startswith("hf:")
+        if config.text is None or not (config.text.chat or published):
             raise UsageError(
                 f"the model in {self.path} does not talk", expected="one fine-tuned on conversations"
             )

@@ -31,14 +31,17 @@ def generate(options: Options) -> None:
     if not prompts:
         prompts = [sys.stdin.read()] if not sys.stdin.isatty() else [""]
     streams = not options.json and len(prompts) == 1 and (options.beams or 1) == 1
-    if streams:
-        _write(prompts[0])
-    found = run.generate(prompts, stream=_write if streams else None, **_settings(options))
+    begun = list(prompts) if streams else []  # not said before it is known that the model goes on
+
+    def stream(piece: str) -> None:
+        _write((begun.pop() if begun else "") + piece)
+
+    found = run.generate(prompts, stream=stream if streams else None, **_settings(options))
     if options.json:
         both = zip(prompts, found, strict=True)
         print(dumps([{"prompt": prompt, "text": text} for prompt, text in both], indent=2))
     elif streams:
-        print()
+        print("".join(begun))
     else:
         print("\n\n".join(prompt + text for prompt, text in zip(prompts, found, strict=True)))
 
