@@ -77,7 +77,7 @@ def generate(
     longest = max(map(len, given))
     most = _room(backbone, longest, most)
     device = next(backbone.parameters()).device
-    whole = _is_whole(backbone)
+    whole = is_whole(backbone)
     ids, mask = _padded(given, left=not whole)
     network = _stateful(backbone) if isinstance(backbone, OverText) else backbone.module
     ends = _ends(backbone, network, ends)
@@ -137,7 +137,7 @@ def _refuse(
         )
 
 
-def _is_whole(backbone: Any) -> bool:
+def is_whole(backbone: Any) -> bool:
     """Whether the prompt is read whole by an encoder."""
     return isinstance(backbone, TransformersText) and backbone.kind.task == "Seq2SeqLM"
 
@@ -149,7 +149,7 @@ def _tokens(prompt: str | list[int], tokenizer: Coder, backbone: Any) -> list[in
     else:
         (ids,) = tokenizer.encode([prompt])
         special = backbone.special
-        if _is_whole(backbone):
+        if is_whole(backbone):
             ids = ids + [special.end] * (special.end is not None)
         elif special.begin is not None:
             ids = [special.begin, *ids]
@@ -172,7 +172,7 @@ def _room(backbone: Any, longest: int, most: int | None) -> int:
         raise UsageError(f"most is {most}", expected="1 or more")
     if isinstance(backbone, OverText):  # which holds whatever it has read
         return most or context
-    room = context if _is_whole(backbone) else context - longest
+    room = context if is_whole(backbone) else context - longest
     if longest > context or room < 1:
         raise UsageError(
             f"a prompt of {longest} tokens, and the model holds {context}", expected="a shorter prompt"

@@ -11,6 +11,7 @@ from jichu.auditing import table as tables
 from jichu.core.errors import UsageError
 from jichu.core.files import write_table
 from jichu.core.progress import task
+from jichu.core.ranks import rank, world_size
 from jichu.data.batches import Batches, gather, in_order
 from jichu.data.dataset import Dataset
 from jichu.data.ragged import Ragged
@@ -20,7 +21,7 @@ from jichu.data.texts import text_of
 from jichu.data.tokenizer import Template, Tokenizer
 from jichu.data.tokens import Second, Tokens, prompted, tokenise, tokenise_chats
 from jichu.models import folder as model_folder
-from jichu.models.generate import generate
+from jichu.models.generate import generate, is_whole
 from jichu.models.model import Model
 from jichu.objectives.base import Objective
 from jichu.train.evaluate import RowLosses, row_losses
@@ -44,7 +45,7 @@ def finetune(stage: FinetuneStage, work: Work) -> Result:
     rows = dataset.draw(None, seed=recipe.seed, draw=0)
     model, config, objective = start_supervised(stage, rows, work)
     assert objective is not None
-    columns = answering(dataset, tokenizer, work.text.context, whole=_is_whole(model))
+    columns = answering(dataset, tokenizer, work.text.context, whole=is_whole(model.backbone))
     lengths = columns["tokens"].lengths
     remarks = look(model, stage, rows, work, stage.name)
     evaluate = None
@@ -68,11 +69,6 @@ def finetune(stage: FinetuneStage, work: Work) -> Result:
         **result(fitted, model, work, stage.name, {"labelled_rows": len(rows)}),
         "warnings": remarks + fitted.remarks,
     }
-
-
-def _is_whole(model: Model) -> bool:
-    """Whether it is an encoder with a decoder, to which question and answer are given apart."""
-    return getattr(getattr(model.backbone, "kind", None), "task", "") == "Seq2SeqLM"
 
 
 def answering(dataset: Dataset, tokenizer: Tokenizer, context: int, *, whole: bool) -> dict[str, Any]:
@@ -111,7 +107,7 @@ def questions(texts: Ragged, model: Model, tokenizer: Tokenizer, inputs: TextInp
         said = ([{"role": "user", "content": text_of(texts, row)}] for row in range(len(texts)))
         return [tokenizer.chat(messages, prompt=True)[0] for messages in said]
     template = tokenizer.template()
-    if not _is_whole(model):
+    if not is_whole(model.backbone):
         before, between, _ = prompted(tokenizer)
         template = Template(before, (), between)
     tokens = Tokens.of(tokenizer, inputs.context, tokenise(texts, tokenizer, None), template=template)
@@ -122,8 +118,8 @@ def _losses(
     model: nn.Module, objective: Objective, columns: dict[str, Any], rows: Tensor, seed: int
 ) -> RowLosses:
     lengths = columns["tokens"].lengths
-    rows = rows[lengths[rows].argsort(descending=True, stable=True)]
-    return row_losses(model, objective, in_order(columns, rows, 512, lengths, _AT_ONCE), seed=seed)
+    mine = rows[lengths[rows].argsort(descending=True, stable=True)][rank() :: world_size()]
+    return row_losses(model, objective, in_order(columns, mine, 512, lengths, _AT_ONCE), seed=seed)
 
 
 def _measured(
