@@ -46,7 +46,9 @@ class Case:
     def fault(self, text):
         tail = self.said.read_text()[-1500:] if self.said.exists() else ""
         FAULTS.append(f"{self.what}: {text}")
-        print(f"FAULT {self.what}: {text}" + (f"\n{tail}" if VERBOSE or "Traceback" in tail else ""), flush=True)
+        print(
+            f"FAULT {self.what}: {text}" + (f"\n{tail}" if VERBOSE or "Traceback" in tail else ""), flush=True
+        )
         return False
 
     def run(self, *extra):
