@@ -37,6 +37,7 @@ OURS = "jichu"
 _TORCH = f"torch=={torch.__version__}"  # peers on PyTorch get the one that we run on
 _ENVIRONMENTS = {
     "torch": [_TORCH, "numpy", "pillow", "pandas"],
+    "transformers": [_TORCH, "numpy", "transformers==5.*", "accelerate"],
     "keras-tensorflow": ["keras==3.*", "tensorflow-cpu"],
     "keras-torch": ["keras==3.*", _TORCH],
 }
@@ -227,7 +228,7 @@ def _spread(values):
 
 def _about(outcomes):
     """What else the outcomes say: the highest load before one, and medians of their other numbers."""
-    kept = ("first_step_seconds", "before_seconds", "accuracy", "parameters", "added_mib")
+    kept = ("first_step_seconds", "before_seconds", "accuracy", "token_loss", "parameters", "added_mib")
     numbers = {k: statistics.median(o[k] for o in outcomes) for k in kept if outcomes[0].get(k) is not None}
     words = {k: outcomes[0][k] for k in ("plan", "versions") if k in outcomes[0]}
     return numbers | words | {"load": max(o["load"] for o in outcomes)}

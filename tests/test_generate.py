@@ -184,7 +184,7 @@ def test_characters_and_stop_strings_come_whole():
     assert told == [(0, "é"), (1, "明"), (0, "<b"), (0, "</x")]
     for token in b"</s>never":
         stream.put(torch.tensor([token, 0]))
-    stream.end()
+    stream.close()
     assert len(told) == 4
 
 
@@ -209,7 +209,7 @@ def test_empty_prompts():
         (
             "gpt",
             ["x" * 40],
-            {"most": 30},
+            {"most": 30, "beams": 2},
             "a prompt of 41 tokens and 30 more, and the model holds 64(.|\n)*most: 23",
         ),
         ("gpt", ["x" * 64], {}, "a prompt of 65 tokens, and the model holds 64"),
@@ -238,6 +238,39 @@ def test_as_much_as_fits_where_nothing_is_said():
     made = model("gpt", Special(begin=257))
     assert len(generate(made, Bytes(), ["x" * 50])[0].tokens) == 64 - 51
     assert len(generate(model("lstm", Special()), Bytes(), ["x" * 90], most=80)[0].tokens) == 80
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["gpt", "llama"])
+def test_more_than_fits_is_written_from_the_last_half_of_the_context(name):
+    made, prompts = model(name, Special(begin=257)), [list(range(50, 90)), [7, 8, 9]]
+    read, expected = [list(p) for p in prompts], [[], []]
+    for _ in range(150):
+        read = [ids[-T // 2 :] if len(ids) == T else ids for ids in read]
+        for ids, texts in zip(read, expected, strict=True):
+            ids.append(int(made({"tokens": torch.tensor([ids])})["tokens"][0, -1].argmax()))
+            texts.append(ids[-1])
+    found = generate(made, Bytes(), prompts, most=150, temperature=0)
+    assert [row.tokens for row in found] == expected
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_stop_strings_and_pieces_where_the_context_moves(seed):
+    """A string that begins in one window of the context and ends in the next is found too."""
+    made, prompts = model("gpt", Special(begin=257), seed), [[7] * 40, [8, 9], [10] * 20]
+    whole = generate(made, Bytes(), prompts, most=150, temperature=0)
+    for place in (23, 24, 25, 57):  # of the first row's tokens; its context moves after the 24th
+        text = Bytes().decode(whole[0].tokens[place - 2 : place + 3])
+        stop = [text] if "\ufffd" not in text and text else ["\ufffd\ufffd\ufffd\ufffd\ufffd"]
+        pieces = ["", "", ""]
+
+        def take(row, piece, pieces=pieces):
+            pieces[row] += piece
+
+        found = generate(made, Bytes(), prompts, most=150, temperature=0, stop=stop, stream=take)
+        assert pieces == [row.text for row in found]
+        for row, all_of_it in zip(found, whole, strict=True):
+            assert row.text == all_of_it.text.split(stop[0])[0]
 
 
 def test_models_that_do_not_write():

@@ -28,6 +28,12 @@ def run(*arguments, code=0):
     assert main([str(a) for a in arguments]) == code
 
 
+def figures(audited):
+    """The values of the one model that was measured."""
+    (model,) = audited["models"].values()
+    return {name: metric["value"] for name, metric in model["metrics"].items()}
+
+
 @pytest.fixture
 def sentences(in_folder):
     """Two classes that words tell apart, as a table; the same without labels, as a text."""
@@ -70,14 +76,18 @@ def test_metrics_of_language_are_what_they_say():
 def test_a_language_model_is_pretrained_measured_and_written_with(sentences, capsys):
     run("run", pretrained())
     found = jichu.open("runs/gpt")
-    figures = found.headline
-    assert figures["bits_per_byte"]["value"] < 2.5  # far below the log2 of about 25 letters
-    assert figures["perplexity"]["value"] == pytest.approx(math.exp(figures["token_loss"]["value"]))
+    headline = found.headline
+    assert headline["bits_per_byte"]["value"] < 2.5  # far below the log2 of about 25 letters
+    assert headline["perplexity"]["value"] == pytest.approx(math.exp(headline["token_loss"]["value"]))
     assert any("validation_bits_per_byte" in row for row in found.history)
     table = pq.read_table("runs/gpt/predictions.parquet")
     truth = np.array(table["truth"].to_pylist())
     held = Path("corpus.txt").read_text().split("\n")
     assert truth[:, 1].sum() < sum(len(t.encode()) for t in held)
+    again = figures(jichu.audit("runs/gpt"))
+    assert again == pytest.approx({name: f["value"] for name, f in headline.items()})
+    Path("other.txt").write_text("quite another text\n" * 9)
+    assert figures(jichu.audit("runs/gpt", "other.txt"))["bits_per_byte"] > 2 * again["bits_per_byte"]
     stage = read_json("runs/gpt/summary.json")["stages"][0]["metrics"]
     assert stage["vocabulary"] == len(found.tokenizer) and stage["tokens_per_second"] > 0
     one = found.generate("the c", most=20, temperature=0.0)
@@ -87,10 +97,25 @@ def test_a_language_model_is_pretrained_measured_and_written_with(sentences, cap
     assert json.loads(capsys.readouterr().out) == [{"prompt": "the c", "text": one}]
     run("generate", "runs/gpt", "the c", "--most", 20, "--temperature", 0)
     assert capsys.readouterr().out == f"the c{one}\n"
-    run("generate", "runs/gpt", "the c", "--most", 500, code=2)
+    run("generate", "runs/gpt", "the c", "--most", 100, "--temperature", 0)  # more than the context
+    assert capsys.readouterr().out.startswith(f"the c{one}")
+    run("generate", "runs/gpt", "the c", "--most", 500, "--beams", 2, code=2)
     run("chat", "runs/gpt", code=2)
     told = capsys.readouterr()
     assert not told.out and "the model holds 32" in told.err and "does not talk" in told.err
+
+
+@pytest.mark.parametrize("special", ["gpt", "llama"])
+@pytest.mark.parametrize("apart", [True, False])
+def test_every_byte_that_is_held_out_counts_once(sentences, special, apart):
+    tokenizer = {"name": "characters", "special": special}
+    run("run", pretrained(objective={"name": "causal", "apart": apart}, budget="2 steps", batch_size=2),
+        "--set", f"data.tokenizer={json.dumps(tokenizer)}")  # fmt: skip
+    truth = np.array(pq.read_table("runs/gpt/predictions.parquet")["truth"].to_pylist())
+    dataset = jichu.open("runs/gpt").dataset()
+    assert truth[:, 1].sum() == pytest.approx(
+        int(dataset.texts["text"].lengths[dataset.splits["test"]].sum())
+    )
 
 
 def test_the_likelihood_is_the_models_own(sentences):
@@ -228,6 +253,15 @@ def test_answers_are_learnt_and_written(questions, backbone):
     table = pq.read_table("runs/writer/predictions.parquet").to_pylist()
     assert {row["truth"] for row in table} == set(ASKED.values())
     assert [row["answer"] for row in found.predict(["77 who barks ?", "42 who moos ?"])] == ["dogs", "cows"]
+    again = figures(jichu.audit(found))
+    assert again == pytest.approx({name: f["value"] for name, f in found.headline.items()})
+    others = [
+        f"{i} who {verb} ?\t{told}\n"
+        for i in range(40)
+        for verb, told in (("barks", "dogs"), ("moos", "cats"))
+    ]
+    Path("others.tsv").write_text("question\tanswer\n" + "".join(others))
+    assert figures(jichu.audit(found, "others.tsv"))["exact_match"] == pytest.approx(0.5, abs=0.05)
 
 
 def test_conversations_are_learnt(questions, capsys, monkeypatch):
@@ -239,6 +273,8 @@ def test_conversations_are_learnt(questions, capsys, monkeypatch):
     run("run", recipe("talker", data=data, stages=[stage, {"stage": "audit"}]))
     found = jichu.open("runs/talker")
     assert found.headline["perplexity"]["value"] < 1.5 and "exact_match" not in found.headline
+    again = figures(jichu.audit(found))
+    assert again == pytest.approx({name: f["value"] for name, f in found.headline.items()})
     capsys.readouterr()
     monkeypatch.setattr("sys.stdin", io.StringIO("77 who purrs ?\n/new\n42 who sings ?\n"))
     run("chat", "runs/talker", "--temperature", 0)

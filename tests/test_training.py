@@ -29,7 +29,7 @@ from jichu.train.fit import lower_is_better
 from jichu.train.learner import Learner
 from jichu.train.muon import Muon, matrices, orthogonalise
 from jichu.train.optimizers import build
-from jichu.train.settings import Settings, seconds_per_step
+from jichu.train.settings import Settings, choose, seconds_per_step
 
 
 def network(norm="batch", seed=0):
@@ -396,7 +396,7 @@ def spent(monkeypatch, tmp_path):
     def measured(*given):
         settings = given[-4]
         asked.append(settings)
-        return table[settings[:3]] if not settings.compiled else table["compiled"]
+        return table[settings[:3]]
 
     monkeypatch.setattr(plan, "seconds_per_step", measured)
     monkeypatch.setattr(plan, "_WORTH_MEASURING", 1)
@@ -484,16 +484,18 @@ def test_threads_are_halved_while_that_is_faster(tensors, spent, tmp_path):
         torch.set_num_threads(1)
 
 
-def test_compilation_is_tried_where_training_is_long(tensors, spent, tmp_path, monkeypatch):
+def test_compilation_is_tried_on_a_gpu_where_training_is_long(tensors, tmp_path, monkeypatch):
+    learner = Learner(network(), Classification())
+    given = {"precision": "float32", "memory_format": "channels_last", "threads": 1}
+    for device, seconds, expected in (("cuda", 700, True), ("cuda", 500, False), ("cpu", 700, False)):
+        chosen, _ = choose(
+            learner, config(**given), torch.device(device),
+            lambda settings, limit: 0.5 if settings.compiled else 1.0, lambda step, seconds=seconds: seconds,
+        )  # fmt: skip
+        assert chosen.compiled == expected
     compiled = []
     monkeypatch.setattr(torch, "compile", lambda module: compiled.append(module) or module)
-    spent |= {("float32", "channels_last", 1): 200.0, "compiled": 250.0}
-    given = {"precision": "float32", "memory_format": "channels_last"}
-    assert not planned(tensors, tmp_path, **given)["compiled"] and not any(s.compiled for s in spent["asked"])
-    spent["float32", "channels_last", 1] = 400.0
-    noted = planned(tensors, tmp_path, **{**given, "threads": 1})
-    assert noted["compiled"] and compiled
-    assert planned(tensors, tmp_path, **{**given, "compile": True, "threads": 1})["why"] == "as configured"
+    assert planned(tensors, tmp_path, **given, compile=True)["why"] == "as configured" and compiled
 
 
 def test_images_of_one_channel_say_the_order_they_lie_in():

@@ -1,5 +1,5 @@
 """Jichu itself, through `jichu.run`: a recipe, run whole or, where `steps` or a `target` say so, until as
-many steps are logged or a metric has come to it, and then stopped as by Ctrl-C. Everything is read from the
+many steps are logged or a metric has come to it, and then stopped. Everything is read from the
 files that a run writes.
 
 Settings: recipe, set, stage (whose training counts), warm_steps, steps; target: [metric, value]; `pinned` for
@@ -57,7 +57,7 @@ class Watch(threading.Thread):
                     self.curve.append([time.perf_counter() - self.started, found])
                 enough = enough or (self.curve and self.curve[-1][1] >= value)
             if enough:
-                os.kill(os.getpid(), signal.SIGINT)
+                os.kill(os.getpid(), signal.SIGTERM)  # SIGINT is ignored in the background
                 return
 
 
@@ -99,8 +99,8 @@ def main():
             found["before_seconds"] = mine["seconds"] - sum(
                 r["seconds"] for r in rows_of(folder / "timing.jsonl", stage)
             )
-        if "accuracy" in summary["headline"]:
-            found["accuracy"] = summary["headline"]["accuracy"]["value"]
+        for metric in {"accuracy", "token_loss"} & summary["headline"].keys():
+            found[metric] = summary["headline"][metric]["value"]
     if found.get("parameters") is None and (file := folder / "checkpoints" / "last.safetensors").exists():
         kept = load_file(file)
         learnt = [n for n in kept if n.startswith("learner.model.") and n.endswith((".weight", ".bias"))]

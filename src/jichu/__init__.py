@@ -22,7 +22,7 @@ _PUBLIC = {
     "run": "jichu.api",
     "pretrain": "jichu.api",
     "finetune": "jichu.api",
-    "audit": "jichu.runs",
+    "audit": "jichu.audits",
     # what they give back
     "Dataset": "jichu.data.dataset",
     "Run": "jichu.runs",
@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from jichu.api import inspect as inspect
     from jichu.api import load as load
     from jichu.api import pretrain as pretrain
+    from jichu.audits import audit as audit
     from jichu.data.batches import Batches as Batches
     from jichu.data.dataset import Dataset as Dataset
     from jichu.models.backbone import Backbone as Backbone
@@ -73,7 +74,6 @@ if TYPE_CHECKING:
     from jichu.models.model import Model as Model
     from jichu.objectives.base import Objective as Objective
     from jichu.runs import Run as Run
-    from jichu.runs import audit as audit
     from jichu.train.checks import check_backbone as check_backbone
     from jichu.train.checks import check_objective as check_objective
     from jichu.train.config import TrainConfig as TrainConfig

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from jichu.auditing.table import answers, point
 from jichu.core.config import check, read_yaml
 from jichu.core.errors import DataError, UsageError
-from jichu.core.errors import unknown as unknown_name
 from jichu.core.files import read_json, read_jsonl
 from jichu.core.folder import RunFolder
 from jichu.data.config import IN_MEMORY, ColumnConfig
@@ -25,7 +24,7 @@ from jichu.data.decode import UNREADABLE, decode_image
 from jichu.data.formats import jsonl
 from jichu.data.ragged import Ragged
 from jichu.data.readers import read
-from jichu.data.schema import LABEL, understand
+from jichu.data.schema import understand
 from jichu.data.target import Target
 from jichu.data.texts import ragged
 from jichu.data.tokenizer import Tokenizer
@@ -85,18 +84,23 @@ class Run:
         return self._loaded[0]
 
     @property
+    def config(self) -> ModelConfig:
+        """How the model is built, and what it reads and predicts."""
+        return self._loaded[1]
+
+    @property
     def classes(self) -> list[str]:
         """The names of the classes, in the order of the logits."""
-        return self._loaded[1].classes
+        return self.config.classes
 
     @property
     def targets(self) -> dict[str, Target]:
         """What the model predicts, by head."""
-        return self._loaded[1].targets
+        return self.config.targets
 
     def require_head(self) -> None:
         """UsageError where the model is a backbone or a language model alone."""
-        if not self._loaded[1].targets:
+        if not self.config.targets:
             raise UsageError(
                 f"the model in {self.path} has no head to predict with", expected="jichu finetune --from it"
             )
@@ -119,7 +123,7 @@ class Run:
         return found
 
     def _written(self, items: Any) -> list[dict[str, Any]]:
-        inputs = self._loaded[1].text
+        inputs = self.config.text
         assert inputs is not None
         names, columns = self._columns(items)
         asked = questions(columns[0], cast(Model, self.model), self.tokenizer, inputs)
@@ -130,7 +134,7 @@ class Run:
     @cached_property
     def tokenizer(self) -> Tokenizer:
         """That of a model that reads texts."""
-        if self._loaded[1].text is None:
+        if self.config.text is None:
             raise UsageError(f"the model in {self.path} reads no texts", expected="a run on texts")
         return Tokenizer.load(self.folder.model)
 
@@ -138,7 +142,7 @@ class Run:
         """What the model writes after a prompt, or after each of a list. Keywords: `most` tokens,
         `temperature`, `top_k`, `top_p`, `repetition_penalty`, `beams`, `stop` texts, `seed`; `stream` is called
         with each piece of the text as it comes."""
-        if not self._loaded[1].language:
+        if not self.config.language:
             raise UsageError(
                 f"the model in {self.path} writes nothing", expected="a pretrained language model"
             )
@@ -149,7 +153,7 @@ class Run:
 
     def require_chat(self) -> None:
         """UsageError where the model was not trained on conversations."""
-        config = self._loaded[1]
+        config = self.config
         published = str(config.backbone.get("name")).startswith("hf:")
         if config.text is None or not (config.text.chat or published):
             raise UsageError(
@@ -159,7 +163,7 @@ class Run:
     def answer(self, messages: list[dict[str, str]], most: int = 200, **settings: Any) -> tuple[str, int]:
         """What the model says next in a conversation, [{"role", "content"}, …]; and how many of the earlier
         messages there was no room for."""
-        text = self._loaded[1].text
+        text = self.config.text
         assert text is not None
         said, forgotten = list(messages), 0
         first = 1 if said and said[0]["role"] == "system" else 0
@@ -180,19 +184,19 @@ class Run:
         return embed(self.model, tensors, torch.arange(len(names))).to_dense().numpy()
 
     def _inputs(self, items: Any) -> tuple[list[str], dict[str, Tensor]]:
-        if self._loaded[1].text is not None:
+        if self.config.text is not None:
             return self._texts(items)
-        if self._loaded[1].table is None:
+        if self.config.table is None:
             names, images = self._decode(items)
             return names, {"image": images}
-        if self._loaded[1].image is not None:
+        if self.config.image is not None:
             raise UsageError(
                 "this model reads images beside a table", expected="run.dataset(data) and run.model"
             )
         return self._rows(items)
 
     def _texts(self, items: Any) -> tuple[list[str], dict[str, Any]]:
-        inputs = self._loaded[1].text
+        inputs = self.config.text
         assert inputs is not None
         names, columns = self._columns(items)
         parts = [tokenise(column, self.tokenizer, None) for column in columns]
@@ -201,7 +205,7 @@ class Run:
 
     def _columns(self, items: Any) -> tuple[list[str], list[Ragged]]:
         """Texts (one or a list; of a pair tuples), or the texts in a file, a folder or a table."""
-        inputs, config = self._loaded[1].text, self.recipe.data
+        inputs, config = self.config.text, self.recipe.data
         assert inputs is not None
         if isinstance(items, str) and not _names_file(items):
             items = [items]
@@ -226,7 +230,7 @@ class Run:
         return names, [ragged(column) for column in columns]
 
     def _rows(self, items: Any) -> tuple[list[str], dict[str, Tensor]]:
-        table = self._loaded[1].table
+        table = self.config.table
         assert table is not None
         rows = [items] if isinstance(items, dict) else items
         if isinstance(rows, (list, tuple)) and all(isinstance(r, dict) for r in rows):
@@ -252,7 +256,7 @@ class Run:
             items.ndim == 4 or (items.ndim == 3 and items.shape[2] not in (1, 3, 4))
         )
         given: Sequence[Any] = items if stacked or isinstance(items, (list, tuple)) else [items]
-        preprocess = self._loaded[1].image
+        preprocess = self.config.image
         assert preprocess is not None
         names, arrays = [], []
         for i, item in enumerate(given):
@@ -270,7 +274,7 @@ class Run:
 
     def dataset(self, data: Any = None) -> Dataset:
         """The run's data, or other data decoded as this model wants them."""
-        model = self._loaded[1]
+        model = self.config
         p, table = model.image, model.table
         if isinstance(data, Dataset):
             if (p and data.preprocess != p) or (table and data.table != table):
@@ -281,8 +285,14 @@ class Run:
         changes: dict[str, Any] = {"size": p.size, "channels": p.channels, "resize": p.resize} if p else {}
         if data is not None:
             changes["path"] = str(data) if isinstance(data, (str, Path)) else "the data given"
-        if table:  # a few whole numbers would else be taken for classes, or classes for numbers
-            kinds = {"classification": "category", "multilabel": "tags", "regression": "number"}
+        # a few whole numbers would else be taken for classes, or classes for numbers
+        if table or (model.text is not None and not model.text.chat):
+            kinds = {
+                "classification": "category",
+                "multilabel": "tags",
+                "regression": "number",
+                "text": "text",
+            }
             wanted = dict(self.recipe.data.columns)
             for target in model.targets.values():
                 column = wanted.get(target.column, ColumnConfig())
@@ -319,72 +329,3 @@ def _answers(target: Target, outputs: Tensor) -> list[dict[str, Any]]:
         return [{"value": value} for value in values]
     quantiles = [{f"{q:g}": v for q, v in zip(target.quantiles, row, strict=True)} for row in scores.tolist()]
     return [{"value": v, "quantiles": q} for v, q in zip(values, quantiles, strict=True)]
-
-
-def audit(
-    run: Run | str | Path, data: Any = None, metrics: dict[str, Any] | None = None, split: str = "test"
-) -> dict[str, Any]:
-    """Measure a run's model on its held-out rows, or on other data (all labelled rows, where those come
-    without splits). Classes are matched by name. Gives {"models", "classes", "primary", …}."""
-    from jichu.auditing import measure, table
-    from jichu.recipe.config import AuditStage
-    from jichu.recipe.stages import metric_functions
-
-    run = run if isinstance(run, Run) else Run(run)
-    run.require_head()
-    dataset = run.dataset(data)
-    if split in dataset.splits and (data is None or dataset.splits_given):
-        rows = dataset.labelled(split)
-    elif data is not None and split == "test":
-        rows = _labelled(dataset)
-    else:
-        raise unknown_name("split", split, dataset.splits)
-    rows = _refuse_unknown(run, dataset, rows)
-    outputs = predict(run.model, dataset.tensors, rows, list(run.targets))
-    found: dict[str, Any] = {}
-    for key, target in run.targets.items():
-        if key not in dataset.tensors:
-            raise DataError(f"the data have no column {target.column!r}", expected="the run's targets")
-        known = dataset.known(rows, key)
-        truth = dataset.tensors[key][rows[known]]
-        if target.task == "classification":
-            classes = dataset.targets[key].classes
-            codes = torch.tensor([target.classes.index(c) if c in target.classes else -1 for c in classes])
-            truth = codes[truth]
-        made = table.make(run.recipe.name, 0, rows[known], dataset.names, target, truth, outputs[key][known])
-        functions = metric_functions(
-            AuditStage(), {"metrics": metrics or {}}, target, quantiles=bool(target.quantiles)
-        )
-        levels = {run.recipe.name: target.quantiles}
-        mine = measure.measure(made, target, functions, quantiles=levels, seed=run.recipe.seed)
-        if key == LABEL:
-            found = mine
-        else:
-            found.setdefault("others", {})[target.column] = mine
-    return found
-
-
-def _refuse_unknown(run: Run, dataset: Dataset, rows: Tensor) -> Tensor:
-    """DataError where the first target has no value, or one that the model does not know."""
-    if not len(rows):
-        raise DataError("no labelled rows to measure on", expected="rows whose target is known")
-    target = run.targets[LABEL]
-    if dataset.targets[LABEL].task != target.task:
-        raise DataError(
-            f"the target of these data asks for {dataset.targets[LABEL].task}", expected=target.task
-        )
-    if target.task == "classification":
-        seen = {dataset.classes[c] for c in dataset.tensors[LABEL][rows].unique().tolist() if c >= 0}
-        if unknown := sorted(seen - set(target.classes)):
-            raise DataError(
-                f"the model knows no class {', '.join(unknown[:10])}",
-                expected=f"labels among {', '.join(target.classes)}",
-            )
-    return rows
-
-
-def _labelled(dataset: Dataset) -> Tensor:
-    rows = torch.cat(list(dataset.splits.values()))
-    if not dataset.targets:
-        raise DataError(f"no labels in {dataset.source}", expected="class folders, or a label column")
-    return rows[dataset.known(rows)].sort().values

@@ -192,8 +192,8 @@ def inspect(options: Options) -> None:
 
 def audit(options: Options) -> None:
     """Measure a run's model."""
+    from jichu.audits import audit as measure
     from jichu.runs import Run
-    from jichu.runs import audit as measure
 
     run_ = Run(options.run)
     found = measure(run_, options.data)

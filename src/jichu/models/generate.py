@@ -60,7 +60,8 @@ def generate(
 ) -> list[Generated]:
     """What a model writes after each of the prompts (texts, or tokens that are taken as they are).
 
-    At most `most` tokens are written, or as many as the context holds. They are drawn at a `temperature`
+    At most `most` tokens are written, or as many as the context holds; a decoder that is asked for more reads
+    the last half of its context again whenever that is full, and goes on. They are drawn at a `temperature`
     (1 where it is not given; 0 takes the likeliest), from the `top_k` likeliest, or from those that make up
     `top_p`; with `beams` the likeliest whole of so many is sought. `repetition_penalty` above 1 divides the
     scores of tokens that were there. A text ends before the first string of `stop`, and before a token of
@@ -74,35 +75,50 @@ def generate(
     if not prompts:
         return []
     given = [_tokens(prompt, tokenizer, backbone) for prompt in prompts]
-    longest = max(map(len, given))
-    most = _room(backbone, longest, most)
+    most = _room(backbone, max(map(len, given)), most, beams)
     device = next(backbone.parameters()).device
-    whole = is_whole(backbone)
-    ids, mask = _padded(given, left=not whole)
-    network = _stateful(backbone) if isinstance(backbone, OverText) else backbone.module
+    whole, recurrent = is_whole(backbone), isinstance(backbone, OverText)
+    network = _stateful(backbone) if recurrent else backbone.module
     ends = _ends(backbone, network, ends)
     pad = next((i for i in (backbone.special.pad, *ends) if i is not None), 0)
-    start = 1 if whole else longest  # where what is written begins
+    settings: dict[str, Any] = {
+        "do_sample": beams == 1 and temperature != 0, "temperature": temperature or 1.0, "top_k": top_k or 0,
+        "top_p": 1.0 if top_p is None else top_p, "repetition_penalty": repetition_penalty, "num_beams": beams,
+        "early_stopping": beams > 1, "eos_token_id": ends or None, "pad_token_id": pad,
+        "decoder_start_token_id": backbone.config.decoder_start_token_id if whole else None,
+    }  # fmt: skip
+    told = _Stream(tokenizer, stop, ends, len(given), stream) if stream is not None else None
+    written: list[list[int]] = [[] for _ in given]
+    found = [_ended(row, tokenizer, ends, stop) for row in written]
+    going = list(range(len(given)))  # rows without an end; all have written as much
     with quiet() as library, untouched(model), guarded(device), torch.inference_mode():
         seed_step(device, seed, "generate")
         model.eval()
         network.eval()
-        config = library.GenerationConfig(
-            max_new_tokens=most, do_sample=beams == 1 and temperature != 0, temperature=temperature or 1.0,
-            top_k=top_k or 0, top_p=1.0 if top_p is None else top_p, repetition_penalty=repetition_penalty,
-            num_beams=beams, early_stopping=beams > 1, eos_token_id=ends or None, pad_token_id=pad,
-            decoder_start_token_id=backbone.config.decoder_start_token_id if whole else None,
-        )  # fmt: skip
-        how: dict[str, Any] = {"past_key_values": _State()} if isinstance(backbone, OverText) else {}
-        if stop:
-            how["stopping_criteria"] = library.StoppingCriteriaList([_Stops(tokenizer, stop, start)])
-        if stream is not None:
-            how["streamer"] = _Stream(tokenizer, stop, ends, len(given), stream)
-        found = network.generate(
-            ids.masked_fill(~mask, pad).to(device), attention_mask=mask.long().to(device),
-            generation_config=config, **how,
-        )  # fmt: skip
-    return [_ended(row, tokenizer, ends, stop) for row in found[:, start:].tolist()]
+        while going:
+            now, read = most - len(written[going[0]]), [given[row] + written[row] for row in going]
+            if not (whole or recurrent):
+                read = [_held(row, backbone.context) for row in read]
+                now = min(now, backbone.context - max(map(len, read)))
+            ids, mask = _padded(read, left=not whole)
+            start = 1 if whole else ids.shape[1]  # where what is written begins
+            how: dict[str, Any] = {"past_key_values": _State()} if recurrent else {}
+            if stop:
+                stops = _Stops(tokenizer, stop, start, [written[row] for row in going for _ in range(beams)])
+                how["stopping_criteria"] = library.StoppingCriteriaList([stops])
+            if told is not None:
+                how["streamer"] = told.of(going)
+            made = network.generate(
+                ids.masked_fill(~mask, pad).to(device), attention_mask=mask.long().to(device),
+                generation_config=library.GenerationConfig(max_new_tokens=now, **settings), **how,
+            )  # fmt: skip
+            for row, more in zip(going, made[:, start:].tolist(), strict=True):
+                written[row] += more
+                found[row] = _ended(written[row], tokenizer, ends, stop)
+            going = [row for row in going if found[row].ended == "most" and len(written[row]) < most]
+        if told is not None:
+            told.close()
+    return found
 
 
 # ------------------------------------------------------------------- what is asked for
@@ -165,8 +181,8 @@ def _tokens(prompt: str | list[int], tokenizer: Coder, backbone: Any) -> list[in
     return ids
 
 
-def _room(backbone: Any, longest: int, most: int | None) -> int:
-    """How many tokens may be written."""
+def _room(backbone: Any, longest: int, most: int | None, beams: int) -> int:
+    """How many tokens are to be written."""
     context = backbone.context
     if most is not None and most < 1:
         raise UsageError(f"most is {most}", expected="1 or more")
@@ -177,12 +193,21 @@ def _room(backbone: Any, longest: int, most: int | None) -> int:
         raise UsageError(
             f"a prompt of {longest} tokens, and the model holds {context}", expected="a shorter prompt"
         )
-    if most is not None and most > room:
+    if most is not None and most > room and (beams > 1 or is_whole(backbone)):
         asked = f"a prompt of {longest} tokens and {most} more" if room < context else f"{most} tokens"
         raise UsageError(
             f"{asked}, and the model holds {context}", expected=f"most: {room}, or a shorter prompt"
         )
     return most or room
+
+
+def _held(ids: list[int], context: int) -> list[int]:
+    """What a decoder reads of so many tokens: all, until they fill the context, then the last half and what
+    comes until that is full, and so on; the same for a row alone as beside others."""
+    if len(ids) < context:
+        return ids
+    half = context // 2
+    return ids[-(half + (len(ids) - context) % (context - half)) :]
 
 
 def _padded(rows: list[list[int]], left: bool) -> tuple[Tensor, Tensor]:
@@ -224,15 +249,17 @@ def _contains(tokenizer: Coder, ids: list[int], stop: Sequence[str], count: int)
 
 
 class _Stops:
-    """Whether each row [B, T] has come to a stop string. Any piece of a text that a token stands for has a
-    byte at least: so many tokens are looked at as the longest string has bytes."""
+    """Whether each row [B, T] has come to a stop string, in what is written from `start` on or begins `before`
+    it. Any piece of a text that a token stands for has a byte at least: so many tokens are looked at as the
+    longest string has bytes."""
 
-    def __init__(self, tokenizer: Coder, stop: Sequence[str], start: int):
-        self.tokenizer, self.stop, self.start = tokenizer, stop, start
+    def __init__(self, tokenizer: Coder, stop: Sequence[str], start: int, before: list[list[int]]):
+        self.tokenizer, self.stop, self.start, self.before = tokenizer, stop, start, before
         self.longest = max(len(s.encode()) for s in stop) + _MARGIN
 
     def __call__(self, ids: Tensor, scores: object, **_: object) -> Tensor:
-        ends = ids[:, max(self.start, ids.shape[1] - self.longest) :].tolist()
+        newest = ids[:, max(self.start, ids.shape[1] - self.longest) :].tolist()
+        ends = [(old + new)[-self.longest :] for old, new in zip(self.before, newest, strict=True)]
         texts = map(self.tokenizer.decode, ends)
         return torch.tensor([any(s in text for s in self.stop) for text in texts], device=ids.device)
 
@@ -253,14 +280,19 @@ class _Stream:
         self.told = [(0, 0)] * rows  # from which token on is decoded, and up to which all is text already
         self.held = [""] * rows  # what could be the beginning of a stop string
         self.over = [False] * rows
-        self.prompted = False
+        self.going, self.prompted = list(range(rows)), False
+
+    def of(self, going: list[int]) -> _Stream:
+        """From now on for these rows."""
+        self.going, self.prompted = going, False
+        return self
 
     def put(self, tokens: Tensor) -> None:
-        """The next token of each row; first of all, the prompts."""
+        """The next token of each row that is going; first of all, what they have read."""
         if not self.prompted:
             self.prompted = True
             return
-        for row, token in enumerate(tokens.flatten().tolist()):
+        for row, token in zip(self.going, tokens.flatten().tolist(), strict=True):
             if self.over[row]:
                 continue
             if token in self.ends:
@@ -270,6 +302,9 @@ class _Stream:
             self._take(row, self._text(row))
 
     def end(self) -> None:
+        """Called by the library where it ends; rows may go on."""
+
+    def close(self) -> None:
         """No more will come."""
         for row in range(len(self.ids)):
             if not self.over[row]:

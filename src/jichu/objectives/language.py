@@ -29,7 +29,7 @@ class Language(Objective):
 
     head: ClassVar[str] = "tokens"  # the output that it reads
     ahead: ClassVar[int] = 0
-    apart: ClassVar[bool] = True
+    apart: bool = True
 
     def window(self, context: int) -> int:
         """How many tokens of text fill a model that takes `context`."""
@@ -71,9 +71,16 @@ def shifted(batch: Batch) -> Batch:
 
 
 class Causal(Language):
-    """Every token is predicted from those before it (Radford et al., 2018)."""
+    """Every token is predicted from those before it (Radford et al., 2018).
+
+    Documents are kept `apart`: none sees another that stands before it in its window. Without that, as in
+    GPT-2, no mask is needed, which is faster, and documents go on from one another."""
 
     ahead = 1
+
+    def __init__(self, apart: bool = True):
+        super().__init__()
+        self.apart = apart
 
     def prepare(self, batch: Batch, context: Context) -> Batch:
         return shifted(batch)

@@ -65,9 +65,6 @@ def read_texts(work: Work) -> None:
     windows = all(isinstance(stage, PretrainStage) for stage in stages)
     work.text, tensors = tokenised(dataset, work.tokenizer, context, windows)
     dataset.tensors.update(tensors)
-    if dataset.chat and not dataset.targets:  # what is to be learnt of conversations stands in them
-        dataset.targets[LABEL] = Target("answers", "text")
-        dataset.texts[LABEL] = dataset.texts["text"]
     if ranks.rank() == 0:
         ranks.barrier()
 
@@ -79,6 +76,9 @@ def tokenised(
     where nothing is fitted to them."""
     special = tokenizer.special
     if dataset.chat:
+        if not dataset.targets:  # what is to be learnt of conversations stands in them
+            dataset.targets[LABEL] = Target("answers", "text")
+            dataset.texts[LABEL] = dataset.texts["text"]
         conversations, _ = tokenise_chats(dataset.texts["text"], tokenizer, dataset.store)
         column = Tokens.of(
             tokenizer, context, conversations, template=Template(), what="conversations", windows=windows
@@ -187,15 +187,20 @@ class Reading:
         """Of each text, without special ones."""
         return cast(Tokens, self.dataset.tensors[TOKENS]).texts
 
+    @property
+    def begin(self) -> int | None:
+        """The token before each text."""
+        special, objective = self.tokenizer.special, self.objective
+        if special.begin is None and isinstance(objective, Causal) and objective.apart:
+            return special.end  # else nothing would predict the first token
+        return special.begin
+
     def windows(self, rows: Tensor, batch_size: int, *, shuffle: bool) -> Packed:
         """Windows of the texts of some rows, that fill what the model takes."""
         special, objective = self.tokenizer.special, self.objective
-        begin = special.begin
-        if begin is None and isinstance(objective, Causal):
-            begin = special.end  # as GPT-2 has it: else nothing would predict the first token
         return Packed(
             self.tokens, rows, context=objective.window(self.context),
-            batch_size=batch_size, seed=self.seed, shuffle=shuffle, begin=begin, end=special.end,
+            batch_size=batch_size, seed=self.seed, shuffle=shuffle, begin=self.begin, end=special.end,
             apart=objective.apart, ahead=objective.ahead,
         )  # fmt: skip
 
@@ -205,13 +210,15 @@ class Reading:
         return row_losses(model, self.objective, (next(packed) for _ in range(len(packed))), seed=self.seed)
 
     def bytes_a_token(self, rows: Tensor) -> float:
-        """Bytes of text for each token that is predicted, ends of texts counted; 0 where not all of a text is
-        predicted, so that its likelihood is not known."""
+        """Bytes of text for each token that is predicted, ends of texts counted, and beginnings where they are
+        predicted too; 0 where not all of a text is predicted, so that its likelihood is not known."""
         if not isinstance(self.objective, Causal):
             return 0.0
-        tokens = int(self.tokens.lengths[rows].sum())
-        ends = len(rows) * (self.tokenizer.special.end is not None)
-        return int(self.dataset.texts["text"].lengths[rows].sum()) / max(1, tokens + ends)
+        around = (self.tokenizer.special.end is not None) + (
+            self.begin is not None and not self.objective.apart
+        )
+        tokens = int(self.tokens.lengths[rows].sum()) + len(rows) * around
+        return int(self.dataset.texts["text"].lengths[rows].sum()) / max(1, tokens)
 
     def measured(self, model: nn.Module, rows: Tensor, name: str) -> pa.Table:
         """The likelihood of texts held out, window by window."""

@@ -22,6 +22,7 @@ from jichu.core.ranks import gather_objects
 from jichu.data.augment import Augment
 from jichu.data.batches import Batches, gather
 from jichu.data.config import AugmentConfig
+from jichu.data.dataset import Dataset
 from jichu.data.inspection import inspect as look_into
 from jichu.data.schema import LABEL
 from jichu.data.target import Target
@@ -278,10 +279,7 @@ def audit(stage: AuditStage, work: Work) -> Result:
         levels = {name: m.targets[key].quantiles for name, m in models.items() if key in m.targets}
         several = len(work.dataset.targets) > 1 or key not in work.dataset.targets
         metrics = metric_functions(stage, work.objects, target, several, any(levels.values()))
-        if work.dataset.chat:
-            metrics.pop("exact_match", None)  # there are many right answers
-        if key == TOKENS and not pc.sum(pc.list_element(table["truth"], 1)).as_py():
-            metrics.pop("bits_per_byte", None)  # not all of a text was predicted
+        metrics = applicable(metrics, table, target, work.dataset)
         gain = stage.gain if set(stage.gain or []) <= set(names) else None
         mine = measure.measure(table, target, metrics, gain, quantiles=levels, seed=work.recipe.seed)
         if not found:
@@ -311,6 +309,15 @@ def metric_functions(
         name = function.__name__ if spec.arguments else spec.name.rpartition(":")[2]
         named[name] = function
     return named | objects.get("metrics", {})
+
+
+def applicable(metrics: dict[str, Any], table: pa.Table, target: Target, dataset: Dataset) -> dict[str, Any]:
+    """Without those that say nothing here: a conversation has many right answers, and without its bytes a text
+    was not predicted whole."""
+    left_out = {"exact_match"} if dataset.chat else set()
+    if target.task == "language" and not pc.sum(pc.list_element(table["truth"], 1)).as_py():
+        left_out.add("bits_per_byte")
+    return {name: function for name, function in metrics.items() if name not in left_out}
 
 
 STAGES: dict[str, Callable[[Any, Work], Result]] = {

@@ -106,7 +106,7 @@ class TrainConfig(Config):
     )
     compile: bool | Literal["auto"] = Field(
         "auto",
-        description="auto measures whether torch.compile pays, where training takes ten minutes or more",
+        description="auto measures whether torch.compile pays, on a GPU where training takes ten minutes or more",
     )
     device: str = "auto"
     log_every: Count = Field(20, description="steps between two logged rows")

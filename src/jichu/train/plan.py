@@ -117,7 +117,7 @@ def _settings(
     steps: int | None, budget: Duration,
 ) -> tuple[Settings, str, float | None]:  # fmt: skip
     """How a step is computed, why so, and how long it takes where that was measured."""
-    if not is_open(learner, config):
+    if not is_open(learner, config, device):
         return plainest(learner, config, device), "as configured", None
     memory = Remembered(learner, sample, config, device)
     if known := memory.recall():

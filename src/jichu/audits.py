@@ -1,0 +1,126 @@
+"""A run's model measured once more: on its held-out rows, or on other data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from jichu.auditing import measure, table
+from jichu.core.errors import DataError
+from jichu.core.errors import unknown as unknown_name
+from jichu.data.dataset import Dataset
+from jichu.data.schema import LABEL
+from jichu.data.target import Target
+from jichu.models.generate import is_whole
+from jichu.models.model import Model
+from jichu.objectives.language import Answers
+from jichu.recipe import answers
+from jichu.recipe.build import TOKENS
+from jichu.recipe.config import AuditStage, PretrainStage
+from jichu.recipe.language import Reading, objective_of
+from jichu.recipe.results import TEXTS
+from jichu.recipe.stages import applicable, metric_functions
+from jichu.runs import Run
+from jichu.train.predict import predict
+
+
+def audit(
+    run: Run | str | Path, data: Any = None, metrics: dict[str, Any] | None = None, split: str = "test"
+) -> dict[str, Any]:
+    """Measure a run's model on its held-out rows, or on other data (all labelled rows, or all texts, where
+    those come without splits). Classes are matched by name. Gives {"models", "classes", "primary", …}."""
+    run = run if isinstance(run, Run) else Run(run)
+    if not run.config.language:
+        run.require_head()
+    dataset = run.dataset(data)
+    targets = run.targets or {TOKENS: TEXTS}
+    if split in dataset.splits and (data is None or dataset.splits_given):
+        rows = dataset.labelled(split) if run.targets else dataset.splits[split]
+    elif data is not None and split == "test":
+        rows = _usable(dataset, bool(run.targets))
+    else:
+        raise unknown_name("split", split, dataset.splits)
+    tables = _of_language(run, dataset, rows) if run.config.language else _of_heads(run, dataset, rows)
+    found: dict[str, Any] = {}
+    for key, target in targets.items():
+        functions = metric_functions(
+            AuditStage(), {"metrics": metrics or {}}, target, quantiles=bool(target.quantiles)
+        )
+        functions = applicable(functions, tables[key], target, dataset)
+        levels = {run.recipe.name: target.quantiles}
+        mine = measure.measure(tables[key], target, functions, quantiles=levels, seed=run.recipe.seed)
+        if not found:
+            found = mine
+        else:
+            found.setdefault("others", {})[target.column] = mine
+    return found
+
+
+def _of_heads(run: Run, dataset: Dataset, rows: Tensor) -> dict[str, pa.Table]:
+    """What the heads say of each row, by target."""
+    rows = _refuse_unknown(run, dataset, rows)
+    outputs = predict(run.model, dataset.tensors, rows, list(run.targets))
+    found = {}
+    for key, target in run.targets.items():
+        if key not in dataset.tensors:
+            raise DataError(f"the data have no column {target.column!r}", expected="the run's targets")
+        known = dataset.known(rows, key)
+        truth = dataset.tensors[key][rows[known]]
+        if target.task == "classification":
+            classes = dataset.targets[key].classes
+            codes = torch.tensor([target.classes.index(c) if c in target.classes else -1 for c in classes])
+            truth = codes[truth]
+        found[key] = table.make(
+            run.recipe.name, 0, rows[known], dataset.names, target, truth, outputs[key][known]
+        )
+    return found
+
+
+def _of_language(run: Run, dataset: Dataset, rows: Tensor) -> dict[str, pa.Table]:
+    """How likely a language model finds texts, or the answers to them, and what it answers."""
+    inputs, model, name, seed = run.config.text, cast(Model, run.model), run.recipe.name, run.recipe.seed
+    assert inputs is not None
+    if not len(rows):
+        raise DataError("no texts to measure on", expected="one at least")
+    if run.targets:
+        if LABEL not in dataset.texts:
+            raise DataError("the data have no answers", expected=f"the column {run.targets[LABEL].column!r}")
+        columns = answers.answering(dataset, run.tokenizer, inputs.context, whole=is_whole(model.backbone))
+        made = answers.measured(model, Answers(), columns, dataset, run.tokenizer, rows, name, seed)
+        return {LABEL: made}
+    stage = next(s for s in reversed(run.recipe.stages) if isinstance(s, PretrainStage))
+    objective = objective_of(stage.objective, model, run.tokenizer, f"{stage.name}.objective")
+    reading = Reading(objective, dataset, run.tokenizer, inputs.context, seed)
+    return {TOKENS: reading.measured(model, rows, name)}
+
+
+def _refuse_unknown(run: Run, dataset: Dataset, rows: Tensor) -> Tensor:
+    """DataError where the first target has no value, or one that the model does not know."""
+    if not len(rows):
+        raise DataError("no labelled rows to measure on", expected="rows whose target is known")
+    target: Target = run.targets[LABEL]
+    if dataset.targets[LABEL].task != target.task:
+        raise DataError(
+            f"the target of these data asks for {dataset.targets[LABEL].task}", expected=target.task
+        )
+    if target.task == "classification":
+        seen = {dataset.classes[c] for c in dataset.tensors[LABEL][rows].unique().tolist() if c >= 0}
+        if unknown := sorted(seen - set(target.classes)):
+            raise DataError(
+                f"the model knows no class {', '.join(unknown[:10])}",
+                expected=f"labels among {', '.join(target.classes)}",
+            )
+    return rows
+
+
+def _usable(dataset: Dataset, labelled: bool) -> Tensor:
+    rows = torch.cat(list(dataset.splits.values()))
+    if not labelled:
+        return rows.sort().values
+    if not dataset.targets:
+        raise DataError(f"no labels in {dataset.source}", expected="class folders, or a label column")
+    return rows[dataset.known(rows)].sort().values
