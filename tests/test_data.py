@@ -17,7 +17,7 @@ import jichu
 from conftest import SHARED
 from jichu.core.config import check
 from jichu.core.errors import DataError, UsageError
-from jichu.data.batches import Batches, IterableBatches, as_source, gather, peek
+from jichu.data.batches import Batches, IterableBatches, as_source, gather, largest, peek, typical
 from jichu.data.config import DataConfig
 from jichu.data.decode import Preprocess, decode_image
 from jichu.data.duplicates import exact_groups, near_images, near_rows
@@ -676,3 +676,16 @@ def test_tensors_and_lists_of_images(digits):
     wants = torch.tensor(digits[0][:4] / 255.0, requires_grad=True)
     assert load(wants).tensors["image"].shape == (4, 1, 8, 8)
     assert len(load([digits[0][0], digits[0][1]])) == 2
+
+
+def test_batches_to_judge_others_by():
+    """Of mean length what a step takes, of the longest what it needs; neither is drawn from the others."""
+    lengths = torch.tensor([3] * 50 + [90] * 10 + [20] * 40)
+    tensors = {"x": torch.arange(100)}
+    batches = Batches(tensors, torch.arange(100), batch_size=8, lengths=lengths)
+    before = batches.state_dict()
+    assert set(lengths[typical(batches)["row"]].tolist()) == {20}  # the mean is 18.5
+    assert set(lengths[largest(batches)["row"]].tolist()) == {90}
+    assert batches.state_dict() == before
+    plain = Batches(tensors, batch_size=8)
+    assert torch.equal(typical(plain)["row"], next(plain)["row"])

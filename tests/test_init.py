@@ -266,6 +266,9 @@ def test_texts(in_folder):
         init(path, "-o", "texts.yaml", "--force")
         assert [s.name for s in read_recipe("texts.yaml").stages] == names
         Path("texts.yaml").write_text(
-            Path("texts.yaml").read_text().replace("gpt-nano", "gpt-tiny").replace("bert-mini", "bert-tiny")
+            Path("texts.yaml")
+            .read_text()
+            .replace("llama-mini", "llama-tiny")
+            .replace("bert-mini", "bert-tiny")
         )
         assert shrunken("texts.yaml").headline

@@ -253,6 +253,7 @@ SHRUNK = {  # where the digits are too small for the network, or it is too large
     ],
     "cifar10-best": ["stages.resnet9.backbone.base=4"],
     "cifar10-transfer": ["stages.pretrain.backbone.base=4"],
+    "gpt-shakespeare": ["stages.gpt.backbone={name: llama, width: 16, depth: 1, heads: 2}"],
     "cifar10-transfer-imagenet": [
         "stages.head.backbone={name: resnet18, base: 4}",
         "stages.head.pixels={size: 16}",
@@ -283,6 +284,9 @@ def test_every_shipped_recipe_runs_shrunken(name, in_folder, digits):
             Path("two", str(digits[1][i])).mkdir(parents=True, exist_ok=True)
             Image.fromarray(digits[0][i]).save(f"two/{digits[1][i]}/{i}.png")
         data = ["data.path=two"]
+    elif recipe.data.tokenizer is not None:
+        Path("corpus.txt").write_text("\n".join(f"{i} lines make a text that is cut" for i in range(1500)))
+        data = ["data.path=corpus.txt", "data.context=32"]
     elif recipe.data.target is None:
         data = ["data.path=sklearn:digits", "data.draws=1", "data.size=8"]
     else:

@@ -29,6 +29,17 @@ def rows_of(file, stage):
     return [row for row in rows if row.get("stage") == stage]
 
 
+def learnt(kept):
+    """The weights and biases in a checkpoint, those that are tied (an embedding, a language model's head) once."""
+    found = []
+    for name, tensor in kept.items():
+        if name.startswith("learner.model.") and name.endswith((".weight", ".bias")):
+            alike = (t for t in found if tensor.ndim > 1 and t.shape == tensor.shape)
+            if not any(torch.equal(t, tensor) for t in alike):
+                found.append(tensor)
+    return found
+
+
 class Watch(threading.Thread):
     """Looks at the files of the run now and then, and asks it to stop when there is enough."""
 
@@ -103,8 +114,7 @@ def main():
             found[metric] = summary["headline"][metric]["value"]
     if found.get("parameters") is None and (file := folder / "checkpoints" / "last.safetensors").exists():
         kept = load_file(file)
-        learnt = [n for n in kept if n.startswith("learner.model.") and n.endswith((".weight", ".bias"))]
-        found["parameters"] = sum(kept[n].numel() for n in learnt)
+        found["parameters"] = sum(tensor.numel() for tensor in learnt(kept))
     print(json.dumps(found), flush=True)
 
 

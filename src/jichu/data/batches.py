@@ -91,6 +91,12 @@ class Batches:
             self._order = self._shuffled()
         return batch
 
+    def like(self, length: float) -> Batch:
+        """A batch of the rows whose `lengths` are nearest to one."""
+        assert self.lengths is not None
+        nearest = (self.lengths[self.rows] - length).abs().argsort(stable=True)[: self.batch_size]
+        return gather(self.tensors, self.rows[nearest][rank() :: world_size()])
+
     def state_dict(self) -> dict[str, Any]:
         """The position of the next batch."""
         return {"epoch": self.epoch, "index": self.index}
@@ -201,6 +207,20 @@ def as_source(batches: Any, seed: int = 0) -> BatchSource:
     if all(hasattr(batches, name) for name in ("__next__", "state_dict", "load_state_dict")):
         return batches
     return IterableBatches(batches, seed)
+
+
+def typical(source: BatchSource) -> Batch:
+    """A batch by which to judge the others: of rows of mean length, where they differ, else the next."""
+    if isinstance(source, Batches) and source.lengths is not None:
+        return source.like(float(source.lengths[source.rows].float().mean()))
+    return peek(source)
+
+
+def largest(source: BatchSource) -> Batch:
+    """A batch that needs as much memory as any: of the longest rows, where lengths differ, else the next."""
+    if isinstance(source, Batches) and source.lengths is not None:
+        return source.like(float(source.lengths[source.rows].max()))
+    return peek(source)
 
 
 def peek(source: BatchSource) -> Batch:

@@ -23,7 +23,7 @@ class Language(nn.Module):
         if not hasattr(backbone, "logits"):
             raise UsageError(
                 f"{type(backbone).__name__} is no language model",
-                expected="a backbone such as gpt-nano, or bert-mini",
+                expected="a backbone such as llama-mini, or bert-mini",
             )
         # within a tuple it is no part of this module: not in the state dict, and copied along by a copy
         self._backbone: tuple[Any, ...] = (backbone,)

@@ -381,11 +381,13 @@ bert_base, bert_large = (
 )
 # small and medium are those of Radford et al. (2019)
 _DECODERS: dict[str, dict[str, int]] = {
-    "tiny": {"width": 128, "depth": 2, "heads": 2}, "nano": {"width": 384, "depth": 6, "heads": 6},
+    "tiny": {"width": 128, "depth": 2, "heads": 2}, "mini": {"width": 256, "depth": 4, "heads": 4}, "nano": {"width": 384, "depth": 6, "heads": 6},
     "small": {"width": 768, "depth": 12, "heads": 12}, "medium": {"width": 1024, "depth": 24, "heads": 16},
 }  # fmt: skip
-gpt_tiny, gpt_nano, gpt_small, gpt_medium = (_preset(gpt, **sizes) for sizes in _DECODERS.values())
-llama_tiny, llama_nano, llama_small, llama_medium = (_preset(llama, **sizes) for sizes in _DECODERS.values())
+gpt_tiny, gpt_mini, gpt_nano, gpt_small, gpt_medium = (_preset(gpt, **sizes) for sizes in _DECODERS.values())
+llama_tiny, llama_mini, llama_nano, llama_small, llama_medium = (
+    _preset(llama, **sizes) for sizes in _DECODERS.values()
+)
 # small and base are those of T5 1.1
 t5_mini = _preset(t5, width=384, depth=4, heads=6)
 t5_small = _preset(t5, width=512, depth=8, heads=6, head=64, mlp=2)

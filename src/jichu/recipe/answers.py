@@ -81,7 +81,7 @@ def answering(dataset: Dataset, tokenizer: Tokenizer, context: int, *, whole: bo
         if whole:
             raise UsageError(
                 "conversations are one text, and this model reads and writes apart", where="backbone",
-                expected="a decoder, such as gpt-nano",
+                expected="a decoder, such as llama-mini",
             )  # fmt: skip
         ids, answers = tokenise_chats(dataset.texts["text"], tokenizer, folder)
         chats = Tokens.of(tokenizer, context, ids, template=Template(), what="conversations")

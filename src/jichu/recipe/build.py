@@ -116,7 +116,7 @@ def _start_answers(
     objective = construct("objective", spec, OBJECTIVES, where=where)()
     if not isinstance(objective, Answers):
         raise UsageError(f"{spec.name} does not learn to write answers", where=where, expected="answers")
-    backbone = stage.backbone or Spec(name="gpt-nano")
+    backbone = stage.backbone or Spec(name="llama-mini")
     model, config = start_model(stage, backbone, work, {TOKENS: {"name": LANGUAGE}}, targets, draw=draw)
     return model, config, objective
 

@@ -284,7 +284,7 @@ class _Draft:
             return [
                 [("stage", "finetune", "learns to write the answers, from nothing; `from` a pretrained run is better"),
                  ("name", "writer", ""),
-                 ("backbone", "gpt-nano", "10 million parameters; t5-mini reads questions and writes apart"),
+                 ("backbone", "llama-mini", "3 million parameters; t5-mini reads questions and writes apart"),
                  ("budget", f"{_epochs(self.rows, 20_000, 3, 40)} epochs", ""),
                  ("batch_size", min(32, _batch(self.rows)), ""),
                  ("optimizer", {"name": "adamw", "lr": 0.0005, "weight_decay": 0.01}, "")],
@@ -293,11 +293,12 @@ class _Draft:
         if self.target is None:
             return [
                 [("stage", "pretrain", "learns to go on with the texts: jichu generate writes some"),
-                 ("backbone", "gpt-nano", "10 million parameters; bert-mini to classify texts afterwards"),
+                 ("backbone", "llama-mini", "3 million parameters; bert-mini to classify texts afterwards"),
                  ("objective", "causal", "each token is predicted from those before it"),
                  ("budget", "15m", "longer is better, until the loss on held-out texts rises"),
-                 ("batch_size", 32, ""),
-                 ("optimizer", {"name": "muon", "lr": 0.01}, "")],
+                 ("batch_size", 16, ""),
+                 ("optimizer", {"name": "muon", "lr": 0.003}, ""),
+                 ("clip", 1.0, "")],
                 *held_out,
             ]  # fmt: skip
         epochs = _epochs(self.labelled, 100_000, 3, 30)

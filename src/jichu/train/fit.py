@@ -24,7 +24,7 @@ from jichu.core.folder import RunFolder
 from jichu.core.interrupt import Stop, stoppable
 from jichu.core.progress import Task, say, task
 from jichu.core.randomness import guarded, seed_step
-from jichu.data.batches import Batch, as_source, peek, select
+from jichu.data.batches import Batch, as_source, largest, select, typical
 from jichu.models.layout import lay_out
 from jichu.objectives.base import Context, Objective
 
@@ -152,7 +152,7 @@ class _Loop:
     def start(self, rules: dict[str, Any], frozen: list[nn.Module], resume: bool) -> None:
         """Bind, build, and either go on from a checkpoint or plan."""
         self.frozen = frozen
-        sample = self._move(peek(self.batches))
+        sample = self._move(typical(self.batches))
         self._refuse_interaction(len(sample["row"]))
         seed_step(self.device, self.seed, "objective")
         self.objective.bind(self.model, sample)
@@ -210,7 +210,7 @@ class _Loop:
                 self.plan = TypeAdapter(Plan).validate_python(known[self.name])
         else:
             self.plan = make_plan(
-                self.learner, sample, self.config,
+                self.learner, sample, self._move(largest(self.batches)), self.config,
                 epoch=self._epoch(Duration.parse(self.config.budget)), tokens=getattr(self.batches, "tokens_a_batch", None),
                 seed=self.seed, device=self.device, rules=rules,
             )  # fmt: skip

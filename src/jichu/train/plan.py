@@ -50,6 +50,7 @@ class Plan:
 def make_plan(
     learner: Learner,
     sample: Batch,
+    large: Batch,
     config: TrainConfig,
     *,
     rules: dict[str, Rule],
@@ -58,13 +59,15 @@ def make_plan(
     seed: int,
     device: torch.device,
 ) -> Plan:
-    """Decide. `epoch` steps go through the data once, and of texts each takes so many `tokens`. UsageError where
-    a step would not fit into the free memory."""
+    """Decide, by a batch that is like most and one that is as `large` as any. `epoch` steps go through the data
+    once, and of texts each takes so many `tokens`. UsageError where a step would not fit into the free memory."""
     rows, parts = len(sample["row"]), config.accumulate
     objective = learner.objective
     widest = "float32" if config.precision == "auto" else config.precision
-    loss = functools.partial(trial, learner, sample, seed, widest, device)
-    fresh = functools.partial(trial_steps, learner, loss, config, rules)
+    loss, largest = (
+        functools.partial(trial, learner, batch, seed, widest, device) for batch in (sample, large)
+    )
+    fresh = functools.partial(trial_steps, learner, largest, config, rules)
 
     def measure(
         settings: Settings, limit: float = math.inf, of: Callable[[list[float]], float] = min
@@ -78,7 +81,7 @@ def make_plan(
 
     with _untouched(learner):
         kept = slots(config.optimizer) + (config.average is not None)
-        found = predict(loss, fresh, -(-rows // parts), learner, kept, device)
+        found = predict(largest, fresh, -(-rows // parts), learner, kept, device)
         if device.type == "cpu":  # a GPU says itself when it is full
             parts = micro_batches(found, rows, parts, learner, objective.independent)
             keep_freed(not found.tight)

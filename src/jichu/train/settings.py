@@ -135,7 +135,8 @@ def seconds_per_step(
     device: torch.device, settings: Settings, limit: float, of: Callable[[list[float]], float], parts: int,
 ) -> float:  # fmt: skip
     """The time of a few whole steps on a copy, each in so many micro-batches, after two that do not count: the
-    best, for other work on the machine makes the others longer, or the median, for what is to be expected.
+    best of two at least, for other work on the machine makes the others longer, or the median, for what is to
+    be expected.
     A step that takes many times the `limit` is the only one."""
     learner = copy.deepcopy(learner)
     lay_out(learner, settings.memory_format)
@@ -144,7 +145,7 @@ def seconds_per_step(
     inside = functools.partial(autocast, settings.precision, device)
     times: list[float] = []
     with with_threads(settings.threads):
-        while len(times) < 2 + _TIMED_STEPS and (len(times) < 3 or sum(times[1:]) < _LONGEST):
+        while len(times) < 2 + _TIMED_STEPS and (len(times) < 4 or sum(times[1:]) < _LONGEST):
             started = time.perf_counter()
             context = Context(seed, len(times))
             micro = [learner.objective.prepare(part, context) for part in cut(sample, parts)]
