@@ -176,7 +176,10 @@ def _add(commands: Any, name: str, run: Any, about: str, example: str) -> argpar
 def _add_writing(add: argparse.ArgumentParser) -> None:
     """How the next token is chosen, and when to stop."""
     add.add_argument(
-        "--most", type=int, metavar="N", help="tokens to write at most, also beyond the context; what it holds if not given"
+        "--most",
+        type=int,
+        metavar="N",
+        help="tokens to write at most, also beyond the context; what it holds if not given",
     )
     add.add_argument(
         "--temperature", type=float, help="0 takes the likeliest token, more is bolder; 1 if not given"
