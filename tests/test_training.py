@@ -561,3 +561,8 @@ def test_resumed_equals_undisturbed_bit_for_bit(settings, stop, tensors, tmp_pat
     again = network()  # a finished training is gone on with: nothing happens
     train(again, tensors, settings, folder=folders[1], resume=True, evaluate=lambda m: {})
     assert same(again, whole)
+
+
+def test_a_machine_that_is_faster_than_remembered_is_measured_again(tensors, monkeypatch):
+    monkeypatch.setattr("jichu.train.fit.matmul_rate", lambda *about, refresh=False: 1e18 if refresh else 1.0)
+    assert 0 < train(network(), tensors, config("3 steps")).utilisation < 1
