@@ -20,6 +20,7 @@ def _alone(tmp_path_factory):
     os.environ.pop("RANK", None)
     os.environ.pop("WORLD_SIZE", None)
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored by what is started in the background
 
 
 @pytest.fixture(autouse=True)
