@@ -358,6 +358,14 @@ def _text(text):
     return lambda path: path.write_text(text)
 
 
+def _replaced(found, other):
+    def edit(path):
+        assert found in path.read_text()
+        path.write_text(path.read_text().replace(found, other))
+
+    return edit
+
+
 def _garbage(path):
     lines = path.read_text().splitlines()
     path.write_text("\n".join([lines[0], "{garbage", *lines[1:], ""]))
@@ -383,6 +391,12 @@ def _of_another(path):
         ("recipe.yaml", _text("name: [small"), 2, ["not valid YAML", "recipe.yaml:1"]),
         ("recipe.yaml", _text("- small"), 2, ["recipe.yaml holds list"]),
         ("environment.json", _half, 3, ["damaged", "environment.json"]),
+        (
+            "environment.json",
+            _replaced('"gpus": []', '"gpus": 7'),
+            3,
+            ["damaged: gpus is 7", "environment.json"],
+        ),
         ("environment.json", Path.unlink, 0, ["written anew"]),
         ("summary.json", _half, 3, ["damaged", "summary.json", "run again"]),
         ("summary.json", _text("[]"), 3, ["summary.json"]),

@@ -102,4 +102,7 @@ class RunFolder:
         plans = found.get("plans", {})
         if not (isinstance(plans, dict) and all(isinstance(plan, dict) for plan in plans.values())):
             raise DataError("damaged: the plans are no objects by stage", where=self.environment)
+        for key, kind in (("versions", dict), ("gpus", list)):
+            if key in found and not isinstance(found[key], kind):
+                raise DataError(f"damaged: {key} is {found[key]!r:.40}", where=self.environment)
         return found
