@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 import jichu
@@ -498,6 +499,19 @@ def test_what_can_be_known_is_said_before_anything_runs(change, code, said, in_f
     error = capsys.readouterr().err
     assert said in error and error.startswith("jichu: ")
     assert not (in_folder / "runs").exists()
+
+
+def test_a_model_whose_head_was_edited_away(quick, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(quick, copy)
+    about = json.loads((copy / "model" / "config.json").read_text())
+    about["heads"] = {}
+    (copy / "model" / "config.json").write_text(json.dumps(about))
+    weights = load_file(copy / "model" / "model.safetensors")
+    kept = {n: t for n, t in weights.items() if not n.startswith("heads.")}
+    save_file(kept, copy / "model" / "model.safetensors")
+    with pytest.raises(jichu.JichuError, match="no head to predict with"):
+        jichu.open(str(copy)).predict(str(next((copy / "examples").glob("*.png"))))
 
 
 def test_audit_of_other_data_uses_their_test_split(quick, tmp_path, digits):

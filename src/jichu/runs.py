@@ -100,7 +100,8 @@ class Run:
 
     def require_head(self) -> None:
         """UsageError where the model is a backbone or a language model alone."""
-        if not self.config.targets:
+        missing = set(self.config.targets) - set(self.config.heads)
+        if not self.config.targets or (missing and not self.config.language):
             raise UsageError(
                 f"the model in {self.path} has no head to predict with", expected="jichu finetune --from it"
             )

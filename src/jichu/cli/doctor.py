@@ -3,6 +3,7 @@ MODEL`: what a model costs here, and how it would begin to train."""
 
 from __future__ import annotations
 
+import contextlib
 import io
 from collections.abc import Callable
 from dataclasses import asdict
@@ -140,7 +141,9 @@ Examined = tuple[nn.Module, Callable[[int], dict[str, Tensor]]]
 
 
 def _of_a_run(name: str) -> Examined | None:
-    path = next((p for p in (Path(name) / "model", Path(name)) if (p / "config.json").exists()), None)
+    path = None
+    with contextlib.suppress(OSError, ValueError):  # too long for a path, or with a NUL
+        path = next((p for p in (Path(name) / "model", Path(name)) if (p / "config.json").exists()), None)
     if path is None:
         return None
     model, config = folder.load(path)
