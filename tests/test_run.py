@@ -501,6 +501,18 @@ def test_what_can_be_known_is_said_before_anything_runs(change, code, said, in_f
     assert not (in_folder / "runs").exists()
 
 
+def test_layers_are_looked_at_on_as_many_rows_as_fit(in_folder, photos, monkeypatch):
+    asked = []
+
+    def short_of_memory(network, batch):
+        asked.append(len(batch["image"]))
+        raise MemoryError
+
+    monkeypatch.setattr("jichu.recipe.results.layer_statistics", short_of_memory)
+    assert run("pretrain", photos, "--budget", "2 steps", "--quiet") == 0
+    assert asked == sorted(asked, reverse=True) and asked[-1] == 2
+
+
 def test_a_model_whose_head_was_edited_away(quick, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(quick, copy)

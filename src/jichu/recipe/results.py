@@ -19,12 +19,17 @@ from jichu.models.model import Model
 from jichu.models.statistics import layer_statistics
 from jichu.models.statistics import warnings as foretold
 from jichu.train.fit import Fitted
+from jichu.train.memory import out_of_memory
 
 from .build import TOKENS, Work
 from .config import AuditStage, FinetuneStage, InspectStage, ModelStage, PretrainStage, Recipe, Stage
 
 TEXTS = Target("text", "language")
-_LOOKED_AT = 32  # rows on which the layers are looked at before the first step
+_LOOKED_AT = (
+    32,
+    8,
+    2,
+)  # rows on which the layers are looked at before the first step; fewer where memory is short
 Result = dict[str, Any]  # {"metrics": {…}, "samples_per_second": …, "warnings": […]}
 
 
@@ -49,7 +54,15 @@ def look(model: Model, stage: ModelStage, rows: Tensor, work: Work, name: str) -
     `layers.jsonl`; what they foretell, in words."""
     if stage.from_ is not None or stage.weights is not None:
         return []
-    layers = layer_statistics(model.backbone, model.inputs(gather(work.inputs, rows[:_LOOKED_AT])))
+    for count in _LOOKED_AT:
+        try:
+            layers = layer_statistics(model.backbone, model.inputs(gather(work.inputs, rows[:count])))
+            break
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+    else:
+        return []  # what a step needs is planned, and told, afterwards
     work.folder.look(name, [asdict(layer) for layer in layers])
     remarks = [f"{name} at its first step: {text}" for text in foretold(layers)]
     for remark in remarks:
