@@ -54,8 +54,7 @@ def data():
     return str(folder), str(folder / "tokens.npz"), len(tokenizer), tokenizer.special.pad
 
 
-def systems(quick, seed=0):
-    folder, tokens, vocabulary, pad = data()
+def systems(quick, seed, folder, tokens, vocabulary, pad):
     warm, steps = 2, 5 if quick else None
     recipe = duel.write_recipe({
         "name": "bert", "seed": seed,
@@ -91,10 +90,10 @@ def systems(quick, seed=0):
 
 def main():
     given = duel.arguments(__doc__, rounds=5)
-    rounds, found = given.rounds, {}
+    rounds, found, made = given.rounds, {}, data()
     given.rounds = 1
     for seed in range(rounds):  # a round is a seed
-        for name, outcomes in duel.duel(systems(given.quick, seed), given).items():
+        for name, outcomes in duel.duel(systems(given.quick, seed, *made), given).items():
             found.setdefault(name, []).extend(outcomes)
     given.rounds = rounds
     lines, ratios, ranges = duel.figures(found)

@@ -92,7 +92,8 @@ def _of_language(run: Run, dataset: Dataset, rows: Tensor) -> dict[str, pa.Table
         columns = answers.answering(dataset, run.tokenizer, inputs.context, whole=is_whole(model.backbone))
         made = answers.measured(model, Answers(), columns, dataset, run.tokenizer, rows, name, seed)
         return {LABEL: made}
-    stage = next(s for s in reversed(run.recipe.stages) if isinstance(s, PretrainStage))
+    stage = next(s for s in run.recipe.stages if s.name == run.recipe.chosen)
+    assert isinstance(stage, PretrainStage)
     objective = objective_of(stage.objective, model, run.tokenizer, f"{stage.name}.objective")
     reading = Reading(objective, dataset, run.tokenizer, inputs.context, seed)
     return {TOKENS: reading.measured(model, rows, name)}
