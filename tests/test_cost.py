@@ -2,6 +2,7 @@
 
 import copy
 import json
+import weakref
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from jichu.core.names import construct
 from jichu.data.decode import Preprocess
 from jichu.data.target import Target
 from jichu.models import BACKBONES, cost, folder
-from jichu.models.cost import flops
+from jichu.models.cost import flops, kept_bytes
 from jichu.models.folder import ModelConfig
 
 
@@ -189,3 +190,24 @@ def test_doctor_of_a_checkpoint_and_of_a_run(capsys, tmp_path):
 def test_doctor_of_nothing(capsys, arguments, words):
     assert main(["doctor", *arguments]) == 2
     assert words in capsys.readouterr().err
+
+
+nodes = weakref.WeakSet()  # of a graph, those that are alive
+
+
+class Same(torch.autograd.Function):
+    @staticmethod
+    def forward(node, x):
+        nodes.add(node)
+        return x.clone()
+
+    @staticmethod
+    def backward(node, gradient):
+        return gradient
+
+
+def test_nothing_of_what_is_counted_stays():
+    """A node that keeps its own output is a cycle through C++, which nothing would ever free."""
+    x = torch.ones(3, 4, requires_grad=True)
+    found = kept_bytes(lambda rows: Same.apply(x[:rows]).softmax(1), 3)
+    assert found == x.numel() * x.element_size() and not nodes

@@ -574,6 +574,17 @@ def test_a_damaged_run_folder_is_told(file, in_folder, capsys):
     assert "Error:" not in capsys.readouterr().err
 
 
+def test_a_plan_that_was_edited_is_told(in_folder, capsys):
+    assert run("finetune", "sklearn:digits", "--budget", "2 steps", "--quiet") == 0
+    folder = in_folder / "runs" / "finetune"
+    about = json.loads((folder / "environment.json").read_text())
+    about["plans"]["finetune"]["memory_mib"] = "much"
+    (folder / "environment.json").write_text(json.dumps(about))
+    (folder / "report.html").unlink()
+    assert run("finetune", "sklearn:digits", "--budget", "2 steps", "--resume", "--quiet") == 3
+    assert "memory_mib is 'much'" in capsys.readouterr().err
+
+
 def test_other_forms_of_input_to_predict(quick, digits, capsys, tmp_path):
     found = jichu.open(str(quick))
     stack = found.predict(digits[0][:3])

@@ -102,6 +102,9 @@ class RunFolder:
         plans = found.get("plans", {})
         if not (isinstance(plans, dict) and all(isinstance(plan, dict) for plan in plans.values())):
             raise DataError("damaged: the plans are no objects by stage", where=self.environment)
+        needs = [plan["memory_mib"] for plan in plans.values() if plan.get("memory_mib") is not None]
+        if odd := next((need for need in needs if not isinstance(need, (int, float))), None):
+            raise DataError(f"damaged: a plan's memory_mib is {odd!r:.40}", where=self.environment)
         for key, kind in (("versions", dict), ("gpus", list)):
             if key in found and not isinstance(found[key], kind):
                 raise DataError(f"damaged: {key} is {found[key]!r:.40}", where=self.environment)

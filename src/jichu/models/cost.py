@@ -146,7 +146,7 @@ def kept_bytes(forward: Callable[[int], Any], rows: int, but: Iterable[Tensor] =
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in there:
             seen[storage.data_ptr()] = storage.nbytes()
-        return tensor
+        return tensor.detach()  # a node that keeps its own output, and that its node, would never be freed
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         result = forward(rows)  # kept alive: freed storage would be counted under one address
