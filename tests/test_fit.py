@@ -136,6 +136,12 @@ def test_objectives_that_compare_rows_refuse_to_be_cut(tensors):
         train(network(), tensors, config(accumulate=2), objective=Mixup(Classification()))
 
 
+def test_a_row_by_itself_has_no_batch_statistics(tensors):
+    with pytest.raises(UsageError, match="leave one by itself") as caught:
+        train(network("batch"), tensors, config(batch_size=8, accumulate=5))
+    assert caught.value.expected == "4 at most"
+
+
 def test_schedules():
     cosine = schedule(Spec(name="cosine"), 0.1)
     assert cosine(0.05) == pytest.approx(0.5)

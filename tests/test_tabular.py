@@ -182,6 +182,8 @@ def test_images_are_no_table(in_folder, capsys):
     assert "reads table data" in capsys.readouterr().err
     assert main(["pretrain", "sklearn:iris"]) == 2
     assert "compares views of images" in capsys.readouterr().err
+    assert main(["pretrain", "sklearn:digits", "--objective", "causal"]) == 2
+    assert "learns from texts" in capsys.readouterr().err
 
 
 def test_a_constant_target_is_refused(in_folder):

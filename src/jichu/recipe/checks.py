@@ -21,6 +21,7 @@ from jichu.models import BACKBONES, HEADS
 from jichu.models.classical import Estimated
 from jichu.models.folder import LANGUAGE
 from jichu.objectives import OBJECTIVES
+from jichu.objectives.language import Language
 from jichu.train.config import TrainConfig
 
 from .build import (
@@ -256,7 +257,13 @@ def _check_model(stage: PretrainStage | FinetuneStage, work: Work, where: str) -
 
 def _check_views(stage: PretrainStage, work: Work, where: str) -> None:
     name = "vicreg" if stage.objective.name == "auto" else stage.objective.name
-    takes = inspect.signature(resolve("objective", name, OBJECTIVES)).parameters
+    objective = resolve("objective", name, OBJECTIVES)
+    if isinstance(objective, type) and issubclass(objective, Language):
+        raise UsageError(
+            f"{name} learns from texts, and these data have none",
+            where=f"{where}.objective", expected="an objective for what they are, such as vicreg for images",
+        )  # fmt: skip
+    takes = inspect.signature(objective).parameters
     if "augment" in takes and "image" not in work.dataset.tensors:
         raise UsageError(
             f"{name} compares views of images, and these data have none",

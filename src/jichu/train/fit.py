@@ -34,7 +34,7 @@ from .config import TrainConfig
 from .guard import Watch, broken_rows, too_many
 from .learner import Learner, backward, cut, total_weights
 from .logs import Clock, Means, TensorBoard
-from .memory import MIB, Buffers, halving, keep_freed
+from .memory import MIB, Buffers, fewest_rows, halving, keep_freed
 from .optimizers import build, set_rates
 from .plan import Plan, make_plan
 from .settings import autocast
@@ -153,7 +153,7 @@ class _Loop:
         """Bind, build, and either go on from a checkpoint or plan."""
         self.frozen = frozen
         sample = self._move(typical(self.batches))
-        self._refuse_interaction(len(sample["row"]))
+        self._refuse_cut(len(sample["row"]))
         seed_step(self.device, self.seed, "objective")
         self.objective.bind(self.model, sample)
         self.learner = Learner(self.model, self.objective).to(self.device)
@@ -193,8 +193,14 @@ class _Loop:
             )  # fmt: skip
         return Average(self.model, schedules.averaging(spec))
 
-    def _refuse_interaction(self, rows: int) -> None:
+    def _refuse_cut(self, rows: int) -> None:
         processes, even = ranks.world_size(), len(set(ranks.gather_objects(rows))) == 1
+        parts, least = min(self.config.accumulate, rows), fewest_rows(self.model)
+        if parts > 1 and rows // parts < least:
+            raise UsageError(
+                f"{rows} rows in {parts} micro-batches leave one by itself, and batch statistics take {least}",
+                where="accumulate", expected=f"{rows // least} at most",
+            )  # fmt: skip
         if self.objective.independent or (self.config.accumulate == 1 and even):
             return
         raise UsageError(
