@@ -288,6 +288,26 @@ def test_conversations_in_yaml(tmp_path):
     assert "without an answer" in reasons(found)["en/a.yml:1"] and "broken.yml" in reasons(found)
 
 
+def test_conversations_of_all_forms_together(tmp_path):
+    wrote(tmp_path / "c" / "a.yml", "conversations:\n- - Hi\n  - Hello\n")
+    rows = [
+        {"instruction": "Add", "input": "1 and 2", "output": "3"},
+        {"conversations": [{"from": "human", "value": "Why?"}, {"from": "gpt", "value": "So."}]},
+        {"messages": [{"role": "user", "content": "What?"}, {"role": "assistant", "content": "That."}]},
+        {"instruction": "Nothing", "output": ""},
+    ]
+    wrote(tmp_path / "c" / "b.jsonl", "\n".join(map(json.dumps, rows)))
+    wrote(tmp_path / "c" / "c.json", json.dumps(rows[:1]))
+    wrote(tmp_path / "c" / "d.json", '[{"a": 1}]')
+    wrote(tmp_path / "c" / "e.txt", "what is this?")
+    said = [["Add\n1 and 2", "3"], ["Why?", "So."], ["What?", "That."]]
+    found = opened(tmp_path / "c")
+    assert [[m["content"] for m in json.loads(t)] for t in texts(found)] == [["Hi", "Hello"], *said, said[0]]
+    assert reasons(found).keys() == {"b.jsonl:4", "d.json", "e.txt"}
+    found = opened(tmp_path / "c" / "b.jsonl")
+    assert [[m["content"] for m in json.loads(t)] for t in texts(found)] == said
+
+
 # --- what is no text
 
 

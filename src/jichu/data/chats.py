@@ -29,21 +29,20 @@ _ALPACA = ("system", "instruction", "input", "history", "output")
 _ROWS = 1000  # made at a time
 
 
-def chat_column(table: pa.Table) -> tuple[str, Column] | None:
-    """The name of a column of conversations and its messages as JSON; None where there are none. Of
-    Alpaca's columns it is called `messages` and stands beside these."""
-    name = next((n for n in _TURNS if n in table.column_names and _holds_turns(table[n])), None)
-    if name is None and not all(
-        n in table.column_names and is_text(table[n].type) for n in ("instruction", "output")
-    ):
+def chat_column(table: pa.Table) -> tuple[list[str], Column] | None:
+    """The columns that hold conversations, and the messages of each row as JSON; None where there are none.
+    The columns of Alpaca are not among the first: they stand beside the messages."""
+    turns = [n for n in _TURNS if n in table.column_names and _holds_turns(table[n])]
+    alpaca = all(n in table.column_names and is_text(table[n].type) for n in ("instruction", "output"))
+    if not turns and not alpaca:
         return None
-    used = [name, "system"] if name else _ALPACA
-    part = table.select([n for n in table.column_names if n in used or n in _MEDIA])
+    used = {*turns, "system", *(_ALPACA if alpaca else ()), *_MEDIA}
+    part = table.select([n for n in table.column_names if n in used])
     faults: dict[int, str] = {}
     schema = pa.schema({"messages": pa.large_string()})
     rows = (row for batch in part.to_batches(_ROWS) for row in batch.to_pylist())
-    made = gathered(schema, _batches(rows, name, faults, schema), part.nbytes)
-    return name or "messages", Column("chat", made["messages"], faults=faults)
+    made = gathered(schema, _batches(rows, turns, faults, schema), part.nbytes)
+    return turns, Column("chat", made["messages"], faults=faults)
 
 
 def _holds_turns(cells: pa.ChunkedArray) -> bool:
@@ -62,13 +61,13 @@ def _holds_turns(cells: pa.ChunkedArray) -> bool:
 
 
 def _batches(
-    rows: Iterable[dict[str, Any]], name: str | None, faults: dict[int, str], schema: pa.Schema
+    rows: Iterable[dict[str, Any]], turns: list[str], faults: dict[int, str], schema: pa.Schema
 ) -> Iterator[pa.RecordBatch]:
     made: list[str | None] = []
     number = -1
     for number, row in enumerate(rows):
         try:
-            made.append(dumps(_messages(row, name)))
+            made.append(dumps(_messages(row, turns)))
         except (ValueError, RecursionError) as error:
             faults[number] = str(error)
             made.append(None)
@@ -83,24 +82,25 @@ def dumps(messages: list[dict[str, str]]) -> str:
     return json.dumps(messages, ensure_ascii=False)
 
 
-def _messages(row: dict[str, Any], name: str | None) -> list[dict[str, str]]:
-    """The conversation of a row. ValueError where it is none, or one that cannot be learned from."""
+def _messages(row: dict[str, Any], turns: list[str]) -> list[dict[str, str]]:
+    """The conversation of a row, in the first of the columns `turns` that has one there, or as Alpaca has it.
+    ValueError where it is none, or one that cannot be learned from."""
     if media := next((m for m in _MEDIA if row.get(m)), None):
         raise ValueError(f"a conversation with {media}, of which only texts are used")
     found = [{"role": "system", "content": _content(row["system"])}] if row.get("system") else []
-    if name is None:
+    said_there = next((row[name] for name in turns if row[name] is not None), None)
+    if said_there is None and "instruction" in row:
         history = row.get("history")
-        for turns in history if isinstance(history, list) else ():
-            found += said(turns if isinstance(turns, list) else [turns])
+        for pair in history if isinstance(history, list) else ():
+            found += said(pair if isinstance(pair, list) else [pair])
         asked = [_content(row.get(n)) for n in ("instruction", "input")]
         found += said(["\n".join(t for t in asked if t), row.get("output")])
     else:
-        turns = row[name]
-        if isinstance(turns, str):
-            turns = json.loads(turns)
-        if not isinstance(turns, list):
-            raise ValueError(f"{shown(turns)} where messages should be")
-        found += [_turn(turn) for turn in turns]
+        if isinstance(said_there, str):
+            said_there = json.loads(said_there)
+        if not isinstance(said_there, list):
+            raise ValueError(f"{shown(said_there)} where messages should be")
+        found += [_turn(turn) for turn in said_there]
     return learnable(found)
 
 

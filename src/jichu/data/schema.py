@@ -195,8 +195,8 @@ def wanted_texts(config: DataConfig) -> list[str]:
 
 
 def _texts(free: Mapping[str, Column], config: DataConfig, images: list[str]) -> tuple[str, ...]:
-    """The columns of texts to be read: those named; else, where there is nothing else to look at, the
-    conversations, the one called so, or the first two. UsageError where a named one cannot be read."""
+    """The columns of texts to be read: those named; else, where there are no images, the conversations; else,
+    where there is nothing else to look at, the one called so, or the first two. UsageError where a named one cannot be read."""
     named = wanted_texts(config)
     for name in named:
         if name not in free:
@@ -219,9 +219,10 @@ def _texts(free: Mapping[str, Column], config: DataConfig, images: list[str]) ->
         n for n, c in free.items() if c.kind in ("number", "category", "timestamp") and n != config.split.time
         and not (c.kind != "timestamp" and _constant(c))
     ]  # fmt: skip
-    if named or others or images:
+    chats = [n for n, c in free.items() if c.kind == "chat"]
+    if named or images or (others and not chats):
         return tuple(named)
-    if chats := [n for n, c in free.items() if c.kind == "chat"]:
+    if chats:
         return (chats[0],)
     found = [n for n, c in free.items() if c.kind == "text"]
     called = [n for n in found if n.lower() in TEXTS]

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from .backbone import Backbone, Features
+from .dropout import quicken
 from .inputs import Inputs
 
 
@@ -20,6 +21,7 @@ class Model(nn.Module):
         self.inputs = Inputs(channels=1) if inputs is None else inputs  # one of no parts is falsy
         self.backbone = backbone
         self.heads = nn.ModuleDict(heads or {})
+        quicken(self)
 
     def features(self, batch: dict[str, Tensor]) -> Features:
         """The backbone's features of a batch."""

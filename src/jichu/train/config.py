@@ -111,7 +111,9 @@ class TrainConfig(Config):
     device: str = "auto"
     log_every: Count = Field(20, description="steps between two logged rows")
     evaluate_every: Count | None = Field(
-        None, description="steps between two evaluations; an epoch if not given"
+        None,
+        description="steps between two evaluations; if not given an epoch, or, where nothing waits for them, as many"
+        " as train on twice the rows that are evaluated",
     )
     patience: Count | None = Field(
         None, description="stop after so many evaluations without a better one, and restore the best weights"

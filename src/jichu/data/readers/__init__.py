@@ -16,7 +16,7 @@ from ..source import Source
 # In the order in which they are asked whether they recognise what they are given.
 READERS = {
     name: f"jichu.data.readers.{name}:read"
-    for name in ("sklearn", "idx", "cifar", "table", "chats", "text", "arrays", "image_folder")
+    for name in ("sklearn", "idx", "cifar", "chats", "table", "text", "arrays", "image_folder")
 }
 
 

@@ -1,4 +1,5 @@
-"""Conversations in YAML, as ChatterBot's corpus has them: `conversations: [[question, answer, …], …]`."""
+"""Conversations in YAML, as ChatterBot's corpus has them: `conversations: [[question, answer, …], …]`; and
+what JSON of conversations lies in the same folder."""
 
 from __future__ import annotations
 
@@ -10,29 +11,37 @@ import yaml
 
 from jichu.core.errors import DataError
 
-from ..chats import dumps, learnable, said
+from ..chats import chat_column, dumps, learnable, said
+from ..formats import json_list, jsonl
 from ..formats.delimited import contents, decode
 from ..source import Column, Names, Source, unusable
 from .image_folder import holds
 
 _SUFFIXES = (".yml", ".yaml")
+_TABLES = {suffix: kind for kind in (jsonl, json_list) for suffix in kind.SUFFIXES}
 _HEAD = 100_000  # bytes in which `conversations:` must stand
+_Found = tuple[list[str | None], list[str], list[dict[str, Any]]]  # conversations, their names, what is none
 
 
 def recognises(data: Any) -> bool:
     """A YAML file of conversations, or a folder that holds some."""
     if not isinstance(data, Path) or (data.is_dir() and not holds(data, _is_yaml)):
         return False
-    return any(b"conversations:" in _head(file) for file in _files(data))
+    return any(_is_yaml(file.name) and b"conversations:" in _head(file) for file in _files(data))
 
 
 def _is_yaml(name: str) -> bool:
     return name.lower().endswith(_SUFFIXES) and not name.startswith(".")
 
 
+def _kind(name: str) -> Any:
+    name = name.lower().removesuffix(".gz")
+    return next((kind for suffix, kind in _TABLES.items() if name.endswith(suffix)), None)
+
+
 def _files(path: Path) -> list[Path]:
     found = sorted(path.rglob("*")) if path.is_dir() else [path]
-    return [p for p in found if _is_yaml(p.name) and p.is_file()]
+    return [p for p in found if p.is_file() and p.name[0] != "."]
 
 
 def _head(file: Path) -> bytes:
@@ -43,24 +52,24 @@ def _head(file: Path) -> bytes:
 def read(path: Path, encoding: str | None = None) -> Source:
     """A column of conversations, of which the first, third, … message is the person's."""
     files = _files(Path(path))
-    made, names, faults = [], [], []
+    made: list[str | None] = []
+    names: list[str] = []
+    faults: list[dict[str, Any]] = []
     for file in files:
         name = str(file.relative_to(path)) if path != file else file.name
         try:
-            # every cell as text, as it stands there: `no` is an answer
-            found: Any = yaml.load(decode(contents(file), file, encoding), Loader=yaml.CBaseLoader)
-            turns = found["conversations"]
-            if not isinstance(turns, list):
-                raise ValueError("a list should stand there")
+            if _is_yaml(name):
+                found = _of_yaml(file, name, encoding)
+            elif _kind(name):
+                found = _of_table(file, name, encoding)
+            else:
+                raise ValueError("neither YAML nor JSON")
         except (DataError, yaml.YAMLError, ValueError, KeyError, TypeError, RecursionError) as error:
             faults.append(unusable(name, f"no conversations: {' '.join(str(error).split())[:200]}"))
             continue
-        for number, turn in enumerate(turns):
-            try:
-                made.append(dumps(learnable(said(turn if isinstance(turn, list) else [turn]))))
-                names.append(f"{name}:{number}")
-            except (ValueError, AttributeError) as error:
-                faults.append(unusable(f"{name}:{number}", str(error)))
+        made += found[0]
+        names += found[1]
+        faults += found[2]
     if not made:
         raise DataError(
             f"no conversations in {path}", where=faults[0]["record"] if faults else None,
@@ -69,3 +78,33 @@ def read(path: Path, encoding: str | None = None) -> Source:
     folders = [p for p in Path(path).rglob("*") if p.is_dir()] if Path(path).is_dir() else []
     column = Column("chat", pa.array(made, pa.large_string()))
     return Source({"messages": column}, Names(names), quarantine=faults, files=[Path(path), *folders, *files])
+
+
+def _of_yaml(file: Path, name: str, encoding: str | None) -> _Found:
+    # every cell as text, as it stands there: `no` is an answer
+    found: Any = yaml.load(decode(contents(file), file, encoding), Loader=yaml.CBaseLoader)
+    turns = found["conversations"]
+    if not isinstance(turns, list):
+        raise ValueError("a list should stand there")
+    made: _Found = ([], [], [])
+    for number, turn in enumerate(turns):
+        try:
+            made[0].append(dumps(learnable(said(turn if isinstance(turn, list) else [turn]))))
+            made[1].append(f"{name}:{number}")
+        except (ValueError, AttributeError) as error:
+            made[2].append(unusable(f"{name}:{number}", str(error)))
+    return made
+
+
+def _of_table(file: Path, name: str, encoding: str | None) -> _Found:
+    table, numbers, faults = _kind(name).read(file, encoding=encoding)
+    chat = chat_column(table)
+    if chat is None:
+        raise ValueError(f"only the columns {', '.join(table.column_names[:10])}")
+    said_there, wrong = chat[1].values.to_pylist(), chat[1].faults
+    records = [f"{name}:{number}" for number in numbers]
+    whole = [i for i in range(len(records)) if i not in wrong]
+    return (
+        [said_there[i] for i in whole], [records[i] for i in whole],
+        [*faults, *(unusable(records[i], why) for i, why in wrong.items())],
+    )  # fmt: skip

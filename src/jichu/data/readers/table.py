@@ -153,15 +153,15 @@ def _columns(
     columns = {}
     chat = chat_column(whole)
     for name in whole.column_names:
-        cells = whole[name]
-        if chat and chat[0] == name:
+        if chat and name in chat[0]:
             continue
+        cells = whole[name]
         images = _images(cells, [(f, len(t)) for f, t in zip(folders, tables, strict=True)], name == image)
         known = tuple(classes.get(name) or (listed.get(name) if name not in classes else None) or ())
         columns["label" if name == label else name] = (
             Column("image", images) if images else Column("cells", cells, known)
         )
-    return {chat[0]: chat[1], **columns} if chat else columns
+    return {(*chat[0], "messages")[0]: chat[1], **columns} if chat else columns
 
 
 def _named(tables: list[pa.Table]) -> list[pa.Table]:
