@@ -116,7 +116,7 @@ def _advice(summary: dict[str, Any]) -> list[str]:
         return []
     seen = pretrained["metrics"]["epochs"]
     return [
-        f"this run does not show that pretraining pays; it saw each image {seen:.1f} times. A longer one:"
+        f"this run does not show that pretraining pays; it went {seen:.1f} times through its data. A longer one:"
         f" --set 'stages.{pretrained['name']}.budget={max(20, round(3 * seen))} epochs'"
     ]
 

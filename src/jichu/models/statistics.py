@@ -35,6 +35,7 @@ class Layer:
     gradient_std: float | None = None
     weight_gradient: float | None = None  # norm of the weight's gradient
     weighted: bool = False  # a dense or convolutional layer
+    places: int = 1  # of a row, each with its units: those of a map, or tokens
 
 
 def layer_statistics(
@@ -77,7 +78,7 @@ def _watch(name: str, layers: dict[str, Layer]) -> Callable[[nn.Module, Any, Any
         units = (x == 0).movedim(1 if x.ndim == 4 else -1, 0).flatten(1)
         layer = layers[name] = Layer(
             name, type(module).__name__, x.mean().item(), x.std().item(), units.float().mean().item(),
-            units.all(1).float().mean().item(),
+            units.all(1).float().mean().item(), places=units.shape[1] // len(x),
             weighted=isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)),
         )  # fmt: skip
         if out.requires_grad:
@@ -136,7 +137,11 @@ def warnings(layers: list[Layer]) -> list[str]:
         if layer.weighted and math.isfinite(layer.std) and layer.name.rpartition(".")[2] not in _EVEN
     ]  # fmt: skip
     forward = [(layer.name, layer.std) for layer in weighted]
-    backward = [(layer.name, g) for layer in weighted[::-1] if (g := layer.gradient_std) is not None]
+    # a row's gradient is shared by its places: of what a first token alone is read from, by all tokens
+    backward = [
+        (layer.name, g * layer.places**0.5)
+        for layer in weighted[::-1] if (g := layer.gradient_std) is not None
+    ]  # fmt: skip
     for what, spreads in (("activations", forward), ("gradients", backward)):
         if len(spreads) > 1:
             found += _trend(what, *spreads[0], *spreads[-1])
