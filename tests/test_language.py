@@ -171,6 +171,38 @@ def test_pretraining_then_labels(sentences, objective):
     assert found.predict("sentences.csv")[3]["label"] in DEEDS
 
 
+def test_long_texts_are_read_in_windows(in_folder, capsys):
+    draw = random.Random(0)
+    long = [(f"{i} " + "word " * 20 + draw.choice(DEEDS[label]), label) for i in range(60) for label in DEEDS]
+    Path("long.csv").write_text("text,label\n" + "".join(f"{text},{label}\n" for text, label in long))
+    data = {"path": "long.csv", "context": 16, "tokenizer": {"name": "wordpiece", "vocabulary": 120}}
+    stages = [
+        {"stage": "pretrain", "backbone": {**BERT, "readout": "mean"}, "budget": "3 steps", "batch_size": 8},
+        {"stage": "finetune", "name": "fitted", "from": "pretrain", "budget": "150 steps", "precision": "float32",
+         "batch_size": 16, "optimizer": {"name": "adamw", "lr": 0.01}},
+        {"stage": "finetune", "name": "gru", "backbone": "gru-text", "budget": "2 steps"},
+        {"stage": "finetune", "name": "bayes", "head": "naive-bayes"},
+        {"stage": "audit"},
+    ]  # fmt: skip
+    run("run", recipe("cut", data=data, stages=stages), "--name", "cut")
+    assert "they are cut at the end" in capsys.readouterr().err
+    run("run", recipe("long", data={**data, "windows": 8}, stages=stages))
+    assert "cut" not in capsys.readouterr().err
+    cut, whole = jichu.open("runs/cut"), jichu.open("runs/long")
+    assert cut.headline["fitted"]["value"] < 0.75 and whole.headline["fitted"]["value"] > 0.9
+    assert [found["label"] for found in whole.predict([long[0][0], long[1][0]])] == ["good", "bad"]
+    run("audit", "runs/long", "--data", "long.csv")
+    said = [{"role": role, "content": "so"} for role in ("user", "assistant")]
+    Path("said.jsonl").write_text("\n".join(json.dumps({"messages": said}) for _ in range(9)))
+    Path("pairs.csv").write_text(
+        "text,text_2,label\n" + "".join(f"a b {i},c d {i},{i % 2}\n" for i in range(20))
+    )
+    for path, backbone, more in (("said.jsonl", GPT, {}), ("pairs.csv", BERT, {"text": ["text", "text_2"]})):
+        stage = {"stage": "finetune", "backbone": backbone, "budget": "2 steps"}
+        run("run", recipe("no", data={"path": path, "windows": 2, **more}, stages=[stage]), code=2)
+        assert "read in windows" in capsys.readouterr().err
+
+
 def test_resumed_it_ends_in_the_same_weights(sentences, monkeypatch):
     from safetensors.torch import load_file
 

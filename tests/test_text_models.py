@@ -73,6 +73,22 @@ def theirs(ours, tokens, **options):
 
 @pytest.mark.parametrize("readout", ["first", "mean"])
 @pytest.mark.parametrize("family", FAMILIES)
+def test_a_text_of_several_windows_has_the_mean_of_theirs(family, readout):
+    model = make(family, **({} if readout == "first" else {"readout": "mean"}))
+    tokens = rows(T, 3 * T - 5, 2 * T)
+    found = model({"tokens": tokens})
+    assert found.mask.shape == found.sequence.shape[:2] == (3, 3 * T)
+    for row, length, pooled in zip(tokens, (T, 3 * T - 5, 2 * T), found.pooled, strict=True):
+        parts = row[:length].split(T)
+        alone = [model({"tokens": part[None]}) for part in parts]
+        wanted = sum(one.pooled[0] * len(part) for one, part in zip(alone, parts, strict=True)) / length
+        assert torch.allclose(pooled, wanted, atol=1e-5)
+        states = torch.cat([one.sequence[0] for one in alone])
+        assert torch.allclose(found.sequence[(tokens == row).all(1)][0, :length], states, atol=1e-5)
+
+
+@pytest.mark.parametrize("readout", ["first", "mean"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_backbones_keep_their_contract(family, readout):
     options = {} if readout == "first" else {"readout": "mean"}
     torch.manual_seed(0)
@@ -119,7 +135,7 @@ def test_arguments_are_checked_by_name():
         (lambda: make("gpt", width=30, heads=4), "heads divide"),
         (lambda: make("llama", heads=4, kv_heads=3), "divides them"),
         (lambda: text.t5(V, T, Special(end=1)), "made for T5"),
-        (lambda: make("gpt")(batch(T + 1)), "the model holds 24"),
+        (lambda: make("gpt")({**batch(T + 1), "predicted": None}), "the model holds 24"),
     ]:
         with pytest.raises(UsageError, match=words):
             call()

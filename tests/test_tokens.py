@@ -437,6 +437,28 @@ def test_a_column_of_tokens_is_what_a_plain_loop_makes(data):
             assert int((mark == 1).sum()) == ends or tokens.lengths[row] == 1
 
 
+@given(st.data())
+@PROFILE
+def test_windows_lose_nothing_that_there_is_room_for(data):
+    texts = data.draw(st.lists(st.lists(st.integers(10, 99), max_size=30), min_size=1, max_size=5))
+    before, after = (data.draw(st.lists(st.integers(0, 9), max_size=2)) for _ in range(2))
+    room, most = data.draw(st.integers(1, 9)), data.draw(st.integers(1, 4))
+    side = data.draw(st.sampled_from(["right", "left"]))
+    context = room + len(before) + len(after)
+    template = Template(tuple(before), (), tuple(after))
+    tokens = Tokens(ragged(texts), template=template, context=context, side=side, empty=7, windows=most)
+    wanted = []
+    for text in texts:
+        kept = text[: room * most] if side == "right" else text[-room * most :]
+        parts = [kept[i : i + room] for i in range(0, len(kept), room)] or [[]]
+        wanted.append(sum(([*before, *part, *after] for part in parts), []) or [7])
+    found = tokens.index_select(0, torch.arange(len(texts)))
+    assert [[i for i in row if i >= 0] for row in found.tolist()] == wanted
+    assert all((row[len(ids) :] == -1).all() for row, ids in zip(found, wanted, strict=True))
+    assert tokens.lengths.tolist() == list(map(len, wanted))
+    assert tokens.longer == sum(len(text) > room * most for text in texts)
+
+
 def test_a_column_of_tokens_goes_where_tensors_go(bpe, capsys):
     encoded = ragged(bpe.encode(TEXTS), torch.int32)
     tokens = Tokens.of(bpe, 10, encoded, what="sentences")
@@ -450,6 +472,8 @@ def test_a_column_of_tokens_goes_where_tensors_go(bpe, capsys):
     assert gather({"tokens": tokens}, torch.arange(0))["tokens"].shape == (0, 0)
     with pytest.raises(UsageError, match="no room beside 2 special"):
         Tokens(encoded, template=Template((1,), (), (2,)), context=2)
+    with pytest.raises(UsageError, match="not read in windows"):
+        Tokens(encoded, encoded, template=Template(), context=9, windows=2)
 
 
 def test_prompts_and_answers(bpe):

@@ -202,7 +202,8 @@ class Run:
         names, columns = self._columns(items)
         parts = [tokenise(column, self.tokenizer, None) for column in columns]
         second = parts[1] if inputs.pair else None
-        return names, {"tokens": Tokens.of(self.tokenizer, inputs.context, parts[0], second)}
+        found = Tokens.of(self.tokenizer, inputs.context, parts[0], second, windows=inputs.windows)
+        return names, {"tokens": found}
 
     def _columns(self, items: Any) -> tuple[list[str], list[Ragged]]:
         """Texts (one or a list; of a pair tuples), or the texts in a file, a folder or a table."""
@@ -304,7 +305,9 @@ class Run:
             raise UsageError("this run's data were given in memory", expected="data=…")
         dataset = load(config.path if data is None else data, config, seed=self.recipe.seed, table=table)
         if model.text is not None:
-            dataset.tensors.update(tokenised(dataset, self.tokenizer, model.text.context)[1])
+            dataset.tensors.update(
+                tokenised(dataset, self.tokenizer, model.text.context, model.text.windows)[1]
+            )
         return dataset
 
 

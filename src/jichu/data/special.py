@@ -25,8 +25,8 @@ class Special(NamedTuple):
 class TextInputs:
     """The tokens that a model is given; the tokenizer itself lies beside the model, in files of its own.
 
-    `context` is the most tokens of a row, `template` says which special tokens are put around a text, and
-    `pair` that a row holds two texts.
+    `context` is the most tokens of a row, or of each of its `windows`, of which a longer text has so many at
+    most; `template` says which special tokens are put around a text, and `pair` that a row holds two texts.
     """
 
     vocabulary: Annotated[int, Field(ge=1)]
@@ -35,3 +35,4 @@ class TextInputs:
     template: str = ""
     pair: bool = False
     chat: bool = False
+    windows: Annotated[int, Field(ge=1)] = 1

@@ -33,14 +33,15 @@ class Tokens:
 
     Stands beside dense tensors: `index_select(0, rows)` gives int64 [B, T], T being the longest of these
     rows and `context` at most; -1 beyond a row's end. What is longer is cut at one side; of a pair the
-    longer text first. An empty text is one token, `empty`.
+    longer text first. An empty text is one token, `empty`. With `windows` a text has up to so many of
+    `context` tokens each, one after the other, all but the last full, with special tokens of their own.
     """
 
     dtype = torch.int64
 
     def __init__(
         self, texts: Ragged, second: Ragged | None = None, *, template: Template, context: int,
-        side: str = "right", empty: int = 0,
+        side: str = "right", empty: int = 0, windows: int = 1,
     ):  # fmt: skip
         special = sum(map(len, template))
         self._room = context - special
@@ -49,30 +50,35 @@ class Tokens:
                 f"a context of {context} tokens has no room beside {special} special ones",
                 expected=f"more than {special}",
             )
-        self.texts, self.second, self.template = texts, second, template
+        if windows > 1 and second is not None:
+            raise UsageError("pairs of texts are not read in windows", where="data.windows", expected="1")
+        self.texts, self.second, self.template, self.windows = texts, second, template, windows
         self.context, self.side, self.empty = context, side, empty
         whole = texts.lengths if second is None else texts.lengths + second.lengths
-        self.longer = int((whole > self._room).sum())  # than the context: they are cut
-        self.lengths = (whole.clamp(max=self._room) + special).clamp(min=1)
+        self.longer = int((whole > self._room * windows).sum())  # than there is room for: they are cut
+        kept = whole.clamp(max=self._room * windows)
+        before = self._windows(kept) - 1
+        self.lengths = (kept - before * self._room + special).clamp(min=1) + before * context
 
     @classmethod
     def of(
         cls, tokenizer: Tokenizer, context: int, texts: Ragged, second: Ragged | None = None,
-        template: Template | None = None, what: str = "texts", windows: bool = False,
+        template: Template | None = None, what: str = "texts", windows: int = 1, told: bool = True,
     ) -> Tokens:  # fmt: skip
-        """As the tokenizer wants it, or with another template; told how many are cut, unless only `windows` of
-        them are to be read."""
+        """As the tokenizer wants it, or with another template; `told` how many are cut."""
         special = tokenizer.special
         empty = next((i for i in (special.end, special.begin, special.unknown) if i is not None), 0)
         found = cls(
             texts, second, template=template or tokenizer.template(second is not None), context=context,
-            side=tokenizer.settings.get("truncation_side", "right"), empty=empty,
+            side=tokenizer.settings.get("truncation_side", "right"), empty=empty, windows=windows,
         )  # fmt: skip
-        if found.longer and not windows:
+        if found.longer and told:
             end = "end" if found.side == "right" else "beginning"
-            share = found.longer / len(found)
+            share, room = found.longer / len(found), f"{context} tokens"
+            if windows > 1:
+                room = f"{windows} windows of {room}"
             say(
-                f"{found.longer:,} of {len(found):,} {what} ({share:.1%}) have more than {context} tokens;"
+                f"{found.longer:,} of {len(found):,} {what} ({share:.1%}) have more than {room};"
                 f" they are cut at the {end}"
             )
         return found
@@ -85,11 +91,14 @@ class Tokens:
         """[N, longest]."""
         return torch.Size([len(self), int(self.lengths.max()) if len(self) else 0])
 
+    def _windows(self, kept: Tensor) -> Tensor:
+        return (-(-kept // self._room)).clamp(1, self.windows)
+
     def kept(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """How many tokens of the first and of the second text of each row there is room for."""
         first = self.texts.lengths[rows]
         if self.second is None:
-            return first.clamp(max=self._room), torch.zeros_like(first)
+            return first.clamp(max=self._room * self.windows), torch.zeros_like(first)
         second = self.second.lengths[rows]
         less = torch.minimum(first, second).clamp(max=self._room // 2)
         more = torch.minimum(torch.maximum(first, second), self._room - less)
@@ -97,27 +106,44 @@ class Tokens:
 
     def index_select(self, dim: int, rows: Tensor) -> Tensor:
         """Some rows, as every tensor gives them."""
-        before, between, after = self.template
         first, second = self.kept(rows)
         lengths = self.lengths[rows]
         width = int(lengths.max()) if len(rows) else 0
         found = torch.full((len(rows), width), -1)
         flat, start = found.view(-1), torch.arange(len(rows)) * width
         flat[start] = self.empty  # written over where there is anything
+        begin = self.texts.offsets[rows]
+        if self.side == "left":
+            begin = begin + self.texts.lengths[rows] - first
+        windows = self._windows(first)
+        for window in range(int(windows.max()) if len(rows) else 0):
+            here = windows > window
+            done = window * self._room
+            self._lay(
+                flat, start[here] + window * self.context, begin[here] + done,
+                (first[here] - done).clamp(max=self._room), rows[here], second[here],
+            )  # fmt: skip
+        return found
+
+    def _lay(
+        self, flat: Tensor, start: Tensor, begin: Tensor, first: Tensor, rows: Tensor, second: Tensor
+    ) -> None:
+        """Write a window of some rows: the template, the first texts' tokens from `begin` on, the second's."""
+        before, between, after = self.template
         for ids, texts, kept in ((before, self.texts, first), (between, self.second, second)):
             for token in ids:
                 flat[start] = token
                 start = start + 1
             if texts is not None:
-                begin = texts.offsets[rows]
-                if self.side == "left":
-                    begin = begin + texts.lengths[rows] - kept
+                if texts is self.second:
+                    begin = texts.offsets[rows]
+                    if self.side == "left":
+                        begin = begin + texts.lengths[rows] - kept
                 flat[places(start, kept)] = texts.values[places(begin, kept)].long()
                 start = start + kept
         for token in after:
             flat[start] = token
             start = start + 1
-        return found
 
 
 class Second:

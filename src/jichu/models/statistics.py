@@ -122,8 +122,13 @@ def untouched(model: nn.Module) -> Iterator[None]:
                 buffer.copy_(buffers[name])
 
 
-# What queries and keys are called: attention is nearly even at first, and they get hardly any gradient.
-_EVEN = {"query", "key", "q_proj", "k_proj", "q", "k", "q_lin", "k_lin"}
+# What queries, keys and values are called: attention is nearly even at first, so that the first two get hardly
+# any gradient, and values that of a mean; what is passed on goes past them.
+_EVEN = {f"{letter}{ending}" for letter in "qkv" for ending in ("", "_proj", "_lin")} | {
+    "query",
+    "key",
+    "value",
+}
 
 
 def warnings(layers: list[Layer]) -> list[str]:

@@ -113,7 +113,8 @@ class TransformersText(Backbone):
     its place. With `document` [B, T] in the batch, numbers of the documents that share a row, positions
     begin anew with each and none sees another. With `pair` what comes after the first end token is of the
     second kind (BERT's segments). Of an encoder-decoder pooled is the mean over the encoder; sequence is
-    the encoder's, or, where the batch has an `answer` [B, T'], the decoder's for each of its tokens.
+    the encoder's, or, where the batch has an `answer` [B, T'], the decoder's for each of its tokens. More
+    tokens than the context are windows of it, each read by itself; pooled is their mean, by their tokens.
     """
 
     module: Any  # a PreTrainedModel
@@ -169,6 +170,8 @@ class TransformersText(Backbone):
 
     def forward(self, batch: dict[str, Tensor]) -> Features:
         tokens, document = batch["tokens"], batch.get("document")
+        if tokens.shape[1] > self.context and not {"document", "predicted", "answer"} & batch.keys():
+            return self._in_windows(tokens)
         if not tokens.shape[1]:  # every row is empty
             tokens = F.pad(tokens, (0, 1), value=-1)
             document = None
@@ -186,6 +189,22 @@ class TransformersText(Backbone):
             answer = batch["answer"]
             sequence, mask = self._decode(answer, sequence, mask), answer >= 0
         return Features(pooled, sequence, mask=mask, predicted=batch.get("predicted"))
+
+    def _in_windows(self, tokens: Tensor) -> Features:
+        rows = len(tokens)
+        tokens = F.pad(tokens, (0, -tokens.shape[1] % self.context), value=-1)
+        windows = tokens.view(-1, self.context)
+        count = (windows >= 0).sum(1)
+        there = count > 0
+        found = self({"tokens": windows[there]})
+        share = (count.view(rows, -1) / count.view(rows, -1).sum(1, keepdim=True).clamp(min=1)).view(-1, 1)
+        pooled = found.pooled.new_zeros(len(windows), found.pooled.shape[1])
+        pooled[there] = found.pooled * share[there].to(found.pooled)
+        sequence = found.sequence.new_zeros(*windows.shape, found.sequence.shape[-1])
+        sequence[there] = found.sequence
+        return Features(
+            pooled.view(rows, -1, pooled.shape[1]).sum(1), sequence.view(*tokens.shape, -1), mask=tokens >= 0
+        )
 
     def _run(self, tokens: Tensor, mask: Tensor, document: Tensor | None) -> Tensor:
         """The states of the last layer [B, T, D]."""

@@ -62,18 +62,21 @@ def read_texts(work: Work) -> None:
         ranks.barrier()  # the first process does it, the others find it done
     work.tokenizer, context = _tokenizer(work.recipe, dataset)
     stages = [stage for stage in work.recipe.stages if isinstance(stage, ModelStage)]
-    windows = all(isinstance(stage, PretrainStage) for stage in stages)
-    work.text, tensors = tokenised(dataset, work.tokenizer, context, windows)
+    fitted = not all(isinstance(stage, PretrainStage) for stage in stages)
+    windows = work.recipe.data.windows
+    if windows > 1 and (dataset.chat or any(t.task == "text" for t in dataset.targets.values())):
+        raise UsageError("what is to be answered is not read in windows", where="data.windows", expected="1")
+    work.text, tensors = tokenised(dataset, work.tokenizer, context, windows, told=fitted)
     dataset.tensors.update(tensors)
     if ranks.rank() == 0:
         ranks.barrier()
 
 
 def tokenised(
-    dataset: Dataset, tokenizer: Tokenizer, context: int, windows: bool = False
+    dataset: Dataset, tokenizer: Tokenizer, context: int, windows: int = 1, told: bool = True
 ) -> tuple[TextInputs, dict[str, Any]]:
-    """What a model is told of a data set's texts, and their tokens as columns; `windows` of them alone are read
-    where nothing is fitted to them."""
+    """What a model is told of a data set's texts, and their tokens as columns; `told` how many are cut, which
+    does not matter where nothing is fitted to them."""
     special = tokenizer.special
     if dataset.chat:
         if not dataset.targets:  # what is to be learnt of conversations stands in them
@@ -81,7 +84,7 @@ def tokenised(
             dataset.texts[LABEL] = dataset.texts["text"]
         conversations, _ = tokenise_chats(dataset.texts["text"], tokenizer, dataset.store)
         column = Tokens.of(
-            tokenizer, context, conversations, template=Template(), what="conversations", windows=windows
+            tokenizer, context, conversations, template=Template(), what="conversations", told=told
         )
         special = special._replace(end=tokenizer.id(TURN_END) or special.end)  # where an answer ends
         return TextInputs(len(tokenizer), context, special, chat=True), {TOKENS: column}
@@ -89,8 +92,9 @@ def tokenised(
         tokenise(dataset.texts[key], tokenizer, dataset.store, key) if key in dataset.texts else None
         for key in ("text", "text_2")
     )
-    inputs = TextInputs(len(tokenizer), context, special, pair=second is not None)
-    return inputs, {TOKENS: Tokens.of(tokenizer, context, cast(Ragged, first), second, windows=windows)}
+    inputs = TextInputs(len(tokenizer), context, special, pair=second is not None, windows=windows)
+    column = Tokens.of(tokenizer, context, cast(Ragged, first), second, windows=windows, told=told)
+    return inputs, {TOKENS: column}
 
 
 def _tokenizer(recipe: Recipe, dataset: Dataset) -> tuple[Tokenizer, int]:
