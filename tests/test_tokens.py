@@ -451,7 +451,7 @@ def test_windows_lose_nothing_that_there_is_room_for(data):
     for text in texts:
         kept = text[: room * most] if side == "right" else text[-room * most :]
         parts = [kept[i : i + room] for i in range(0, len(kept), room)] or [[]]
-        wanted.append(sum(([*before, *part, *after] for part in parts), []) or [7])
+        wanted.append([i for part in parts for i in (*before, *part, *after)] or [7])
     found = tokens.index_select(0, torch.arange(len(texts)))
     assert [[i for i in row if i >= 0] for row in found.tolist()] == wanted
     assert all((row[len(ids) :] == -1).all() for row, ids in zip(found, wanted, strict=True))
