@@ -276,6 +276,35 @@ def _write_table(path, target, columns):
     path.write_text("\n".join(lines))
 
 
+def _write_texts(config):
+    """300 texts in the form that a recipe reads, labelled where it has a target, in one of its files."""
+    Path("texts").mkdir()
+    reader = config.reader.arguments if config.reader else {}
+    rows = [
+        {"text": f"{i} {'good' if i % 3 else 'bad'} lines make a text", "label": f"l{i % 3}", "fine": "f"}
+        for i in range(300)
+    ]
+    if "line" in reader:
+        Path("texts", f"train{reader.get('suffixes', ['.txt'])[0]}").write_text(
+            "\n".join(reader["line"].format(**row) for row in rows)
+        )
+    elif reader.get("documents") == "file":
+        for i, row in enumerate(rows):
+            Path("texts", f"{i}.py").write_text(f"def f{i}():\n    return {row['text']!r}\n")
+    elif reader:
+        Path("texts", "corpus.txt").write_text("\n".join(row["text"] for row in rows * 9))
+    elif config.text == "paragraphs":
+        poems = [{"paragraphs": [row["text"], row["text"]]} for row in rows]
+        Path("texts", "poems.json").write_text(json.dumps(poems))
+    elif config.target is None and config.labels_per_class is None:
+        chats = [[row["text"], row["label"]] for row in rows]
+        Path("texts", "chats.yml").write_text(yaml.safe_dump({"conversations": chats}))
+    else:
+        Path("texts", "train.csv").write_text(
+            "\n".join(["label,text_a", *(f"{r['label']},{r['text']}" for r in rows)])
+        )
+
+
 @pytest.mark.parametrize("name", shipped())
 def test_every_shipped_recipe_runs_shrunken(name, in_folder, digits):
     recipe = read_recipe(name)
@@ -286,8 +315,8 @@ def test_every_shipped_recipe_runs_shrunken(name, in_folder, digits):
             Image.fromarray(digits[0][i]).save(f"two/{digits[1][i]}/{i}.png")
         data = ["data.path=two"]
     elif recipe.data.tokenizer is not None:
-        Path("corpus.txt").write_text("\n".join(f"{i} lines make a text that is cut" for i in range(1500)))
-        data = ["data.path=corpus.txt", "data.context=32"]
+        _write_texts(recipe.data)
+        data = ["data.path=texts", "data.context=32"]
     elif recipe.data.target is None:
         data = ["data.path=sklearn:digits", "data.draws=1", "data.size=8"]
     else:

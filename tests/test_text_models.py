@@ -121,7 +121,7 @@ def test_every_preset_can_be_built():
             with torch.device("meta"):
                 made = construct("backbone", Spec(name=name), BACKBONES, **given)()
             assert 0.5e6 < sum(p.numel() for p in made.parameters()) < 360e6
-            assert made.module.config._attn_implementation == "sdpa"
+            assert made.module.config._attn_implementation == "products"  # or, where longer, sdpa
 
 
 def test_arguments_are_checked_by_name():

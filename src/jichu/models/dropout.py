@@ -16,16 +16,15 @@ class Dropout(nn.Dropout):
     """Each value is 0 with probability p, and else over 1 - p (Srivastava et al., 2014), p to 16 bits."""
 
     def forward(self, input: Tensor) -> Tensor:
-        dropped = round(self.p * _FINE)
-        drawn = self.training and 0 < dropped < _FINE and input.device.type == "cpu"
+        drawn = self.training and 0 < round(self.p * _FINE) < _FINE and input.device.type == "cpu"
         if not drawn or not input.is_contiguous() or torch.compiler.is_compiling():
             return super().forward(input)
-        return input * _kept(input, dropped)
+        return input * kept(input, self.p)
 
 
-def _kept(values: Tensor, dropped: int) -> Tensor:
-    """What to multiply some values by: 0, or what makes up for those that are."""
-    count = values.numel()
+def kept(values: Tensor, p: float) -> Tensor:
+    """What to multiply some values on a processor by: 0, or what makes up for those that are."""
+    count, dropped = values.numel(), round(p * _FINE)
     drawn = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None)  # all 64 bits of each
     numbers = drawn.view(torch.int16)[:count].view(values.shape)
     return (numbers >= dropped - _FINE // 2).to(values.dtype).mul_(_FINE / (_FINE - dropped))

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from jichu.core.errors import UsageError
 from jichu.data.special import Special
 
+from .attention import quicken_attention
 from .backbone import Backbone, Features
 from .common import Depth, Rate, Width, last, mean, positions
 from .library import quiet
@@ -126,6 +127,7 @@ class TransformersText(Backbone):
     ):  # fmt: skip
         super().__init__()
         self.module = module
+        quicken_attention(module)
         config = self.config
         self.kind = KINDS[config.model_type]
         self.language, self.special = language, special or Special()
