@@ -247,6 +247,7 @@ def test_many_classes(in_folder):
     }
 
 
+_TINY = "width: 16, depth: 1, heads: 2"
 SHRUNK = {  # where the digits are too small for the network, or it is too large for a test
     "cifar10-vgg": [
         "stages.tutorial.backbone={name: cnn, widths: [4, 8], norm: none, readout: flatten, hidden: [16, 16]}",
@@ -254,7 +255,18 @@ SHRUNK = {  # where the digits are too small for the network, or it is too large
     ],
     "cifar10-best": ["stages.resnet9.backbone.base=4"],
     "cifar10-transfer": ["stages.pretrain.backbone.base=4"],
-    "gpt-shakespeare": ["stages.gpt.backbone={name: llama, width: 16, depth: 1, heads: 2}"],
+    **dict.fromkeys(
+        ("gpt-shakespeare", "gpt-poems", "gpt-code"), [f"stages.gpt.backbone={{name: llama, {_TINY}}}"]
+    ),
+    **dict.fromkeys(
+        ("bert-sentiment", "bert-chinese"),
+        [
+            f"stages.{stage}.backbone={{name: bert, readout: mean, {_TINY}}}"
+            for stage in ("pretrain", "scratch")
+        ],
+    ),
+    "t5-spans": [f"stages.{stage}.backbone={{name: t5, {_TINY}}}" for stage in ("spans", "scratch")],
+    "chat-sft": [f"stages.talker.backbone={{name: llama, {_TINY}}}"],
     "cifar10-transfer-imagenet": [
         "stages.head.backbone={name: resnet18, base: 4}",
         "stages.head.pixels={size: 16}",

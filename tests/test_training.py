@@ -469,6 +469,9 @@ def test_what_was_measured_is_remembered(tensors, spent, tmp_path, monkeypatch):
     assert len(spent["asked"]) == 14
     monkeypatch.setattr(plan, "_WORTH_MEASURING", 10)
     assert planned(tensors, tmp_path, batch_size=32, compile=False)["why"] == "2 steps are too few to measure"
+    monkeypatch.setattr(plan, "_FEW", 1)
+    monkeypatch.setattr(plan, "_LONG", 1)  # second, and a step takes half of one
+    assert planned(tensors, tmp_path, batch_size=16, compile=False)["why"].startswith("measured")
 
 
 def test_threads_are_halved_while_that_is_faster(tensors, spent, tmp_path):

@@ -715,7 +715,7 @@ def _repacked(case, content):
 
 
 def make_runs(folder):
-    """Two small finished runs, of a table and of images, that cases may damage."""
+    """Small finished runs, of a table, of images and two of texts, that cases may damage."""
     rng = np.random.default_rng(0)
     folder.mkdir(parents=True, exist_ok=True)
     lines = [f"{x:.2f},{c},{'yes' if x > 0 else 'no'}" for x, c in zip(rng.normal(size=40), "ab" * 20)]
@@ -729,6 +729,19 @@ def make_runs(folder):
         stage = {"stage": "finetune", "backbone": backbone, "budget": "2 steps", "batch_size": 8}
         tree = {"name": name, "data": {"path": str(folder / data)}, "stages": [stage, {"stage": "audit"}]}
         execute(check(Recipe, tree), runs=folder / "runs")
+    texts = [f"{i} a good thing" if i % 2 else f"{i} so bad a thing" for i in range(40)]
+    (folder / "texts.txt").write_text("\n".join(texts))
+    (folder / "said.csv").write_text(
+        "\n".join(["text,label", *(f"{t},{'bg'[i % 2]}" for i, t in enumerate(texts))])
+    )
+    gpt = {"stage": "pretrain", "backbone": {"name": "gpt", "width": 8, "depth": 1, "heads": 2}}
+    bert = {"stage": "finetune", "backbone": {"name": "bert", "width": 8, "depth": 1, "heads": 2}}
+    for name, data, tokenizer, stage in (
+        ("gpt", "texts.txt", {"name": "bpe", "vocabulary": 300}, gpt), ("bert", "said.csv", "wordpiece", bert)
+    ):  # fmt: skip
+        data = {"path": str(folder / data), "context": 16, "tokenizer": tokenizer}
+        stages = [{**stage, "budget": "2 steps", "batch_size": 8}, {"stage": "audit"}]
+        execute(check(Recipe, {"name": name, "data": data, "stages": stages}), runs=folder / "runs")
     small = vit(3, 16, width=8, depth=1, heads=2, patch=8)
     small.image_mean, small.image_std, small.image_size = (0.5,) * 3, (0.5,) * 3, 16
     save_pretrained(small, folder / "checkpoint")
@@ -740,11 +753,14 @@ def _spoilt_json(rng, path):
     )
 
 
-def _spoil_run(case, folder, replaced=0.03):
+_FILES = ("model/config.json",) * 4 + ("model/model.safetensors", "recipe.yaml", "recipe.yaml", "environment.json",
+          "summary.json", "metrics.jsonl", "audit.json")  # fmt: skip
+
+
+def _spoil_run(case, folder, replaced=0.03, files=_FILES):
     """One file of a run damaged, as a person or a disk might; or a folder in its place."""
     rng = case.rng
-    name = rng.choice(("model/config.json",) * 4 + ("model/model.safetensors", "recipe.yaml", "recipe.yaml", "environment.json",
-                      "summary.json", "metrics.jsonl", "audit.json"))  # fmt: skip
+    name = rng.choice(files)
     path = folder / name
     if path.exists():
         content = path.read_bytes()
@@ -886,6 +902,46 @@ def predict(case):
     return tolerant(lambda: run.predict(given), lambda: run.embed(given))
 
 
+def language(case):
+    """A run of texts: damaged, its tokenizer above all, or whole and asked for what is odd."""
+    rng = case.rng
+    kind = rng.choice(("gpt", "bert"))
+    if rng.random() < 0.6:
+        folder = _copied(case, kind)
+        files = ("model/tokenizer.json",) * 3 + ("model/tokenizer_config.json",) * 2
+        _spoil_run(
+            case, folder, files=files + ("model/config.json", "model/model.safetensors", "recipe.yaml")
+        )
+        run = Run(folder)
+    else:
+        run = _finished(case.runs / "runs" / kind)
+
+    def words():
+        return rng.choice(
+            (odd(rng), "a good thing", "a " * 200, "\u2028\u202e💥", "\ud800", "", "\x00", "[MASK] <|end|>")
+        )
+
+    settings = {
+        key: odd(rng)
+        for key in ("most", "temperature", "top_k", "top_p", "repetition_penalty", "beams", "stop", "seed")
+        if rng.random() < 0.15
+    }
+    settings.setdefault("most", 5)
+    if isinstance(settings["most"], int) and abs(settings["most"]) > 64:
+        settings["most"] = 64  # to ask for much is the user's own
+    if isinstance(settings.get("beams"), int) and settings["beams"] > 8:
+        settings["beams"] = 8
+    given = rng.choice((words(), [words()], [words(), words()], [(words(), words())]))
+    if rng.random() < 0.2:
+        path = case.file("given.txt", rng.choice((b"", b"\xff\xfe", b"a\x00b", "so bad\n\na thing".encode())))
+        verb = rng.choice((["predict", str(run.path), str(path)], ["generate", str(run.path), str(words())[:50], "--most", "5"],
+                           ["audit", str(run.path), "--data", str(path)], ["embed", str(run.path)]))  # fmt: skip
+        return command(main, [a.replace("\x00", "") for a in verb])
+    return tolerant(
+        lambda: run.generate(given, **settings), lambda: run.predict(given), lambda: run.embed(given)
+    )
+
+
 # --- the command line, and whole runs
 
 
@@ -951,7 +1007,7 @@ TARGETS = {
     "image_folder": (image_folder, 4, 20), "idx": (idx, 6, 20), "cifar": (cifar, 8, 20), "delimited": (delimited, 10, 20),
     "jsonl": (jsonl, 4, 20), "text": (text, 5, 20), "parquet": (parquet, 5, 20), "arrays": (arrays, 2, 20), "checkpoint": (checkpoints, 3, 10),
     "weights": (weights, 2, 10), "model": (model, 2, 20), "hub": (hub, 0.4, 20), "run_folder": (run_folder, 1.5, 30), "predict": (predict, 1.5, 20),
-    "command_line": (command_line, 0.8, 60), "resume": (resume, 0.2, 60), "training": (training, 0.3, 60),
+    "command_line": (command_line, 0.8, 60), "resume": (resume, 0.2, 60), "training": (training, 0.3, 60), "language": (language, 1.5, 30),
 }  # fmt: skip
 
 

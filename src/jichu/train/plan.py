@@ -27,7 +27,8 @@ from .memory import MIB, Memory, fewest_rows, halving, keep_freed, micro_batches
 from .optimizers import build, slots
 from .settings import Measure, Remembered, Settings, autocast, choose, is_open, plainest, seconds_per_step
 
-_WORTH_MEASURING = 400  # steps below which choosing costs more than it brings
+_WORTH_MEASURING = 400  # steps below which choosing costs more than it brings,
+_FEW, _LONG = 50, 20  # unless they are more than few and take so many seconds
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,9 @@ def _settings(
     if known := memory.recall():
         return *known, None
     if steps is not None and steps < _WORTH_MEASURING:
-        return plainest(learner, config, device), f"{steps} steps are too few to measure", None
+        plain = plainest(learner, config, device)
+        if steps <= _FEW or steps * max(gather_objects(measure(plain))) < _LONG:
+            return plain, f"{steps} steps are too few to measure", None
     chosen, found = choose(
         learner, config, device, measure, lambda step: budget.value if steps is None else steps * step
     )
