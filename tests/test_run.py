@@ -255,16 +255,13 @@ SHRUNK = {  # where the digits are too small for the network, or it is too large
     ],
     "cifar10-best": ["stages.resnet9.backbone.base=4"],
     "cifar10-transfer": ["stages.pretrain.backbone.base=4"],
-    **dict.fromkeys(
-        ("gpt-shakespeare", "gpt-poems", "gpt-code"), [f"stages.gpt.backbone={{name: llama, {_TINY}}}"]
-    ),
-    **dict.fromkeys(
-        ("bert-sentiment", "bert-chinese"),
-        [
-            f"stages.{stage}.backbone={{name: bert, readout: mean, {_TINY}}}"
-            for stage in ("pretrain", "scratch")
-        ],
-    ),
+    "gpt-shakespeare": [f"stages.gpt.backbone={{name: llama, {_TINY}}}"],
+    "gpt-poems": [f"stages.gpt.backbone={{name: llama, {_TINY}}}"],
+    "gpt-code": [f"stages.gpt.backbone={{name: llama, {_TINY}}}"],
+    "bert-sentiment": [
+        f"stages.{stage}.backbone={{name: bert, {_TINY}}}" for stage in ("pretrain", "scratch")
+    ],
+    "bert-chinese": [f"stages.{stage}.backbone={{name: bert, {_TINY}}}" for stage in ("pretrain", "scratch")],
     "t5-spans": [f"stages.{stage}.backbone={{name: t5, {_TINY}}}" for stage in ("spans", "scratch")],
     "chat-sft": [f"stages.talker.backbone={{name: llama, {_TINY}}}"],
     "cifar10-transfer-imagenet": [

@@ -306,6 +306,29 @@ def test_conversations_of_all_forms_together(tmp_path):
     assert reasons(found).keys() == {"b.jsonl:4", "d.json", "e.txt"}
     found = opened(tmp_path / "c" / "b.jsonl")
     assert [[m["content"] for m in json.loads(t)] for t in texts(found)] == said
+    late = [*rows[:1] * 150, *rows[1:3] * 2]  # what comes first does not decide
+    wrote(tmp_path / "late.jsonl", "\n".join(map(json.dumps, late)))
+    assert len(opened(tmp_path / "late.jsonl")) == len(late) and opened(tmp_path / "late.jsonl").chat
+
+
+def test_conversations_in_files_of_several_forms(tmp_path):
+    alpaca = {"instruction": "Add 1 and 2", "output": "3"}
+    sharegpt = {"conversations": [{"from": "human", "value": "Why?"}, {"from": "gpt", "value": "So."}]}
+    wrote(tmp_path / "d" / "train.jsonl", json.dumps(alpaca))
+    wrote(tmp_path / "d" / "test.jsonl", json.dumps(sharegpt))
+    found = opened(tmp_path / "d")
+    assert found.chat and len(found) == 2 and found.splits["test"].tolist() == [0]
+    wrote(tmp_path / "d" / "train.yml", "conversations: [[Hi, Hello]]")
+    wrote(tmp_path / "d" / ".git" / "index.json", json.dumps([alpaca]))
+    wrote(tmp_path / "d" / "docs" / "readme.md", "all of it")
+    found = opened(tmp_path / "d")
+    assert len(found) == 3 and len(found.splits["test"]) == 1 and reasons(found).keys() == {"docs/readme.md"}
+
+
+def test_a_table_beside_yaml_is_a_table(tmp_path):
+    wrote(tmp_path / "t" / "train.csv", "x,label\n" + "".join(f"{i},{'ab'[i % 2]}\n" for i in range(9)))
+    wrote(tmp_path / "t" / "config.yml", "max_conversations: 3\nconversations: []\n")
+    assert len(opened(tmp_path / "t")) == 9
 
 
 # --- what is no text

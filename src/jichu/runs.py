@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from jichu.auditing.table import answers, point
 from jichu.core.config import check, read_yaml
-from jichu.core.errors import DataError, UsageError
+from jichu.core.errors import DataError, UsageError, shown
 from jichu.core.files import read_json, read_jsonl
 from jichu.core.folder import RunFolder
 from jichu.data.config import IN_MEMORY, ColumnConfig
@@ -147,6 +147,8 @@ class Run:
             raise UsageError(
                 f"the model in {self.path} writes nothing", expected="a pretrained language model"
             )
+        if not isinstance(prompts, (str, list, tuple)):
+            raise UsageError(f"the prompts {shown(prompts)}", expected="a text, or a list of them")
         given = [prompts] if isinstance(prompts, str) else list(prompts)
         told: Any = {"stream": lambda i, piece: stream(piece)} if stream else {}
         found = [g.text for g in generate(self.model, self.tokenizer, given, **told, **settings)]

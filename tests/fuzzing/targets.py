@@ -910,7 +910,7 @@ def language(case):
         folder = _copied(case, kind)
         files = ("model/tokenizer.json",) * 3 + ("model/tokenizer_config.json",) * 2
         _spoil_run(
-            case, folder, files=files + ("model/config.json", "model/model.safetensors", "recipe.yaml")
+            case, folder, files=(*files, "model/config.json", "model/model.safetensors", "recipe.yaml")
         )
         run = Run(folder)
     else:
@@ -933,7 +933,7 @@ def language(case):
         settings["beams"] = 8
     given = rng.choice((words(), [words()], [words(), words()], [(words(), words())]))
     if rng.random() < 0.2:
-        path = case.file("given.txt", rng.choice((b"", b"\xff\xfe", b"a\x00b", "so bad\n\na thing".encode())))
+        path = case.file("given.txt", rng.choice((b"", b"\xff\xfe", b"a\x00b", b"so bad\n\na thing")))
         verb = rng.choice((["predict", str(run.path), str(path)], ["generate", str(run.path), str(words())[:50], "--most", "5"],
                            ["audit", str(run.path), "--data", str(path)], ["embed", str(run.path)]))  # fmt: skip
         return command(main, [a.replace("\x00", "") for a in verb])

@@ -29,6 +29,11 @@ _ALPACA = ("system", "instruction", "input", "history", "output")
 _ROWS = 1000  # made at a time
 
 
+def may_hold_chats(names: Iterable[str]) -> bool:
+    """Whether columns are called as conversations are."""
+    return bool({*_TURNS} & {*names}) or {"instruction", "output"} <= {*names}
+
+
 def chat_column(table: pa.Table) -> tuple[list[str], Column] | None:
     """The columns that hold conversations, and the messages of each row as JSON; None where there are none.
     The columns of Alpaca are not among the first: they stand beside the messages."""
@@ -46,7 +51,8 @@ def chat_column(table: pa.Table) -> tuple[list[str], Column] | None:
 
 
 def _holds_turns(cells: pa.ChunkedArray) -> bool:
-    first = next((c for c in cells.slice(0, 100).to_pylist() if c), None)
+    some = (c for chunk in cells.chunks for c in chunk.drop_null().slice(0, 100).to_pylist() if c)
+    first = next(some, None)
     if isinstance(first, str) and first.lstrip()[:1] == "[":
         try:
             first = json.loads(first)

@@ -191,10 +191,10 @@ class DataConfig(Config):
     tokenizer: TokenizerConfig | None = Field(
         None, description="how texts become tokens; as suits the backbone if not given"
     )
-    windows: Annotated[int, Field(ge=1, le=2**10)] = Field(
-        1,
+    windows: Annotated[int, Field(ge=1, le=2**10)] | Literal["auto"] = Field(
+        "auto",
         description="a text longer than the context is read in so many windows at most, whose features are"
-        " averaged; if 1 it is cut",
+        " averaged (recurrent networks read on); if 1 it is cut. auto: as by the model that is started from, or 1",
     )
     context: Annotated[int, Field(ge=4, le=2**17)] | Literal["auto"] = Field(
         "auto", description="tokens that a model is given at most; as the model started from has it, else 256"

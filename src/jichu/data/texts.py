@@ -12,6 +12,8 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from jichu.core.errors import DataError
+
 from .duplicates import groups_of
 from .ragged import Ragged
 
@@ -130,8 +132,16 @@ def text_of(texts: Ragged, row: int, most: int | None = None) -> str:
 
 
 def ragged(texts: Sequence[str]) -> Ragged:
-    """Texts in memory."""
-    encoded = [t.encode() for t in texts]
+    """Texts in memory. DataError where one cannot be written as UTF-8."""
+    encoded = []
+    for number, text in enumerate(texts):
+        try:
+            encoded.append(text.encode())
+        except UnicodeEncodeError as error:
+            raise DataError(
+                f"{text[error.start]!r} in text {number}, half of a surrogate pair, is no character",
+                expected="texts as they come out of files",
+            ) from None
     offsets = np.concatenate([[0], np.cumsum([len(t) for t in encoded])]).astype(np.int64)
     values = np.frombuffer(b"".join(encoded), np.uint8).copy()
     return Ragged(torch.from_numpy(values), torch.from_numpy(offsets))

@@ -198,9 +198,12 @@ class Tokenizer:
         return self._inner.token_to_id(token)
 
     def token(self, role: str) -> str | None:
-        """The token that has a role of `transformers`, such as `eos_token`."""
+        """The token that has a role of `transformers`, such as `eos_token`. DataError where it is none."""
         value = self.settings.get(role)
-        return value.get("content") if isinstance(value, dict) else value
+        value = value.get("content") if isinstance(value, dict) else value
+        if value is not None and not isinstance(value, str):
+            raise DataError(f"{role} is {shown(value)}", where=_SETTINGS, expected="a token, as text")
+        return value
 
     @cached_property
     def special(self) -> Special:

@@ -1,7 +1,8 @@
 """Attention to short texts as plain products, where a processor computes in bfloat16.
 
 torch's flash kernel there makes a small product of its own for each row, head and block: up to 128 tokens the
-three products of all rows at once take a third to two thirds of its time, and dropout no detour.
+three products of all rows at once take a third to two thirds of its time, and dropout no detour. Scores are
+rounded to bfloat16 on the way, as in the library's own products; the softmax is in float32.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from torch import Tensor, nn
 from .dropout import kept
 
 NAME = "products"
-_MOST, _MOST_CAUSAL = 128, 64  # tokens; of more the flash kernel, which skips what is not seen, is as fast
+# Tokens for each unit of a head: of more the scores would take more memory than what they are made of. And
+# tokens altogether: of more the flash kernel, which skips what is not seen, is as fast.
+_SHARE, _MOST, _MOST_CAUSAL = 2, 128, 64
 _DTYPES = (torch.bfloat16, torch.float16)
 
 
@@ -40,7 +43,8 @@ def _attention(
     causal = attention_mask is None and rows > 1
     causal = causal and (getattr(module, "is_causal", True) if is_causal is None else is_causal)
     own = query.device.type == "cpu" and query.dtype in _DTYPES
-    own = own and max(rows, columns) <= (_MOST_CAUSAL if causal else _MOST)
+    own = own and max(rows, columns) <= min(_MOST_CAUSAL if causal else _MOST, _SHARE * query.shape[3])
+    own = own and position_bias is None  # T5's scores are not scaled, and too large to be rounded
     plain = key.shape[1] == query.shape[1] and (attention_mask is None or attention_mask.dtype == torch.bool)
     plain = plain and (
         rows == columns or attention_mask is not None
@@ -53,8 +57,6 @@ def _attention(
         )
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     scores = ((query * scale) @ key.transpose(2, 3)).float()
-    if position_bias is not None:
-        scores = scores + position_bias
     if causal:
         attention_mask = torch.ones(rows, columns, dtype=torch.bool).tril()
     if attention_mask is not None:

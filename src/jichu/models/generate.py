@@ -8,12 +8,14 @@ from __future__ import annotations
 import bisect
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Annotated, Any, Literal, NamedTuple, Protocol
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
-from jichu.core.errors import UsageError
+from jichu.core.config import Config, check
+from jichu.core.errors import UsageError, shown
 from jichu.core.randomness import guarded, seed_step
 
 from .library import quiet
@@ -40,6 +42,19 @@ class Generated(NamedTuple):
     text: str
     tokens: list[int]
     ended: Literal["end", "stop", "most"]
+
+
+class Asked(Config):
+    """What may be said of how to write."""
+
+    most: Annotated[int, Field(ge=1)] | None
+    temperature: Annotated[float, Field(ge=0)] | None
+    top_k: Annotated[int, Field(ge=1)] | None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None
+    repetition_penalty: Annotated[float, Field(gt=0)]
+    beams: Annotated[int, Field(ge=1)]
+    stop: list[Annotated[str, Field(min_length=1)]]
+    seed: Annotated[int, Field(ge=0, lt=2**63)]
 
 
 def generate(
@@ -71,7 +86,13 @@ def generate(
     UsageError where prompts and what is asked for do not fit into the model.
     """
     backbone: Any = getattr(model, "backbone", model)
-    _refuse(backbone, temperature, top_k, top_p, repetition_penalty, beams, stop, stream)
+    asked = {
+        "most": most, "temperature": temperature, "top_k": top_k, "top_p": top_p, "beams": beams,
+        "repetition_penalty": repetition_penalty, "seed": seed,
+        "stop": list(stop) if isinstance(stop, (list, tuple)) else stop,
+    }  # fmt: skip
+    check(Asked, asked)
+    _refuse(backbone, temperature, top_k, top_p, beams, stream)
     if not prompts:
         return []
     given = [_tokens(prompt, tokenizer, backbone) for prompt in prompts]
@@ -125,8 +146,7 @@ def generate(
 
 
 def _refuse(
-    backbone: Any, temperature: float | None, top_k: int | None, top_p: float | None, penalty: float,
-    beams: int, stop: Sequence[str], stream: object,
+    backbone: Any, temperature: float | None, top_k: int | None, top_p: float | None, beams: int, stream: object
 ) -> None:  # fmt: skip
     writes = isinstance(backbone, OverText) or (
         isinstance(backbone, TransformersText) and backbone.kind.task != "MaskedLM"
@@ -136,16 +156,6 @@ def _refuse(
             f"this {type(backbone).__name__} is no model that writes",
             expected="one that was trained on the next token, or on answers",
         )
-    for name, value, holds, expected in (
-        ("temperature", temperature, temperature is None or temperature >= 0, "0 or more"),
-        ("top_k", top_k, top_k is None or top_k >= 1, "1 or more"),
-        ("top_p", top_p, top_p is None or 0 < top_p <= 1, "above 0, at most 1"),
-        ("repetition_penalty", penalty, penalty > 0, "above 0; 1 changes nothing"),
-        ("beams", beams, beams >= 1, "1 or more"),
-        ("stop", "an empty string", all(stop), "strings to end before"),
-    ):
-        if not holds:
-            raise UsageError(f"{name} is {value}", expected=expected)
     if beams > 1 and (stream is not None or temperature or top_k or top_p):
         raise UsageError(
             "a search with beams draws nothing, and knows its text at the end alone",
@@ -161,6 +171,8 @@ def is_whole(backbone: Any) -> bool:
 def _tokens(prompt: str | list[int], tokenizer: Coder, backbone: Any) -> list[int]:
     """A prompt's tokens: after the token that begins a text, and for an encoder with the one that ends it."""
     if not isinstance(prompt, str):
+        if not isinstance(prompt, (list, tuple)) or not all(isinstance(i, int) for i in prompt):
+            raise UsageError(f"the prompt {shown(prompt)}", expected="a text, or a list of tokens")
         ids = list(prompt)
     else:
         (ids,) = tokenizer.encode([prompt])

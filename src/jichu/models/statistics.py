@@ -75,7 +75,8 @@ def _watch(name: str, layers: dict[str, Layer]) -> Callable[[nn.Module, Any, Any
         if not isinstance(out, Tensor) or not out.is_floating_point() or out.numel() < 2:
             return
         x = out.detach().float()
-        units = (x == 0).movedim(1 if x.ndim == 4 else -1, 0).flatten(1)
+        dense = isinstance(module, nn.Linear)  # on maps too its units are the last dimension
+        units = (x == 0).movedim(1 if x.ndim == 4 and not dense else -1, 0).flatten(1)
         layer = layers[name] = Layer(
             name, type(module).__name__, x.mean().item(), x.std().item(), units.float().mean().item(),
             units.all(1).float().mean().item(), places=units.shape[1] // len(x),

@@ -286,7 +286,7 @@ def bert(
     readout: Literal["pooler", "cls", "mean"] = "pooler",
 ) -> TransformersText:  # fmt: skip
     """BERT (Devlin et al., 2019), an encoder; `mlp` is hidden width over width. Dropout of attention weights,
-    0.1 in the paper, is left out: with it processors have no fast kernel."""
+    0.1 in the paper, is left out: with it processors have no fast kernel for long texts."""
     special = special or Special()
     _refuse_heads(width, heads)
     with quiet() as library:
@@ -305,7 +305,7 @@ def gpt(
     dropout: Rate = 0.1, attention_dropout: Rate = 0.0, readout: Literal["last", "mean"] = "last",
 ) -> TransformersText:  # fmt: skip
     """GPT-2 (Radford et al., 2019), a decoder, embeddings tied. Dropout of attention weights, 0.1 in the
-    paper, is left out: with it processors have no fast kernel."""
+    paper, is left out: with it processors have no fast kernel for long texts."""
     special = special or Special()
     _refuse_heads(width, heads)
     with quiet() as library:

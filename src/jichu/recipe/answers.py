@@ -28,7 +28,7 @@ from jichu.objectives.base import Objective
 from jichu.train.evaluate import RowLosses, row_losses
 from jichu.train.fit import fit
 
-from .build import Work, adaptation, start_supervised
+from .build import Work, adaptation, spaced, start_supervised
 from .config import FinetuneStage
 from .results import Result, look, part_of, result, settle_adapters
 
@@ -50,12 +50,13 @@ def finetune(stage: FinetuneStage, work: Work) -> Result:
     lengths = columns["tokens"].lengths
     remarks = look(model, stage, rows, work, stage.name)
     evaluate = None
+    batches = Batches(columns, rows, batch_size=stage.batch_size, seed=recipe.seed, lengths=lengths)
     if "validation" in dataset.splits and len(held := dataset.labelled("validation")):
+        stage = spaced(stage, len(batches), len(rows), len(held))
 
         def evaluate(module: nn.Module) -> dict[str, float]:
             return {"validation_loss": _losses(module, objective, columns, held, recipe.seed).mean}
 
-    batches = Batches(columns, rows, batch_size=stage.batch_size, seed=recipe.seed, lengths=lengths)
     fitted = fit(model, objective, batches, stage, adapt=adaptation(stage), evaluate=evaluate, monitor=stage.monitor,
                  seed=recipe.seed, folder=work.folder, name=stage.name, resume=work.resume, records=dataset.names)  # fmt: skip
     settle_adapters(model, stage, work)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +34,7 @@ from jichu.objectives import OBJECTIVES
 from jichu.objectives.base import Objective
 from jichu.objectives.language import Answers
 from jichu.objectives.several import Several
+from jichu.train.schedules import FOLLOWS_EVALUATIONS
 
 from .config import FinetuneStage, ModelStage, Recipe
 
@@ -142,6 +144,15 @@ def _refuse_constant(target: Target, values: Tensor) -> None:
             f"{target.column} is {found} in every labelled training row",
             expected="two different values at least",
         )
+
+
+def spaced(stage: FinetuneStage, epoch: int, rows: int, evaluated: int) -> FinetuneStage:
+    """A stage with steps between evaluations: if nothing is said, and nothing waits for them, an epoch of so
+    many steps or as many as train on twice the rows that are evaluated: of few labels an epoch is nothing."""
+    followed = stage.patience is not None or stage.schedule.name == FOLLOWS_EVALUATIONS
+    if stage.evaluate_every is not None or followed or not rows:
+        return stage
+    return stage.model_copy(update={"evaluate_every": epoch * max(1, math.ceil(2 * evaluated / rows))})
 
 
 def supervised_objective(stage: FinetuneStage, work: Work, targets: dict[str, Target]) -> Objective:

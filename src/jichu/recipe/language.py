@@ -60,10 +60,9 @@ def read_texts(work: Work) -> None:
         return
     if ranks.rank() > 0:
         ranks.barrier()  # the first process does it, the others find it done
-    work.tokenizer, context = _tokenizer(work.recipe, dataset)
+    work.tokenizer, context, windows = _tokenizer(work.recipe, dataset)
     stages = [stage for stage in work.recipe.stages if isinstance(stage, ModelStage)]
     fitted = not all(isinstance(stage, PretrainStage) for stage in stages)
-    windows = work.recipe.data.windows
     if windows > 1 and (dataset.chat or any(t.task == "text" for t in dataset.targets.values())):
         raise UsageError("what is to be answered is not read in windows", where="data.windows", expected="1")
     work.text, tensors = tokenised(dataset, work.tokenizer, context, windows, told=fitted)
@@ -97,9 +96,9 @@ def tokenised(
     return inputs, {TOKENS: column}
 
 
-def _tokenizer(recipe: Recipe, dataset: Dataset) -> tuple[Tokenizer, int]:
+def _tokenizer(recipe: Recipe, dataset: Dataset) -> tuple[Tokenizer, int, int]:
     """That of the model that stages start from, the one that the recipe names, or one trained on the training
-    texts; and how many tokens a model is given."""
+    texts; how many tokens a model is given, and in how many windows a text is read."""
     given = {where: folder for stage in recipe.stages if isinstance(stage, ModelStage)
              for where, folder in _starts(stage, recipe)}  # fmt: skip
     found = {where: Tokenizer.load(folder) for where, folder in given.items()}
@@ -119,10 +118,11 @@ def _tokenizer(recipe: Recipe, dataset: Dataset) -> tuple[Tokenizer, int]:
             f"a tokenizer is to be trained, and {next(iter(found))} has one",
             where="data.tokenizer", expected="no such key",
         )  # fmt: skip
-    contexts = [text.context for folder in given.values() if (text := _text_of(folder)) is not None]
-    asked = recipe.data.context
-    context = min(contexts, default=_CONTEXT) if asked == "auto" else asked
-    return one or _trained(named or _suiting(recipe), recipe, dataset), context
+    earlier = [text for folder in given.values() if (text := _text_of(folder)) is not None]
+    asked, parts = recipe.data.context, recipe.data.windows
+    context = min((text.context for text in earlier), default=_CONTEXT) if asked == "auto" else asked
+    windows = max((text.windows for text in earlier), default=1) if parts == "auto" else parts
+    return one or _trained(named or _suiting(recipe), recipe, dataset), context, windows
 
 
 def _starts(stage: ModelStage, recipe: Recipe) -> Iterator[tuple[str, Path]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from typing import Any, cast
@@ -39,10 +38,9 @@ from jichu.objectives.views import collapse
 from jichu.objectives.wrapper import Augmented
 from jichu.train.fit import Fitted, fit
 from jichu.train.predict import embed, embed_fast, evaluating, predict
-from jichu.train.schedules import FOLLOWS_EVALUATIONS
 
 from . import answers, language
-from .build import TOKENS, Work, adaptation, augmenter, start_model, start_supervised, wrapped
+from .build import TOKENS, Work, adaptation, augmenter, spaced, start_model, start_supervised, wrapped
 from .config import AuditStage, FinetuneStage, InspectStage, PretrainStage
 from .results import Result, look, measured, part_of, result, settle_adapters
 
@@ -189,12 +187,7 @@ def _train(
     evaluate = _evaluation(supervised, tensors, validation) if len(validation) else None
     lengths = getattr(tensors.get("tokens"), "lengths", None)
     batches = Batches(tensors, rows, batch_size=stage.batch_size, seed=work.recipe.seed, lengths=lengths)
-    followed = stage.patience is not None or stage.schedule.name == FOLLOWS_EVALUATIONS
-    if (
-        stage.evaluate_every is None and not followed
-    ):  # of few labels beside many held out an epoch is nothing
-        epochs = math.ceil(2 * len(validation) / len(rows)) or 1
-        stage = stage.model_copy(update={"evaluate_every": epochs * len(batches)})
+    stage = spaced(stage, len(batches), len(rows), len(validation))
     return fit(trained, objective, batches, stage, adapt=adaptation(stage), evaluate=evaluate, monitor=stage.monitor,
                seed=work.recipe.seed, folder=work.folder, name=name, resume=work.resume,
                records=dataset.names)  # fmt: skip

@@ -112,8 +112,8 @@ class TrainConfig(Config):
     log_every: Count = Field(20, description="steps between two logged rows")
     evaluate_every: Count | None = Field(
         None,
-        description="steps between two evaluations; if not given an epoch, or, where nothing waits for them, as many"
-        " as train on twice the rows that are evaluated",
+        description="steps between two evaluations; if not given an epoch, or, of a stage that nothing makes wait"
+        " for them, as many as train on twice the rows that are evaluated",
     )
     patience: Count | None = Field(
         None, description="stop after so many evaluations without a better one, and restore the best weights"

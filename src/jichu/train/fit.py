@@ -34,7 +34,7 @@ from .config import TrainConfig
 from .guard import Watch, broken_rows, too_many
 from .learner import Learner, backward, cut, total_weights
 from .logs import Clock, Means, TensorBoard
-from .memory import MIB, Buffers, fewest_rows, halving, keep_freed
+from .memory import MIB, Buffers, halving, keep_freed
 from .optimizers import build, set_rates
 from .plan import Plan, make_plan
 from .settings import autocast
@@ -77,6 +77,9 @@ class Fitted:
         return {**found, "rest": 1 - sum(found.values())}
 
 
+_ONE_ROW = "Expected more than 1 value per channel"  # as torch says it
+
+
 def fit(
     model: nn.Module,
     objective: Objective,
@@ -115,9 +118,18 @@ def fit(
     inject(model, resolved, seed)
     rules = assign(model, resolved)
     with applied(model, rules) as frozen, guarded(loop.device):
-        loop.start(rules, frozen, resume)
-        with with_threads(loop.plan.threads):
-            loop.run(evaluate, monitor)
+        try:
+            loop.start(rules, frozen, resume)
+            with with_threads(loop.plan.threads):
+                loop.run(evaluate, monitor)
+        except ValueError as error:
+            if _ONE_ROW not in str(error):
+                raise
+            raise UsageError(
+                "a row by itself, of which batch statistics cannot be had",
+                where="accumulate" if config.accumulate > 1 else "batch_size",
+                expected="batches and micro-batches of two rows at least, or norm: group",
+            ) from None
     return loop.result
 
 
@@ -195,12 +207,6 @@ class _Loop:
 
     def _refuse_cut(self, rows: int) -> None:
         processes, even = ranks.world_size(), len(set(ranks.gather_objects(rows))) == 1
-        parts, least = min(self.config.accumulate, rows), fewest_rows(self.model)
-        if parts > 1 and rows // parts < least:
-            raise UsageError(
-                f"{rows} rows in {parts} micro-batches leave one by itself, and batch statistics take {least}",
-                where="accumulate", expected=f"{rows // least} at most",
-            )  # fmt: skip
         if self.objective.independent or (self.config.accumulate == 1 and even):
             return
         raise UsageError(

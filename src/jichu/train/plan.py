@@ -128,7 +128,7 @@ def _settings(
         return *known, None
     if steps is not None and steps < _WORTH_MEASURING:
         plain = plainest(learner, config, device)
-        if steps <= _FEW or steps * max(gather_objects(measure(plain))) < _LONG:
+        if steps <= _FEW or steps * max(gather_objects(measure(plain, math.inf))) < _LONG:
             return plain, f"{steps} steps are too few to measure", None
     chosen, found = choose(
         learner, config, device, measure, lambda step: budget.value if steps is None else steps * step

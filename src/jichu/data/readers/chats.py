@@ -3,6 +3,9 @@ what JSON of conversations lies in the same folder."""
 
 from __future__ import annotations
 
+import os
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +15,27 @@ import yaml
 from jichu.core.errors import DataError
 
 from ..chats import chat_column, dumps, learnable, said
-from ..formats import json_list, jsonl
+from ..formats import delimited, json_list, jsonl, parquet
 from ..formats.delimited import contents, decode
-from ..source import Column, Names, Source, unusable
-from .image_folder import holds
+from ..source import Column, Names, Source, split_named, unusable
+from .image_folder import holds, shown, walk
 
 _SUFFIXES = (".yml", ".yaml")
 _TABLES = {suffix: kind for kind in (jsonl, json_list) for suffix in kind.SUFFIXES}
+_OTHERS = (*delimited.SUFFIXES, *parquet.SUFFIXES)  # where such are, they are the data
 _HEAD = 100_000  # bytes in which `conversations:` must stand
+_SAID = re.compile(rb"^conversations\s*:", re.MULTILINE)
 _Found = tuple[list[str | None], list[str], list[dict[str, Any]]]  # conversations, their names, what is none
 
 
 def recognises(data: Any) -> bool:
-    """A YAML file of conversations, or a folder that holds some."""
+    """A YAML file of conversations, or a folder that holds some, and no other tables."""
     if not isinstance(data, Path) or (data.is_dir() and not holds(data, _is_yaml)):
         return False
-    return any(_is_yaml(file.name) and b"conversations:" in _head(file) for file in _files(data))
+    files = [file for file, fault in _files(data, []) if not fault]
+    if any(file.name.lower().removesuffix(".gz").endswith(_OTHERS) for file in files):
+        return False
+    return any(_SAID.search(_head(file)) for file in files if _is_yaml(file.name))
 
 
 def _is_yaml(name: str) -> bool:
@@ -39,9 +47,8 @@ def _kind(name: str) -> Any:
     return next((kind for suffix, kind in _TABLES.items() if name.endswith(suffix)), None)
 
 
-def _files(path: Path) -> list[Path]:
-    found = sorted(path.rglob("*")) if path.is_dir() else [path]
-    return [p for p in found if p.is_file() and p.name[0] != "."]
+def _files(path: Path, seen: list[Path]) -> Iterable[tuple[Path, str]]:
+    return walk(path, os.path.realpath(path), False, seen) if path.is_dir() else [(path, "")]
 
 
 def _head(file: Path) -> bytes:
@@ -50,14 +57,19 @@ def _head(file: Path) -> bytes:
 
 
 def read(path: Path, encoding: str | None = None) -> Source:
-    """A column of conversations, of which the first, third, … message is the person's."""
-    files = _files(Path(path))
+    """A column of conversations, of which the first, third, … message is the person's. A file's name tells its
+    split."""
+    path = Path(path)
     made: list[str | None] = []
     names: list[str] = []
+    splits: list[str] = []
     faults: list[dict[str, Any]] = []
-    for file in files:
-        name = str(file.relative_to(path)) if path != file else file.name
+    seen: list[Path] = []
+    for file, fault in _files(path, seen):
+        name = shown(str(file.relative_to(path))) if path != file else file.name
         try:
+            if fault:
+                raise ValueError(fault)
             if _is_yaml(name):
                 found = _of_yaml(file, name, encoding)
             elif _kind(name):
@@ -70,14 +82,16 @@ def read(path: Path, encoding: str | None = None) -> Source:
         made += found[0]
         names += found[1]
         faults += found[2]
+        splits += [split_named(file.name) if path.is_dir() else ""] * len(found[0])
     if not made:
         raise DataError(
             f"no conversations in {path}", where=faults[0]["record"] if faults else None,
             expected=f"`conversations: [[question, answer], …]`{'; ' + faults[0]['reason'] if faults else ''}",
         )  # fmt: skip
-    folders = [p for p in Path(path).rglob("*") if p.is_dir()] if Path(path).is_dir() else []
     column = Column("chat", pa.array(made, pa.large_string()))
-    return Source({"messages": column}, Names(names), quarantine=faults, files=[Path(path), *folders, *files])
+    return Source(
+        {"messages": column}, Names(names), splits if any(splits) else None, faults, files=[path, *seen]
+    )
 
 
 def _of_yaml(file: Path, name: str, encoding: str | None) -> _Found:
@@ -104,7 +118,6 @@ def _of_table(file: Path, name: str, encoding: str | None) -> _Found:
     said_there, wrong = chat[1].values.to_pylist(), chat[1].faults
     records = [f"{name}:{number}" for number in numbers]
     whole = [i for i in range(len(records)) if i not in wrong]
-    return (
-        [said_there[i] for i in whole], [records[i] for i in whole],
-        [*faults, *(unusable(records[i], why) for i, why in wrong.items())],
-    )  # fmt: skip
+    broken = [fault | {"record": name + fault["record"].removeprefix(file.name)} for fault in faults]
+    broken += [unusable(records[i], why) for i, why in wrong.items()]
+    return [said_there[i] for i in whole], [records[i] for i in whole], broken

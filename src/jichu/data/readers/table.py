@@ -22,7 +22,7 @@ from pydantic import AfterValidator
 from jichu.core.errors import DataError, unknown
 from jichu.core.files import fingerprint
 
-from ..chats import chat_column
+from ..chats import chat_column, may_hold_chats
 from ..decode import UNREADABLE, peek_image
 from ..formats import delimited, json_list, jsonl, parquet
 from ..source import SPLITS, Column, Names, Source, split_named
@@ -98,7 +98,8 @@ def read(
             except pa.ArrowException as error:
                 raise DataError(f"not readable: {error}", where=file) from None
             delimited.refuse_repeated(table.column_names, file)
-            if tables and not set(table.column_names) & set(tables[0].column_names):
+            chats = tables and all(may_hold_chats(t.column_names) for t in (table, tables[0]))
+            if tables and not chats and not set(table.column_names) & set(tables[0].column_names):
                 raise DataError(
                     f"it has none of the columns of {files[0].name}",
                     where=file, expected=f"columns such as {', '.join(tables[0].column_names[:10])}",
@@ -161,7 +162,11 @@ def _columns(
         columns["label" if name == label else name] = (
             Column("image", images) if images else Column("cells", cells, known)
         )
-    return {(*chat[0], "messages")[0]: chat[1], **columns} if chat else columns
+    if chat:
+        name = (*chat[0], "messages")[0]
+        columns.pop(name, None)
+        return {name: chat[1], **columns}
+    return columns
 
 
 def _named(tables: list[pa.Table]) -> list[pa.Table]:
