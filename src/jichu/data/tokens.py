@@ -32,7 +32,7 @@ class Tokens:
     """Texts [N], or pairs of texts, as token ids with the special tokens of a template around them.
 
     Stands beside dense tensors: `index_select(0, rows)` gives int64 [B, T], T being the longest of these
-    rows and `context` at most; -1 beyond a row's end. What is longer is cut at one side; of a pair the
+    rows and `windows` times `context` at most; -1 beyond a row's end. What is longer is cut at one side; of a pair the
     longer text first. An empty text is one token, `empty`. With `windows` a text has up to so many of
     `context` tokens each, one after the other, all but the last full, with special tokens of their own.
     """
