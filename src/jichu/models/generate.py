@@ -86,12 +86,12 @@ def generate(
     UsageError where prompts and what is asked for do not fit into the model.
     """
     backbone: Any = getattr(model, "backbone", model)
-    asked = {
+    asked = check(Asked, {
         "most": most, "temperature": temperature, "top_k": top_k, "top_p": top_p, "beams": beams,
         "repetition_penalty": repetition_penalty, "seed": seed,
         "stop": list(stop) if isinstance(stop, (list, tuple)) else stop,
-    }  # fmt: skip
-    check(Asked, asked)
+    })  # fmt: skip
+    temperature, repetition_penalty = asked.temperature, asked.repetition_penalty  # floats, of integers too
     _refuse(backbone, temperature, top_k, top_p, beams, stream)
     if not prompts:
         return []
