@@ -325,6 +325,15 @@ def test_conversations_in_files_of_several_forms(tmp_path):
     assert len(found) == 3 and len(found.splits["test"]) == 1 and reasons(found).keys() == {"docs/readme.md"}
 
 
+def test_a_module_called_test_is_no_test_set(tmp_path):
+    for name in ("test.py", "train.py", "other.py"):
+        wrote(tmp_path / "code" / name, f"def {name[:-3]}():\n    return 1\n")
+    assert len(opened(tmp_path / "code", split={"test": 0.34}).splits["train"]) == 2
+    wrote(tmp_path / "prose" / "test.txt", EN)
+    wrote(tmp_path / "prose" / "train.txt", ZH)
+    assert opened(tmp_path / "prose").splits["test"].tolist() == [0]
+
+
 def test_a_table_beside_yaml_is_a_table(tmp_path):
     wrote(tmp_path / "t" / "train.csv", "x,label\n" + "".join(f"{i},{'ab'[i % 2]}\n" for i in range(9)))
     wrote(tmp_path / "t" / "config.yml", "max_conversations: 3\nconversations: []\n")

@@ -45,7 +45,7 @@ from .ragged import Ragged
 from .source import Column, Names, Source, stamp, unusable
 from .texts import TEXT, TEXT_2, equal_texts, faults, write
 
-_VERSION = 5  # of the form of the store, and of what is made of the same files
+_VERSION = 6  # of the form of the store, and of what is made of the same files
 _AHEAD = 64 * 2**20  # bytes of images decoded between two writes
 _SMALLEST, _LARGEST = 8, 64  # the range within which a size is inferred
 _PEEKED = 2000  # images whose headers are read

@@ -148,9 +148,10 @@ def _files(
         elif not _is_text(file.name, wanted):
             others[shown(file.suffix)] += 1
         else:
-            split = (
-                SPLITS.get(parts[0].lower(), "") if is_split and len(parts) > 1 else split_named(file.name)
-            )
+            if is_split and len(parts) > 1:
+                split = SPLITS.get(parts[0].lower(), "")
+            else:  # a module called test.py is no test set
+                split = "" if _is_text(file.name, CODE) else split_named(file.name)
             yield _File(file, "/".join(parts), split, parts[-2] if len(parts) > 1 + is_split else None)
     for suffix, count in others.items():
         told = f"{count} files ending in {suffix}" if suffix else f"{count} files without an ending"
