@@ -258,11 +258,6 @@ SHRUNK = {  # where the digits are too small for the network, or it is too large
     "gpt-shakespeare": [f"stages.gpt.backbone={{name: llama, {_TINY}}}"],
     "gpt-poems": [f"stages.gpt.backbone={{name: llama, {_TINY}}}"],
     "gpt-code": [f"stages.gpt.backbone={{name: llama, {_TINY}}}"],
-    "bert-sentiment": [
-        f"stages.{stage}.backbone={{name: bert, {_TINY}}}" for stage in ("pretrain", "scratch")
-    ],
-    "bert-chinese": [f"stages.{stage}.backbone={{name: bert, {_TINY}}}" for stage in ("pretrain", "scratch")],
-    "t5-spans": [f"stages.{stage}.backbone={{name: t5, {_TINY}}}" for stage in ("spans", "scratch")],
     "chat-sft": [f"stages.talker.backbone={{name: llama, {_TINY}}}"],
     "cifar10-transfer-imagenet": [
         "stages.head.backbone={name: resnet18, base: 4}",
