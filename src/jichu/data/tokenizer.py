@@ -3,6 +3,7 @@ characters, trained by the library `tokenizers`; or any tokenizer that `transfor
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import re
 import tempfile
@@ -195,7 +196,9 @@ class Tokenizer:
 
     def id(self, token: str) -> int | None:
         """The id of a token as it is written in the vocabulary."""
-        return self._inner.token_to_id(token)
+        with contextlib.suppress(UnicodeEncodeError):  # half of a surrogate pair, which no vocabulary has
+            return self._inner.token_to_id(token)
+        return None
 
     def token(self, role: str) -> str | None:
         """The token that has a role of `transformers`, such as `eos_token`. DataError where it is none."""

@@ -211,8 +211,9 @@ def read_config(folder: Path) -> ModelConfig:
     about = read_json(file, ())
     if isinstance(about.get("jichu"), dict):
         ours = about["jichu"]
-        if str((ours.get("backbone") or {}).get("name")).startswith("hf:"):
-            ours["backbone"]["config"] = naming.without_labels(about)
+        backbone = ours.get("backbone")
+        if isinstance(backbone, dict) and str(backbone.get("name")).startswith("hf:"):
+            backbone["config"] = naming.without_labels(about)
         about = ours
     elif not all(key in about for key in _KEYS):
         read_json(file, _KEYS)  # which says what is not there
