@@ -303,6 +303,7 @@ def test_conversations_are_learnt(questions, capsys, monkeypatch):
     }  # fmt: skip
     data = {"path": "chats.jsonl", "context": 64, "tokenizer": {"name": "bpe", "vocabulary": 400}}
     run("run", recipe("talker", data=data, stages=[stage, {"stage": "audit"}]))
+    assert "jichu chat runs/talker" in capsys.readouterr().out
     found = jichu.open("runs/talker")
     assert found.headline["perplexity"]["value"] < 1.5 and "exact_match" not in found.headline
     again = figures(jichu.audit(found))

@@ -93,7 +93,10 @@ def _execute(recipe: Any, options: Options) -> None:
     examples = sorted(folder.examples.glob("*.png")) if folder.examples.exists() else []
     after = [f"look at it:   {folder.report}"]
     reads_texts = (folder.model / "tokenizer.json").exists()
-    if predicts:
+    about = read_json(folder.model / "config.json", ()) if reads_texts else {}
+    if ((about.get("jichu") or about).get("text") or {}).get("chat"):
+        after.append(f"talk to it:   jichu chat {folder.path}")
+    elif predicts:
         example = examples[0] if examples else '"A TEXT"' if reads_texts else "TABLE"
         after.append(f"use it:       jichu predict {folder.path} {example}")
     elif reads_texts:
