@@ -18,7 +18,7 @@ from jichu.data.dataset import Dataset
 from jichu.data.ragged import Ragged
 from jichu.data.schema import LABEL
 from jichu.data.special import TextInputs
-from jichu.data.texts import text_of
+from jichu.data.texts import TEXT, text_of, to_read
 from jichu.data.tokenizer import Template, Tokenizer
 from jichu.data.tokens import Second, Tokens, prompted, tokenise, tokenise_chats
 from jichu.models import folder as model_folder
@@ -136,7 +136,8 @@ def measured(
     order = found.rows.argsort()
     rows, nats = found.rows[order], (found.losses * found.weights)[order]
     key = "text" if dataset.chat else LABEL
-    truth = [text_of(dataset.texts[key], row) for row in rows.tolist()]
+    column = to_read({TEXT: dataset.texts[key]}, dataset.chat)[TEXT]  # of a conversation what is said
+    truth = [text_of(column, row) for row in rows.tolist()]
     sizes = torch.stack([found.weights[order], torch.tensor([float(len(t.encode())) for t in truth])], 1)
     written = [""] * len(truth)
     if not dataset.chat:
