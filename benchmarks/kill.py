@@ -8,7 +8,7 @@ nobody disturbed: weights, metrics, predictions, audit and checkpoints bit for b
     disk full        no space at each file operation; and on a tmpfs of so many KiB, where it may be mounted
     cache full       the same for the decoded data
 
-About half an hour on one core; --quick, a tenth of it. A fault is printed and the exit code is 1."""
+About half an hour on one core; --quick, a tenth of it; --texts does the same to a run of texts. A fault is printed and the exit code is 1."""
 
 import argparse
 import contextlib
@@ -232,18 +232,23 @@ def main():
     )
     options.add_argument("--quick", action="store_true")
     options.add_argument("--only", choices=PARTS)
+    options.add_argument("--texts", action="store_true", help="pretraining and fine-tuning on sentences")
     options = options.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as home:
         home = Path(home)
         (home / "whole").mkdir()
+        if options.texts:
+            killing.RECIPE = killing.TEXTS
+            killing.write_texts(home / "said.csv")
         told = killing.whole(home / "whole")
         reference = home / "whole" / "runs" / "small"
         for name, part in PARTS.items():
             if options.only in (None, name):
                 rows += part(home, reference, told, options.quick)
     if not options.quick and not options.only:
-        results.write("kill", "runs that ended bit for bit as if nothing had been, of all", rows)
+        name = "kill_texts" if options.texts else "kill"
+        results.write(name, "runs that ended bit for bit as if nothing had been, of all", rows)
     sys.exit(f"{len(FAULTS)} faults" if FAULTS else 0)
 
 
