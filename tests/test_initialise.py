@@ -215,3 +215,9 @@ def test_the_model_is_left_as_found(fails):
 def test_frozen_networks_have_no_gradients():
     network = nn.Sequential(nn.Linear(4, 4), nn.ReLU()).requires_grad_(False)
     assert [layer.gradient_std for layer in layer_statistics(network, noise(8, 4))] == [None, None]
+
+
+def test_dropout_draws_the_same_each_time():
+    network = nn.Sequential(nn.Linear(4, 64), nn.Dropout(0.5))
+    one, two = (layer_statistics(network, noise(8, 4)) for _ in range(2))
+    assert [layer.std for layer in one] == [layer.std for layer in two]

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from jichu.core.randomness import generator, guarded
+from jichu.core.randomness import generator, guarded, seed_step
 
 from .backbone import Features
 
@@ -56,6 +56,7 @@ def layer_statistics(
     weights = {n: p for n, p in model.named_parameters() if p.requires_grad and n.endswith("weight")}
     try:
         with untouched(model), torch.enable_grad():
+            seed_step(next(model.parameters(), torch.empty(0)).device, 0, "statistics")  # of dropout
             outputs = model.train()(batch)
             value = (loss or _against_noise)(outputs)
             if weights and value.requires_grad:
