@@ -31,7 +31,8 @@ def functions(source):
             head = lines[node.lineno - 1 : node.body[0].lineno - 1]
             body = lines[node.body[0].lineno - 1 : node.end_lineno]
             if len(body) > 2 and head[-1].rstrip().endswith(":"):
-                yield "\n".join(head) + "\n", "\n".join(body) + "\n\n"
+                # the line's end is the model's to write: it is one token with the indentation that follows
+                yield "\n".join(head), "\n" + "\n".join(body) + "\n\n"
 
 
 def parses(head, written, whole):
