@@ -33,6 +33,16 @@ def quicken_attention(model: Any) -> None:
     model.set_attn_implementation(NAME)
 
 
+def _suits(query: Tensor, key: Tensor, mask: Tensor | None, causal: bool) -> bool:
+    rows, columns = query.shape[2], key.shape[2]
+    most = min(_MOST_CAUSAL if causal else _MOST, _SHARE * query.shape[3])
+    told = mask is not None or rows == columns  # else it is to be known where the rows stand
+    return (
+        query.device.type == "cpu" and query.dtype in _DTYPES and max(rows, columns) <= most and told
+        and key.shape[1] == query.shape[1] and (mask is None or mask.dtype == torch.bool)
+    )  # fmt: skip
+
+
 def _attention(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None,
     dropout: float = 0.0, scaling: float | None = None, is_causal: bool | None = None,
@@ -42,18 +52,15 @@ def _attention(
     rows, columns = query.shape[2], key.shape[2]
     causal = attention_mask is None and rows > 1
     causal = causal and (getattr(module, "is_causal", True) if is_causal is None else is_causal)
-    own = query.device.type == "cpu" and query.dtype in _DTYPES
-    own = own and max(rows, columns) <= min(_MOST_CAUSAL if causal else _MOST, _SHARE * query.shape[3])
-    own = own and position_bias is None  # T5's scores are not scaled, and too large to be rounded
-    plain = key.shape[1] == query.shape[1] and (attention_mask is None or attention_mask.dtype == torch.bool)
-    plain = plain and (
-        rows == columns or attention_mask is not None
-    )  # else where the rows stand is to be told
-    if not (own and plain) or others.get("cache") is not None or others.get("softcap") is not None:
+    odd = {name for name in ("cache", "softcap") if others.get(name) is not None}
+    # T5's scores, which have a bias, are not scaled, and too large to be rounded
+    if odd or position_bias is not None or not _suits(query, key, attention_mask, causal):
         from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+        if position_bias is not None:
+            others["position_bias"] = position_bias
         return sdpa_attention_forward(
-            module, query, key, value, attention_mask, dropout, scaling, is_causal, position_bias, **others
+            module, query, key, value, attention_mask, dropout, scaling, is_causal, **others
         )
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     scores = ((query * scale) @ key.transpose(2, 3)).float()
