@@ -516,3 +516,22 @@ def test_one_of_two_processes_is_killed(place, tmp_path):
     assert "another of the 2 processes has ended" in said.read_text(), said.read_text()
     assert strays(place / "runs") == ["small/parts"] or strays(place / "runs") == []
     assert (place / "runs" / "small" / "models" / "pretrain" / "config.json").exists()
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_the_exit_code_of_an_interruption_is_ours(wrapped, tmp_path):
+    """Python ends a module by SIGINT where KeyboardInterrupt came out of a string that was executed; and a
+    library may make another error of it."""
+    (tmp_path / "module.py").write_text(
+        "import os, signal\n"
+        "from jichu.cli import main as command\n"
+        "def interrupted(given):\n"
+        "    try:\n"
+        "        exec('os.kill(os.getpid(), signal.SIGTERM)')\n"
+        "    except KeyboardInterrupt as error:\n"
+        f"        raise {'ValueError' if wrapped else 'KeyboardInterrupt'}('not built')\n"
+        "command._command = interrupted\n"
+        "raise SystemExit(command.main())\n"
+    )
+    found = subprocess.run([sys.executable, "-m", "module"], capture_output=True, text=True, cwd=tmp_path)
+    assert (found.returncode, found.stderr) == (130, "jichu: interrupted\n")

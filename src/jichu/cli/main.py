@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import contextlib
 import errno
 import os
@@ -14,8 +15,8 @@ from pydantic.fields import FieldInfo
 
 import jichu
 from jichu.core.config import Spec, models_in
-from jichu.core.errors import JichuError, PeerLost, UsageError, nearest
-from jichu.core.interrupt import terminable
+from jichu.core.errors import Interrupted, JichuError, PeerLost, UsageError, nearest
+from jichu.core.interrupt import Stop, terminable
 from jichu.recipe.config import STAGES
 
 from . import language, verbs
@@ -232,9 +233,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; gives the exit code."""
     _stand_in()
     given = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in given
+    debug, stop = "--debug" in given, Stop()
     try:
-        with terminable():
+        with terminable() as stop:
             code = _command(given)
             sys.stdout.flush()  # here, where what goes wrong can be told
             return code
@@ -244,12 +245,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (Exception, KeyboardInterrupt) as error:
         if debug:
             raise
-        code, told = _explain(error)
+        stopped = stop.requested and not isinstance(error, JichuError)
+        code, told = _explain(KeyboardInterrupt() if stopped else error)
         # of several processes one speaks; of one that is lost, those that are left
         if os.environ.get("RANK", "0") == "0" or isinstance(error, PeerLost):
             with contextlib.suppress(OSError):
                 print(f"jichu: {told}", file=sys.stderr)
         _silence()
+        if arguments is None and code == Interrupted.code:
+            _leave(code)
         return code
 
 
@@ -289,6 +293,14 @@ def _stand_in() -> None:
             os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
     sys.stdout = sys.stdout or open(1, "w")  # noqa: SIM115 (as long as the process)
     sys.stderr = sys.stderr or open(2, "w")  # noqa: SIM115
+
+
+def _leave(code: int) -> None:
+    """End the process with this code. Python would end it by SIGINT where KeyboardInterrupt went through code
+    that was made of a string, as data classes are, whoever caught it afterwards."""
+    atexit._run_exitfuncs()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _silence() -> None:

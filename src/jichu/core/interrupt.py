@@ -55,10 +55,15 @@ def stoppable() -> Iterator[Stop]:
         yield stop
 
 
-def _stop_at_once(number: int, frame: Any) -> None:
-    raise KeyboardInterrupt
+@contextlib.contextmanager
+def terminable() -> Iterator[Stop]:
+    """While the block runs every such signal ends it as Ctrl-C does, by KeyboardInterrupt; which a library may
+    make another error of."""
+    stop = Stop()
 
+    def on_signal(number: int, frame: Any) -> None:
+        stop.requested = True
+        raise KeyboardInterrupt
 
-def terminable() -> contextlib.AbstractContextManager[None]:
-    """While the block runs every such signal ends it as Ctrl-C does, by KeyboardInterrupt."""
-    return _handled(_stop_at_once)
+    with _handled(on_signal):
+        yield stop
