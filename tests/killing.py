@@ -44,33 +44,17 @@ stages:
 
 
 # the same of texts, which lie beside the folder of the run
-TEXTS = """
-name: small
-data:
-  path: ../said.csv
-  context: 16
-  tokenizer: {name: wordpiece, vocabulary: 200}
-  split: {test: 0.3, validation: 0.2}
-stages:
-  - stage: inspect
-  - stage: pretrain
-    backbone: {name: bert, width: 8, depth: 1, heads: 2}
-    objective: {name: masked, whole_words: true}
-    batch_size: 4
-    budget: 7 steps
-    log_every: 2
-    checkpoint_every: 3 steps
-  - stage: finetune
-    from: pretrain
-    batch_size: 16
-    budget: 9 steps
-    evaluate_every: 2
-    patience: 2
-    log_every: 2
-    checkpoint_every: 4 steps
-  - {stage: finetune, name: bayes, backbone: words, head: naive-bayes}
-  - {stage: audit, metrics: [accuracy, log_loss], gain: [finetune, bayes]}
-"""
+TEXTS = RECIPE
+for _ours, _theirs in (
+    ("path: 'sklearn:digits', labels_per_class: 12, draws: 2,",
+     "path: ../said.csv, context: 16, tokenizer: {name: wordpiece, vocabulary: 200},"),
+    ("{name: cnn, widths: [4, 8]}", "{name: bert, width: 8, depth: 1, heads: 2}"),
+    ("{width: 8, hidden: 8}", "{name: masked, whole_words: true}"),
+    ("batch_size: 32", "batch_size: 4"),
+    ("from: pretrain, head: logistic-regression, adapt: head", "backbone: words, head: naive-bayes"),
+):  # fmt: skip
+    assert _ours in TEXTS, _ours
+    TEXTS = TEXTS.replace(_ours, _theirs)
 
 
 def write_texts(file):

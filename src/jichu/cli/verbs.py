@@ -79,6 +79,7 @@ def _one_stage(verb: str, options: Options, data: dict[str, Any] | None = None) 
 def _execute(recipe: Any, options: Options) -> None:
     from jichu.core.files import read_json
     from jichu.core.ranks import rank
+    from jichu.models.folder import read_config
     from jichu.recipe.run import execute
 
     folder = execute(recipe, resume=options.resume)
@@ -93,8 +94,8 @@ def _execute(recipe: Any, options: Options) -> None:
     examples = sorted(folder.examples.glob("*.png")) if folder.examples.exists() else []
     after = [f"look at it:   {folder.report}"]
     reads_texts = (folder.model / "tokenizer.json").exists()
-    about = read_json(folder.model / "config.json", ()) if reads_texts else {}
-    if ((about.get("jichu") or about).get("text") or {}).get("chat"):
+    text = read_config(folder.model).text if reads_texts else None
+    if text is not None and text.chat:
         after.append(f"talk to it:   jichu chat {folder.path}")
     elif predicts:
         example = examples[0] if examples else '"A TEXT"' if reads_texts else "TABLE"

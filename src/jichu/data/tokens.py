@@ -112,9 +112,7 @@ class Tokens:
         found = torch.full((len(rows), width), -1)
         flat, start = found.view(-1), torch.arange(len(rows)) * width
         flat[start] = self.empty  # written over where there is anything
-        begin = self.texts.offsets[rows]
-        if self.side == "left":
-            begin = begin + self.texts.lengths[rows] - first
+        begin = self._begin(self.texts, rows, first)
         windows = self._windows(first)
         for window in range(int(windows.max()) if len(rows) else 0):
             here = windows > window
@@ -125,22 +123,25 @@ class Tokens:
             )  # fmt: skip
         return found
 
+    def _begin(self, texts: Ragged, rows: Tensor, kept: Tensor) -> Tensor:
+        """Where what is kept of some rows begins."""
+        begin = texts.offsets[rows]
+        return begin + texts.lengths[rows] - kept if self.side == "left" else begin
+
     def _lay(
         self, flat: Tensor, start: Tensor, begin: Tensor, first: Tensor, rows: Tensor, second: Tensor
     ) -> None:
         """Write a window of some rows: the template, the first texts' tokens from `begin` on, the second's."""
         before, between, after = self.template
-        for ids, texts, kept in ((before, self.texts, first), (between, self.second, second)):
+        parts = [(before, self.texts, begin, first)]
+        if self.second is not None:
+            parts.append((between, self.second, self._begin(self.second, rows, second), second))
+        for ids, texts, at, kept in parts:
             for token in ids:
                 flat[start] = token
                 start = start + 1
-            if texts is not None:
-                if texts is self.second:
-                    begin = texts.offsets[rows]
-                    if self.side == "left":
-                        begin = begin + texts.lengths[rows] - kept
-                flat[places(start, kept)] = texts.values[places(begin, kept)].long()
-                start = start + kept
+            flat[places(start, kept)] = texts.values[places(at, kept)].long()
+            start = start + kept
         for token in after:
             flat[start] = token
             start = start + 1
