@@ -183,6 +183,7 @@ def test_doctor_of_a_checkpoint_and_of_a_run(capsys, tmp_path):
         (["resnet81"], "did you mean: resnet18"),
         (["a" * 5000], "unknown backbone"),
         (["cnn", "--batch-sizes", "1,x"], "such as 1,8,32"),
+        (["cnn", "--batch-sizes", "True"], "such as 1,8,32"),
         (["cnn", "--size", "0"], "--size"),
         (["pathlib:PurePath"], "torch.nn.Module"),
     ],

@@ -3,6 +3,7 @@ what cases have found, and what no case can: how much memory is asked for."""
 
 import gzip
 import json
+import math
 import os
 import shutil
 import tracemalloc
@@ -14,15 +15,16 @@ import torch
 from fuzzing.cases import attempt, memory_held
 from fuzzing.mutations import snippets
 from fuzzing.targets import TARGETS, counts, make_runs
-from jichu.core.config import dump_yaml, override, parse_yaml
+from jichu.core.config import check, dump_yaml, override, parse_yaml
 from jichu.core.errors import DataError, UsageError
 from jichu.data.dataset import load
 from jichu.data.decode import Preprocess, decode_image
 from jichu.data.formats import delimited
 from jichu.models import folder as model_folder
 from jichu.recipe.checks import check_names
-from jichu.recipe.config import read_recipe
+from jichu.recipe.config import Recipe, read_recipe
 from jichu.recipe.run import execute
+from jichu.runs import Run
 from jichu.train import checkpoint
 
 CASES = 1000
@@ -131,16 +133,36 @@ def test_the_recipe_that_a_run_wrote_runs_again(runs, tmp_path):
     check_names(type(recipe)(**tree), {})
 
 
+def test_what_a_recipe_gives_to_the_users_own_is_kept():
+    def with_metric(metric):
+        stages = [{"stage": "finetune"}, {"stage": "audit", "metrics": [metric]}]
+        return check(Recipe, {"name": "a", "data": {"path": "a"}, "stages": stages})
+
+    recipe = with_metric({"name": "mine:f", "most": math.inf})
+    assert check(Recipe, parse_yaml(dump_yaml(recipe.plain()))) == recipe
+    check_names(with_metric("perplexity"), {})  # none of those that can be tried
+
+
 def test_what_learns_from_labels_is_refused_where_there_are_none(runs, tmp_path):
     data = str(runs / "photos")
     for stage, words in (
         ({"stage": "pretrain", "objective": "classification"}, "learns from labels"),
+        ({"stage": "pretrain", "objective": "mixup"}, "goes around another objective"),
         ({"stage": "finetune", "wrap": ["multilabel"]}, "goes around no other objective"),
+        ({"stage": "finetune", "objective": "causal"}, "learns from the data themselves"),
+        ({"stage": "finetune", "objective": "vicreg"}, "learns from the data themselves"),
     ):
         file = tmp_path / "a.yaml"
         file.write_text(dump_yaml({"name": "a", "data": {"path": data}, "stages": [stage]}))
         with pytest.raises(UsageError, match=words):
             check_names(read_recipe(str(file)), {})
+
+
+def test_half_of_a_surrogate_pair_is_no_name(runs):
+    with pytest.raises(DataError, match="half of a surrogate pair"):
+        load((np.zeros((4, 8, 8), np.uint8), ["a", "\ud800", "a", "b"]))
+    with pytest.raises(UsageError, match="names no column"):
+        Run(runs / "runs" / "table").predict({"x": 1.0, "\ud800": 2})
 
 
 def test_counted_arrays_of_objects_are_no_labels(tmp_path):

@@ -436,6 +436,8 @@ def damage(folder, how):
         config.write_text("{}")
     if how == "type":
         config.write_text(json.dumps({**about, "model_type": "vitt"}))
+    if how == "types":
+        config.write_text(json.dumps({**about, "model_type": ["vit"]}))
     if how == "value":
         config.write_text(json.dumps({**about, "hidden_size": "wide"}))
     if how == "shape":
@@ -461,6 +463,7 @@ def damage(folder, how):
         ("config a list", DataError, "a JSON object"),
         ("no type", UsageError, "unknown model_type 'None'"),
         ("type", UsageError, "did you mean: vit"),
+        ("types", DataError, "model_type is"),
         ("value", DataError, "not a configuration of vit"),
         ("shape", UsageError, r"weights do not fit: layers.0\S+ is \[32"),
         ("pickle", UsageError, "only pytorch_model.bin, and loading that could run code"),

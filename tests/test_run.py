@@ -610,15 +610,37 @@ def test_a_damaged_run_folder_is_told(file, in_folder, capsys):
     assert "Error:" not in capsys.readouterr().err
 
 
-def test_a_plan_that_was_edited_is_told(in_folder, capsys):
+@pytest.mark.parametrize(
+    ("keys", "value"),
+    [
+        (("plans", "finetune", "memory_mib"), "much"),
+        (("data", "rows"), {"a": 1}),
+        (("versions", "torch"), [2]),
+    ],
+)
+def test_notes_that_were_edited_are_told(keys, value, in_folder, capsys):
     assert run("finetune", "sklearn:digits", "--budget", "2 steps", "--quiet") == 0
     folder = in_folder / "runs" / "finetune"
     about = json.loads((folder / "environment.json").read_text())
-    about["plans"]["finetune"]["memory_mib"] = "much"
+    of = about
+    for key in keys[:-1]:
+        of = of[key]
+    of[keys[-1]] = value
     (folder / "environment.json").write_text(json.dumps(about))
     (folder / "report.html").unlink()
     assert run("finetune", "sklearn:digits", "--budget", "2 steps", "--resume", "--quiet") == 3
-    assert "memory_mib is 'much'" in capsys.readouterr().err
+    assert f"damaged: {'.'.join(keys)} is {value!r}" in capsys.readouterr().err
+
+
+def test_notes_without_versions_make_a_report_all_the_same(in_folder):
+    assert run("finetune", "sklearn:digits", "--budget", "2 steps", "--quiet") == 0
+    folder = in_folder / "runs" / "finetune"
+    about = json.loads((folder / "environment.json").read_text())
+    del about["versions"], about["gpus"]
+    (folder / "environment.json").write_text(json.dumps(about))
+    (folder / "report.html").unlink()
+    assert run("finetune", "sklearn:digits", "--budget", "2 steps", "--resume", "--quiet") == 0
+    assert (folder / "report.html").exists()
 
 
 def test_other_forms_of_input_to_predict(quick, digits, capsys, tmp_path):

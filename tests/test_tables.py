@@ -319,6 +319,7 @@ def test_a_table_that_names_image_files(tmp_path, suffix):
         Image.fromarray(rng.integers(0, 255, (9, 9), dtype=np.uint8)).save(tmp_path / name)
         rows.append({"file_name": name, "label": "ab"[i % 2], "split": ("train", "test")[i % 4 == 0]})
     rows.append({"file_name": "pictures/none.png", "label": "a", "split": "train"})
+    rows.append({"file_name": None, "label": "b", "split": "train"})
     path = tmp_path / f"metadata.{suffix}"
     if suffix == "csv":
         with path.open("w", newline="") as file:
@@ -330,7 +331,8 @@ def test_a_table_that_names_image_files(tmp_path, suffix):
     data = jichu.load(tmp_path)
     assert data.tensors["image"].shape == (8, 1, 9, 9) and data.classes == ["a", "b"]
     assert {k: v.tolist() for k, v in data.splits.items()} == {"train": [1, 2, 3, 5, 6, 7], "test": [0, 4]}
-    assert len(data.quarantine) == 1 and "there is no file" in data.quarantine[0]["reason"]
+    assert len(data.quarantine) == 2 and "there is no file" in data.quarantine[0]["reason"]
+    assert "no image" in data.quarantine[1]["reason"]
 
 
 def test_class_names_beside_the_files(tmp_path):

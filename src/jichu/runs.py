@@ -25,6 +25,7 @@ from jichu.data.formats import jsonl
 from jichu.data.ragged import Ragged
 from jichu.data.readers import read
 from jichu.data.schema import understand
+from jichu.data.source import HALF
 from jichu.data.target import Target
 from jichu.data.texts import ragged
 from jichu.data.tokenizer import Tokenizer
@@ -240,7 +241,7 @@ class Run:
         if isinstance(rows, (list, tuple)) and all(isinstance(r, dict) for r in rows):
             if not rows:
                 raise UsageError("nothing to predict", expected="at least one row")
-            if odd := [n for r in rows for n in r if not isinstance(n, str)]:
+            if odd := [n for r in rows for n in r if not isinstance(n, str) or HALF.search(n)]:
                 raise UsageError(f"the key {odd[0]!r} of a row names no column", expected="texts as keys")
             columns = {
                 n: jsonl.column([r.get(n) for r in rows]) for n in dict.fromkeys(n for r in rows for n in r)

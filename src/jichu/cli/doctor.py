@@ -119,7 +119,7 @@ def machine_lines(found: dict[str, Any]) -> list[str]:
 def examine_model(name: str, channels: int, size: int, batch_sizes: Any, seconds: float) -> dict[str, Any]:
     """Cost, statistics by layer at step 0 on noise, and warnings of a model by name or of a run's.
     `channels` and `size` hold for a name; a run knows its own."""
-    if not all(isinstance(n, int) and n > 0 for n in batch_sizes):
+    if not all(type(n) is int and n > 0 for n in batch_sizes):
         raise UsageError(f"batch sizes {batch_sizes}", where="--batch-sizes", expected="such as 1,8,32")
     if not (1 <= size <= 4096 and 1 <= channels <= 1000):
         expected = "--size from 1 to 4096, --channels from 1 to 1000"

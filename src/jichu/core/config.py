@@ -19,7 +19,12 @@ class Config(BaseModel):
     """Base of every configuration: unknown keys are errors, values do not change, text is not a number."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, populate_by_name=True, strict=True, allow_inf_nan=False
+        extra="forbid",
+        frozen=True,
+        populate_by_name=True,
+        strict=True,
+        allow_inf_nan=False,
+        ser_json_inf_nan="constants",  # of what Spec arguments hold
     )
 
     @model_validator(mode="before")
@@ -45,7 +50,7 @@ class Config(BaseModel):
 class Spec(Config):
     """A name, and the keyword arguments that go with it."""
 
-    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True, ser_json_inf_nan="constants")
 
     name: str
 

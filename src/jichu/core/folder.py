@@ -5,9 +5,33 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from .errors import DataError, UsageError, nearest
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from .errors import DataError, UsageError, nearest, shown
 from .files import append_jsonl, dumps, flush, lines_of, read_json, read_jsonl, write_json, write_text
 from .ranks import rank
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(strict=True, extra="allow")
+
+
+class _Plan(_Part):
+    memory_mib: float | None = None
+
+
+class _Data(_Part):
+    fingerprint: str = ""
+    rows: int = 0
+
+
+class _Notes(_Part):
+    """What is read again of `environment.json`; the rest is for people."""
+
+    plans: dict[str, _Plan] = {}
+    data: _Data = _Data()
+    versions: dict[str, str] = {}
+    gpus: list[str] = []
 
 
 class RunFolder:
@@ -99,13 +123,11 @@ class RunFolder:
     def notes(self) -> dict[str, Any]:
         """What `environment.json` says. DataError where it is damaged."""
         found = read_json(self.environment, ()) if self.environment.exists() else {}
-        plans = found.get("plans", {})
-        if not (isinstance(plans, dict) and all(isinstance(plan, dict) for plan in plans.values())):
-            raise DataError("damaged: the plans are no objects by stage", where=self.environment)
-        needs = [plan["memory_mib"] for plan in plans.values() if plan.get("memory_mib") is not None]
-        if odd := next((need for need in needs if not isinstance(need, (int, float))), None):
-            raise DataError(f"damaged: a plan's memory_mib is {odd!r:.40}", where=self.environment)
-        for key, kind in (("versions", dict), ("gpus", list)):
-            if key in found and not isinstance(found[key], kind):
-                raise DataError(f"damaged: {key} is {found[key]!r:.40}", where=self.environment)
+        try:
+            _Notes.model_validate(found)
+        except ValidationError as error:
+            fault = error.errors()[0]
+            key = ".".join(map(str, fault["loc"]))
+            told = f"damaged: {key} is {shown(fault['input'])}"
+            raise DataError(told, where=self.environment, expected=fault["msg"]) from None
         return found

@@ -22,6 +22,7 @@ SPLITS = {
     "test": "test", "testing": "test",
 }  # fmt: skip
 UNLABELLED = -1
+HALF = re.compile("[\ud800-\udfff]")  # of a surrogate pair, which is no text and cannot be written as such
 
 
 @dataclass(frozen=True)
@@ -211,4 +212,6 @@ def _label(value: Any) -> str | None:
     if isinstance(value, (dict, list, tuple)):
         raise DataError(f"the label {value!r} is a {type(value).__name__}", expected="a name or a number")
     text = str(value)
+    if not text.isascii() and (half := HALF.search(text)):
+        raise DataError(f"{half[0]!r} in the label {text!r} is half of a surrogate pair", expected="text")
     return None if text in ("", "-1") else text

@@ -27,6 +27,8 @@ def configuration(folder: Path) -> dict[str, Any]:
     if not file.exists():
         raise UsageError(f"no config.json in {folder}", expected="a checkpoint of transformers or timm")
     about = read_json(file, ())
+    if not isinstance(about.get("model_type", ""), str):
+        raise DataError(f"model_type is {shown(about['model_type'])}", where=file, expected="the name of one")
     for key, value in about.items():
         counts = [n for n in (value if isinstance(value, list) else [value]) if isinstance(n, int)]
         if ("layers" in key or "depth" in key) and max(counts, default=0) > _DEEPEST:

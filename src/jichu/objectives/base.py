@@ -14,6 +14,7 @@ from jichu.data.target import Target
 
 Batch = dict[str, Tensor]
 Losses = Tensor | dict[str, Tensor]
+PRETRAINING = "pretraining"
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,12 @@ class Objective(nn.Module):
     A term's loss is sum(weight × per-row loss) / sum(weight), the sums going over all micro-batches
     and processes; a term that has no rows is a scalar. `independent` is False where the loss of a
     row depends on the other rows of its batch. Parameters of the objective (a projector) are trained
-    with the model's; what must be kept but not trained (a teacher) are buffers.
+    with the model's; what must be kept but not trained (a teacher) are buffers. `task` is that of the
+    targets that it learns, PRETRAINING where it needs none, None where it does not say.
     """
 
     independent = True
+    task: str | None = None
 
     def answer(self, key: str, target: Target) -> Target:
         """What the head `key` has to give for a target (`outputs`, and of what)."""

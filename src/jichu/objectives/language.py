@@ -11,7 +11,7 @@ from torch import Tensor
 
 from jichu.core.errors import UsageError
 
-from .base import Batch, Context, Objective, row_weight
+from .base import PRETRAINING, Batch, Context, Objective, row_weight
 
 NOTHING = -1  # where there is no token
 
@@ -27,6 +27,7 @@ class Language(Objective):
     next window's, and documents kept `apart` or not.
     """
 
+    task = PRETRAINING
     head: ClassVar[str] = "tokens"  # the output that it reads
     ahead: ClassVar[int] = 0
     apart: bool = True
@@ -94,6 +95,7 @@ class Answers(Language):
     tokens where `answers` [B, T] is 1: prompt and answer, or a conversation, are one text.
     """
 
+    task = "text"
     ahead = 1
 
     def prepare(self, batch: Batch, context: Context) -> Batch:

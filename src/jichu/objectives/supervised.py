@@ -72,7 +72,7 @@ class Classification(Objective):
     × rows of the class); with smoothing they also weigh the shares spread, as in torch.
     """
 
-    task: Task = "classification"
+    task = "classification"
     class_weights: Tensor | None
 
     def __init__(
@@ -130,7 +130,7 @@ class MultiLabel(Objective):
     class. `focal` is the focal loss's gamma.
     """
 
-    task: Task = "multilabel"
+    task = "multilabel"
     positive_weights: Tensor | None
 
     def __init__(
@@ -178,7 +178,7 @@ class Regression(Objective):
     `quantile` the pinball loss (Koenker and Bassett, 1978) of Q outputs [B, Q], their mean.
     """
 
-    task: Task = "regression"
+    task = "regression"
 
     def __init__(
         self,

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from jichu.data.augment import Augment
 from jichu.metrics.representation import effective_rank
 
-from .base import Batch, Context, Objective
+from .base import PRETRAINING, Batch, Context, Objective
 
 _VIEWS = "views"
 # Seen on digits: healthy runs have a rank share above 0.2 and a spread near 1; runs without a variance
@@ -22,6 +22,7 @@ class JointEmbedding(Objective):
     """Makes the views and embeds them; a subclass says what is wanted of embeddings [B, V, D]."""
 
     independent = False
+    task = PRETRAINING
 
     def __init__(self, augment: Augment, views: int, width: int, hidden: int):
         super().__init__()

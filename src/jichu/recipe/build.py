@@ -159,16 +159,18 @@ def supervised_objective(stage: FinetuneStage, work: Work, targets: dict[str, Ta
     """The objective of a stage, one for each target, without what is wrapped around it. UsageError where
     it does not fit the target."""
     inner: dict[str, Objective] = {}
+    where, named = f"{stage.name}.objective", stage.objective.name != "auto"
+    made = resolve("objective", stage.objective.name, OBJECTIVES, where=where) if named else None
+    task = getattr(made, "task", None)  # a function of the user's may say none
+    if named and not any(task in (None, target.task) for target in targets.values()):
+        asked = list(dict.fromkeys(target.task for target in targets.values()))
+        raise UsageError(
+            f"{stage.objective.name} does not learn {', '.join(t.column for t in targets.values())}, which"
+            f" asks for {' and '.join(asked)}",
+            where=where, expected=" or ".join(asked),
+        )  # fmt: skip
     for key, target in targets.items():
-        spec = stage.objective
-        fits = spec.name != "auto" and _task_of(spec, stage) in (None, target.task)
-        if spec.name != "auto" and not fits and len(targets) == 1:
-            raise UsageError(
-                f"{spec.name} does not learn {target.column}, which asks for {target.task}",
-                where=f"{stage.name}.objective", expected=target.task,
-            )  # fmt: skip
-        spec = spec if fits else Spec(name=target.task)
-        where = f"{stage.name}.objective"
+        spec = stage.objective if named and task in (None, target.task) else Spec(name=target.task)
         of: dict[str, Any] = {} if "target" in spec.arguments else {"target": key}
         inner[key] = construct("objective", spec, OBJECTIVES, where=where, targets=targets, **of)()
         column = getattr(inner[key], "target", key)
@@ -185,11 +187,6 @@ def wrapped(stage: FinetuneStage, objective: Objective) -> Objective:
     for spec in stage.wrap:
         objective = construct("objective", spec, OBJECTIVES, where=f"{stage.name}.wrap", inner=objective)()
     return objective
-
-
-def _task_of(spec: Spec, stage: FinetuneStage) -> str | None:
-    """The task that an objective is for; None for one of the user's that does not say."""
-    return getattr(resolve("objective", spec.name, OBJECTIVES, where=f"{stage.name}.objective"), "task", None)
 
 
 def adaptation(stage: FinetuneStage) -> Any:

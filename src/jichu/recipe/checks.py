@@ -11,6 +11,7 @@ import torch
 
 from jichu.adapt import lora, rules
 from jichu.core import devices
+from jichu.core.config import Spec
 from jichu.core.durations import Duration
 from jichu.core.errors import DataError, JichuError, UsageError, missing_extra
 from jichu.core.names import construct, resolve
@@ -21,7 +22,9 @@ from jichu.models import BACKBONES, HEADS
 from jichu.models.classical import Estimated
 from jichu.models.folder import LANGUAGE
 from jichu.objectives import OBJECTIVES
+from jichu.objectives.base import PRETRAINING
 from jichu.objectives.language import Language
+from jichu.objectives.wrapper import Wrapper
 from jichu.train.config import TrainConfig
 
 from .build import (
@@ -52,6 +55,7 @@ def check_names(recipe: Recipe, objects: dict[str, Any]) -> None:
                 initialisation(stage.initialise, f"{where}.initialise", None)
             _check_training(stage, where)
         if isinstance(stage, PretrainStage) and stage.objective.name != "auto":
+            _refuse_objective(stage.objective, "pretrain", where)
             construct(
                 "objective",
                 stage.objective,
@@ -60,11 +64,6 @@ def check_names(recipe: Recipe, objects: dict[str, Any]) -> None:
                 augment=None,
                 tokenizer=None,
             )
-            if hasattr(resolve("objective", stage.objective.name, OBJECTIVES), "task"):
-                raise UsageError(
-                    f"{stage.objective.name} learns from labels, which a pretrain stage does not look at",
-                    where=f"{where}.objective", expected="vicreg, causal, masked or spans, or a finetune stage",
-                )  # fmt: skip
         if isinstance(stage, FinetuneStage):
             construct(
                 "head",
@@ -81,6 +80,7 @@ def check_names(recipe: Recipe, objects: dict[str, Any]) -> None:
                 counts=False,
             )
             if stage.objective.name != "auto":
+                _refuse_objective(stage.objective, "finetune", where)
                 construct("objective", stage.objective, OBJECTIVES, where=f"{where}.objective", targets=None)
             for spec in stage.wrap:
                 if "inner" not in inspect.signature(resolve("objective", spec.name, OBJECTIVES)).parameters:
@@ -94,6 +94,22 @@ def check_names(recipe: Recipe, objects: dict[str, Any]) -> None:
             _refuse_idle_settings(stage, where)
         if isinstance(stage, AuditStage):
             _try_metrics(stage, objects, where)
+
+
+def _refuse_objective(spec: Spec, stage: str, where: str) -> None:
+    """One of the other stage's, or one that goes around another."""
+    task = getattr(resolve("objective", spec.name, OBJECTIVES, where=f"{where}.objective"), "task", None)
+    if task == Wrapper.task:
+        told, expected = "goes around another objective", f"wrap: [{spec.name}]"
+    elif stage == "pretrain" and task not in (None, PRETRAINING):
+        told = "learns from labels, which a pretrain stage does not look at"
+        expected = "vicreg, causal, masked or spans, or a finetune stage"
+    elif stage == "finetune" and task == PRETRAINING:
+        told = "learns from the data themselves, and a finetune stage from labels or answers"
+        expected = "classification, multilabel, regression or answers, or a pretrain stage"
+    else:
+        return
+    raise UsageError(f"{spec.name} {told}", where=f"{where}.objective", expected=expected)
 
 
 def _check_training(stage: TrainConfig, where: str) -> None:
@@ -135,8 +151,10 @@ def _try_metrics(stage: AuditStage, objects: dict[str, Any], where: str) -> None
     }
     for name, function in {**named, **objects.get("metrics", {})}.items():
         tasks = getattr(function, "tasks", _TRIALS)
-        found = [_tried(function, *_TRIALS[task]) for task in tasks]
-        if not any(isinstance(v, (int, float, np.number)) and not isinstance(v, bool) for v in found):
+        found = [_tried(function, *_TRIALS[task]) for task in tasks if task in _TRIALS]
+        if found and not any(
+            isinstance(v, (int, float, np.number)) and not isinstance(v, bool) for v in found
+        ):
             raise UsageError(
                 f"the metric {name!r} gives {found[0]!r} on a trial",
                 where=f"{where}.metrics", expected="a number from truth [N] and probabilities [N, K]",

@@ -281,7 +281,7 @@ def _refuse_changed_data(work: Work) -> None:
         if folder.writes:
             write_json(folder.environment, _environment(work))
         return
-    before, dataset = folder.notes().get("data") or {}, work.dataset
+    before, dataset = folder.notes().get("data", {}), work.dataset
     if before.get("fingerprint") == dataset.fingerprint:
         return
     files = read_table(folder.sources) if folder.sources.exists() else None

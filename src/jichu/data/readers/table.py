@@ -256,7 +256,7 @@ class _Images(Sequence[Any]):
 
     def files(self) -> list[Path]:
         """Those that are named, each once."""
-        return list(dict.fromkeys(self)) if is_text(self._cells.type) else []
+        return list(dict.fromkeys(f for f in self if f is not None)) if is_text(self._cells.type) else []
 
 
 def _images(cells: pa.ChunkedArray, parts: list[tuple[Path, int]], named: bool) -> _Images | None:
@@ -282,9 +282,11 @@ def _images(cells: pa.ChunkedArray, parts: list[tuple[Path, int]], named: bool) 
 
 
 def _like_images(cells: pa.ChunkedArray) -> bool:
-    """Whether nearly all of some texts end as image files do, or some of some bytes can be opened."""
+    """Whether nearly all of some texts end as image files do, or some of some bytes can be opened; cells
+    without a value say nothing."""
     # one by one, because to take rows Arrow would first put all chunks together
     some = [cells[i].as_py() for i in range(0, len(cells), max(1, len(cells) // _TRIED))]
+    some = [value for value in some if value]
     if any(isinstance(value, str) for value in some):
         return sum(str(value).strip().lower().endswith(_IMAGES) for value in some) > 0.9 * len(some)
     return any(_opens(value) for value in some)
