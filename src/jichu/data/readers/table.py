@@ -251,7 +251,7 @@ class _Images(Sequence[Any]):
         return len(self._cells)
 
     def __getitem__(self, i: Any) -> Any:
-        value = self._cells[i].as_py()
+        value = self._cells[i].as_py() or None
         return self._folders[bisect.bisect_right(self._ends, i)] / value if isinstance(value, str) else value
 
     def files(self) -> list[Path]:
