@@ -354,6 +354,18 @@ def test_mixup_blends_inputs_and_losses(batch):
     assert (blind["mixup.share"][blind["mixup.partner"] >= 24] == 1).all()
 
 
+def test_what_cannot_be_mixed_is_told():
+    batch = {"row": torch.arange(4), "label": torch.tensor([0, 1, 0, 1]), "numbers": torch.rand(4, 3)}
+    with pytest.raises(UsageError, match=r"(?s)mixes 'image', which.*column: numbers"):
+        Mixup(Classification()).prepare(batch, Context(0))
+    mixed = Mixup(Classification(), column="numbers").prepare(batch, Context(0))
+    share, partner = mixed["mixup.share"][:, None], mixed["mixup.partner"]
+    blend = share * batch["numbers"] + (1 - share) * batch["numbers"][partner]
+    assert torch.allclose(mixed["numbers"], blend)
+    with pytest.raises(UsageError, match="no cutmix"):
+        CutMix(Classification(), column="label").prepare(batch, Context(0))
+
+
 def test_mixups_share_is_beta():
     rows = torch.arange(4000)
     batch = {"image": torch.zeros(4000, 1, 1, 1), "label": torch.zeros(4000, dtype=torch.long), "row": rows}

@@ -22,6 +22,7 @@ class CutMix(Mixing):
     """
 
     name = "cutmix"
+    dimensions = 4
 
     def __init__(self, inner: Objective, alpha: Annotated[float, Field(gt=0)] = 1.0, column: str = "image"):
         super().__init__(inner, alpha, column)

@@ -26,6 +26,7 @@ class Mixing(Wrapper):
 
     independent = False
     name: ClassVar[str]  # begins the names of what it adds to a batch: .partner [B] and .share [B]
+    dimensions: ClassVar[int] = 2  # that an input has at least
 
     def __init__(self, inner: Objective, alpha: float, column: str):
         super().__init__(inner)
@@ -48,9 +49,22 @@ class Mixing(Wrapper):
         share = torch.from_numpy(betaincinv(self.alpha, self.alpha, quantile)).float().to(rows.device)
         for weight in super().weights(batch).values():
             share = torch.where(weight[partner] > 0, share, 1.0)
-        x = batch[self.column]
+        x = self._mixable(batch)
         mixed, share = self.mix(x, x[partner], share, batch, context)
         return {**batch, self.column: mixed, f"{self.name}.partner": partner, f"{self.name}.share": share}
+
+    def _mixable(self, batch: Batch) -> Tensor:
+        """What is mixed: bytes or numbers of enough dimensions, and no codes."""
+        some = [
+            name for name, x in batch.items()
+            if x.ndim >= self.dimensions and (x.is_floating_point() or x.dtype == torch.uint8)
+        ]  # fmt: skip
+        if self.column not in some:
+            raise UsageError(
+                f"{self.name} mixes {self.column!r}, which these data do not have, or not as numbers",
+                where="wrap", expected=f"column: {' or '.join(some)}" if some else f"no {self.name}",
+            )  # fmt: skip
+        return batch[self.column]
 
     def losses(self, outputs: Any, batch: Batch) -> Losses:
         own = as_terms(super().losses(outputs, batch))
