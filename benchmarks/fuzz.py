@@ -2,7 +2,7 @@
 
 Every case must end in success or in an error of ours, in time and within 3 GiB more than the libraries
 take, and nothing that was read may run. The cases are those of tests/fuzzing, by (target, seed, number):
-100,000 of them take some hours of one core. Each worker is a process of its own, which is watched and made
+100,000 of them take about ten minutes of two cores. Each worker is a process of its own, which is watched and made
 anew where it dies.
 
     python benchmarks/fuzz.py --cases 2000 --workers 2     fewer

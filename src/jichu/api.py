@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def finetune(start: Run | str | Path | nn.Module, data: Any, **settings: Any) ->
     if isinstance(start, Run):
         own = {"backbone": start._own} if start._own is not None else {}
         return _verb("finetune", data, {"from": str(start.path), **settings}, own)
-    key = "from" if Path(start).exists() else "backbone"
+    key = "from" if os.path.exists(start) else "backbone"
     return _verb("finetune", data, {key: str(start), **settings})
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import os
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -212,7 +212,7 @@ class Run:
         """Texts (one or a list; of a pair tuples), or the texts in a file, a folder or a table."""
         inputs, config = self.config.text, self.recipe.data
         assert inputs is not None
-        if isinstance(items, str) and not _names_file(items):
+        if isinstance(items, str) and not os.path.exists(items):
             items = [items]
         if isinstance(items, (list, tuple)) and all(isinstance(i, (str, tuple)) for i in items):
             if not items:
@@ -312,13 +312,6 @@ class Run:
                 tokenised(dataset, self.tokenizer, model.text.context, model.text.windows)[1]
             )
         return dataset
-
-
-def _names_file(text: str) -> bool:
-    """Whether a text is the path of something that is there."""
-    with contextlib.suppress(OSError, ValueError):  # too long, or with a NUL
-        return Path(text).exists()
-    return False
 
 
 def _answers(target: Target, outputs: Tensor) -> list[dict[str, Any]]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from jichu.core.config import Config, DurationText, Named, Spec, check, override, read_yaml
-from jichu.core.errors import JichuError, UsageError, nearest
+from jichu.core.errors import JichuError, UsageError, nearest, shown
 from jichu.data.config import AugmentConfig, DataConfig
 from jichu.train.config import OptimizerConfig, TrainConfig
 
@@ -165,10 +166,10 @@ class Recipe(Config):
             if stage.name in seen:
                 raise ValueError(f"two stages are named {stage.name!r}; expected a name of its own for each")
             start = getattr(stage, "from_", None)
-            if start is not None and start not in trained and not (start and Path(start).exists()):
+            if start is not None and start not in trained and not (start and os.path.exists(start)):
                 near = nearest(start, trained)
                 raise ValueError(
-                    f"stages.{stage.name}.from is {start!r}, which is neither an earlier stage with a model"
+                    f"stages.{stage.name}.from is {shown(start)}, which is neither an earlier stage with a model"
                     f" ({', '.join(trained) or 'there is none'}) nor a run folder"
                     + (f"; did you mean {near}?" if near else "")
                 )
@@ -187,7 +188,7 @@ class Recipe(Config):
             if name not in choices:
                 near = nearest(name, choices)
                 raise ValueError(
-                    f"no {kind} stage is named {name!r}; expected one of {', '.join(choices)}"
+                    f"no {kind} stage is named {shown(name)}; expected one of {', '.join(choices)}"
                     + (f"; did you mean {near}?" if near else "")
                 )
         return self
@@ -228,14 +229,14 @@ def shipped() -> list[str]:
 def find(name: str) -> Path:
     """The file of a recipe given as a path or as the name of a shipped one."""
     path = Path(name)
-    if path.suffix in (".yaml", ".yml") or path.is_file():
-        if not path.is_file():
+    if path.suffix in (".yaml", ".yml") or os.path.isfile(path):
+        if not os.path.isfile(path):
             near = nearest(path.name, (p.name for p in path.parent.glob("*.yaml")))
             raise UsageError(f"no recipe at {path}", expected="a YAML file", nearest=near)
         return path
     if name not in shipped():
         raise UsageError(
-            f"no recipe named {name!r}",
+            f"no recipe named {shown(name)}",
             expected=f"a YAML file, or one of {', '.join(shipped())}", nearest=nearest(name, shipped()),
         )  # fmt: skip
     return folder_of_recipes() / f"{name}.yaml"
