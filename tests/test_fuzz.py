@@ -116,7 +116,11 @@ def test_a_model_larger_than_its_weights_is_refused_before_it_takes_memory(runs,
 def test_a_damaged_checkpoint_is_told(tmp_path):
     path = tmp_path / "last.safetensors"
     checkpoint.save(path, {"a": torch.ones(3)}, {"step": 1})
-    path.write_bytes(path.read_bytes()[:-5])
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(DataError, match="checksum"):
+        checkpoint.read_tensors(path, torch.device("cpu"))
+    path.write_bytes(whole[:-5])
     for read in (checkpoint.read_state, lambda p: checkpoint.read_tensors(p, torch.device("cpu"))):
         with pytest.raises(DataError, match="damaged checkpoint"):
             read(path)
@@ -184,3 +188,10 @@ def test_a_name_too_long_for_a_file_is_no_stage_and_no_run():
     with pytest.raises(UsageError, match="no trained stage") as told:
         check(Recipe, {**tree, "stages": stages[:1], "result": "a" * 70_000})
     assert len(str(told.value)) < 1000
+
+
+def test_an_error_about_a_very_long_name_can_be_read(tmp_path):
+    (tmp_path / "a.csv").write_text("a" * 60_000 + ",b\n" + ",\n" * 20)
+    with pytest.raises(DataError, match="no column can be used") as told:
+        load(str(tmp_path / "a.csv"))
+    assert len(str(told.value)) < 10_000

@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+_LONGEST = 4000  # characters of a line that a person reads; names in the data may be longer
+
 
 class JichuError(Exception):
     """Says what is wrong, where, what was expected and the nearest valid choice; `code` is the exit code."""
@@ -20,14 +22,14 @@ class JichuError(Exception):
         nearest: object = None,
     ):
         self.what, self.where, self.expected, self.nearest = what, where, expected, nearest
-        lines = [what]
+        lines = [_short(what, _LONGEST)]
         for label, value in (
             ("where", where),
             ("expected", expected),
             ("did you mean", nearest),
         ):
             if value is not None:
-                lines.append(f"  {label}: {value}")
+                lines.append(f"  {label}: {_short(str(value), _LONGEST)}")
         super().__init__("\n".join(lines))
 
 
@@ -69,8 +71,11 @@ class NotFinite(JichuError):
 
 def shown(value: object) -> str:
     """A value as Python writes it, its middle left out where it is long."""
-    text = repr(value)
-    return text if len(text) <= 300 else f"{text[:200]} … {text[-50:]}"
+    return _short(repr(value), 300)
+
+
+def _short(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[: longest - 100]} … {text[-50:]}"
 
 
 def nearest(word: str, choices: Iterable[object]) -> str | None:

@@ -3,13 +3,14 @@ it is whole or not there.
 
 Only the last one is kept. It is on the disk, whole, before it takes the place of the one before; what could
 damage it after that (a failing disk, a hand) could damage two as well, and a second one would cost as much
-room and time again.
+room and time again. A checksum tells what has changed, which would be trained on with.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,16 @@ def save(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
     # clone: tied weights share memory, which safetensors refuses
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     with replacing(path, sum(t.numel() * t.element_size() for t in plain.values())) as temporary:
-        save_file(plain, temporary, {"state": dumps(state)})
+        said = dumps(state)
+        save_file(plain, temporary, {"state": said, "checksum": _checksum(plain, said)})
+
+
+def _checksum(tensors: dict[str, Tensor], state: str) -> str:
+    found = zlib.crc32(state.encode())
+    for name, tensor in sorted(tensors.items()):
+        found = zlib.crc32(f"{name} {tuple(tensor.shape)}".encode(), found)
+        found = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, found)
+    return f"{found:08x}"
 
 
 def read_state(path: Path) -> dict[str, Any] | None:
@@ -63,8 +73,12 @@ def understood(path: Path, kind: str = "checkpoint") -> Iterator[None]:
 
 def read_tensors(path: Path, device: torch.device) -> dict[str, Tensor]:
     """The tensors in a checkpoint."""
-    with understood(path), safe_open(path, "pt", device=str(device)) as file:
-        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    with understood(path), safe_open(path, "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        kept = file.metadata()
+        if _checksum(tensors, kept["state"]) != kept["checksum"]:
+            raise ValueError("its contents do not have its checksum")
+    return {name: tensor.to(device) for name, tensor in tensors.items()}
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
