@@ -145,6 +145,8 @@ def test_what_a_recipe_gives_to_the_users_own_is_kept():
     recipe = with_metric({"name": "mine:f", "most": math.inf})
     assert check(Recipe, parse_yaml(dump_yaml(recipe.plain()))) == recipe
     check_names(with_metric("perplexity"), {})  # none of those that can be tried
+    tree = parse_yaml("{~: 1, 2: {null: 3, 0x1: 4}}")
+    assert tree == {"~": 1, "2": {"null": 3, "0x1": 4}} == parse_yaml(dump_yaml(tree))
 
 
 def test_what_learns_from_labels_is_refused_where_there_are_none(runs, tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import types
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
@@ -86,7 +86,7 @@ DurationText = Annotated[str, BeforeValidator(_duration)]
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML of plain values, in which a key given twice is an error. A date is text, as in JSON."""
+    """YAML of plain values, in which a key given twice is an error. A date, and every key, is text, as in JSON."""
 
 
 _Loader.yaml_constructors = {}
@@ -96,12 +96,13 @@ _Loader.yaml_implicit_resolvers = {
 }
 
 
-def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    result: dict[Any, Any] = {}
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[str, Any]:
+    result: dict[str, Any] = {}
     for key_node, value_node in node.value:
-        key = loader.construct_object(key_node, deep=True)
-        if not isinstance(key, Hashable):
+        if not isinstance(key_node, yaml.ScalarNode):
             raise _refused(key_node, "a key that is a list or a mapping")
+        loader.construct_object(key_node)  # refused, if it is nothing plain
+        key = key_node.value
         if key in result:
             raise _refused(key_node, f"the key {shown(key)} is given twice")
         result[key] = loader.construct_object(value_node, deep=True)
