@@ -18,15 +18,23 @@ def given(length, kind=torch.bfloat16):
     return [torch.randn(3, 2, length, 64).to(kind).requires_grad_() for _ in range(3)]
 
 
-@pytest.mark.parametrize("case", ["plain", "causal", "mask"])
-def test_products_are_attention(case):
+@pytest.mark.parametrize("length", [7, 64, 150])
+@pytest.mark.parametrize("case", ["plain", "causal", "mask", "padding", "documents", "ahead"])
+def test_products_are_attention(case, length):
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-    module = SimpleNamespace(is_causal=case == "causal")
-    mask = (torch.rand(3, 1, 7, 7) > 0.4) | torch.eye(7, dtype=torch.bool) if case == "mask" else None
+    module = SimpleNamespace(is_causal=case in ("causal", "documents", "ahead"))
+    itself, back = torch.eye(length, dtype=torch.bool), torch.ones(length, length, dtype=torch.bool).tril()
+    mask = {
+        "mask": (torch.rand(3, 1, length, length) > 0.4) | itself,
+        "padding": torch.arange(length)[None, None, None] < torch.tensor([3, 5, length])[:, None, None, None],
+        "documents": back & ((torch.arange(length) >= 5)[:, None] <= (torch.arange(length) >= 5))[None, None],
+        "ahead": back[None, None]
+        | (torch.arange(length) < 70),  # of a decoder, and yet some see what follows
+    }.get(case)
     outcomes = []
     for function, kind in ((attention._attention, torch.bfloat16), (sdpa_attention_forward, torch.float32)):
-        qkv = given(7)
+        qkv = given(length)
         found, _ = function(module, *(t.to(kind) for t in qkv), mask, 0.0, 0.5)
         found.float().square().sum().backward()
         outcomes.append([found.float(), *(t.grad.float() for t in qkv)])
@@ -35,7 +43,7 @@ def test_products_are_attention(case):
         assert (ours - theirs).norm() < 0.02 * theirs.norm()
 
 
-@pytest.mark.parametrize("length, causal", [(129, False), (65, True)])
+@pytest.mark.parametrize("length, causal", [(513, False), (600, True)])
 def test_long_texts_are_the_kernels(length, causal, monkeypatch):
     monkeypatch.setattr(torch.Tensor, "softmax", None)
     q, k, v = given(length)
