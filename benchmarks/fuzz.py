@@ -126,7 +126,7 @@ def main():
 
 
 def prepare(runs):
-    from fuzzing.targets import make_runs
+    from fuzzing.runs import make_runs
     from jichu.core.progress import console
 
     console.quiet = True

@@ -14,7 +14,8 @@ import torch
 
 from fuzzing.cases import attempt, memory_held
 from fuzzing.mutations import snippets
-from fuzzing.targets import TARGETS, counts, make_runs
+from fuzzing.runs import make_runs
+from fuzzing.targets import TARGETS, counts
 from jichu.core.config import check, dump_yaml, override, parse_yaml
 from jichu.core.errors import DataError, UsageError
 from jichu.data.dataset import load

@@ -19,6 +19,7 @@ import jichu
 from jichu.cli.main import main
 from jichu.core.errors import DataError, UsageError
 from jichu.data.config import ColumnConfig
+from jichu.data.readers import read
 from jichu.data.schema import MOST_CATEGORIES, TableSchema
 from jichu.data.source import Column
 from jichu.data.types import typed
@@ -516,3 +517,14 @@ def test_any_text_is_a_table_or_a_data_error(tmp_path_factory, content):
         jichu.load(path)
     except DataError as error:
         assert str(error)
+
+
+def test_tables_of_another_kind_are_told(tmp_path):
+    (tmp_path / "train.csv").write_text("a,label\n1,x\n2,y\n")
+    (tmp_path / "more.jsonl").write_text('{"a": 3, "label": "x"}\n')
+    (tmp_path / "readme.txt").write_text("what this is")
+    source = read(str(tmp_path))
+    assert len(source.names) == 2
+    assert [fault["record"] for fault in source.quarantine] == ["more.jsonl"]
+    assert source.quarantine[0]["reason"] == "not read: beside train.csv it is a table of another kind"
+    assert read(str(tmp_path / "more.jsonl")).quarantine == []

@@ -4,6 +4,7 @@ text that does not count."""
 import json
 import sys
 import time
+from pathlib import Path
 
 import torch
 
@@ -13,7 +14,9 @@ def ours(settings, prompts):
     from jichu.models import folder
     from jichu.models.generate import generate
 
-    model, _ = folder.load(settings["model"])
+    model, _ = folder.load(Path(settings["model"]))
+    model.backbone.special = model.backbone.special._replace(end=None)  # none ends early
+    model.backbone.module.generation_config.eos_token_id = None
     tokenizer = Tokenizer.load(settings["model"])
 
     def write(most):
@@ -45,7 +48,7 @@ def main():
     settings = json.loads(sys.argv[1])
     torch.set_num_threads(settings["threads"])
     torch.manual_seed(0)
-    prompts = torch.randint(10, 300, (settings["prompts"], settings["prompt"])).tolist()
+    prompts = torch.randint(10, 250, (settings["prompts"], settings["prompt"])).tolist()
     write = (ours if settings["system"] == "jichu" else theirs)(settings, prompts)
     write(5)
     started = time.perf_counter()

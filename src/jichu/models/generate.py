@@ -56,6 +56,14 @@ class Asked(Config):
     stop: list[Annotated[str, Field(min_length=1)]]
     seed: Annotated[int, Field(ge=0, lt=2**63)]
 
+    def settings(self) -> dict[str, Any]:
+        """The same in the library's words."""
+        return {
+            "do_sample": self.beams == 1 and self.temperature != 0, "temperature": self.temperature or 1.0,
+            "top_k": self.top_k or 0, "top_p": 1.0 if self.top_p is None else self.top_p,
+            "repetition_penalty": self.repetition_penalty, "num_beams": self.beams, "early_stopping": self.beams > 1,
+        }  # fmt: skip
+
 
 def generate(
     model: nn.Module,
@@ -91,8 +99,7 @@ def generate(
         "repetition_penalty": repetition_penalty, "seed": seed,
         "stop": list(stop) if isinstance(stop, (list, tuple)) else stop,
     })  # fmt: skip
-    temperature, repetition_penalty = asked.temperature, asked.repetition_penalty  # floats, of integers too
-    _refuse(backbone, temperature, top_k, top_p, beams, stream)
+    _refuse(backbone, asked, streamed=stream is not None)
     if not prompts:
         return []
     given = [_tokens(prompt, tokenizer, backbone) for prompt in prompts]
@@ -102,12 +109,9 @@ def generate(
     network = _stateful(backbone) if recurrent else backbone.module
     ends = _ends(backbone, network, ends)
     pad = next((i for i in (backbone.special.pad, *ends) if i is not None), 0)
-    settings: dict[str, Any] = {
-        "do_sample": beams == 1 and temperature != 0, "temperature": temperature or 1.0, "top_k": top_k or 0,
-        "top_p": 1.0 if top_p is None else top_p, "repetition_penalty": repetition_penalty, "num_beams": beams,
-        "early_stopping": beams > 1, "eos_token_id": ends or None, "pad_token_id": pad,
-        "decoder_start_token_id": backbone.config.decoder_start_token_id if whole else None,
-    }  # fmt: skip
+    settings = asked.settings() | {"eos_token_id": ends or None, "pad_token_id": pad}
+    if whole:
+        settings["decoder_start_token_id"] = backbone.config.decoder_start_token_id
     told = _Stream(tokenizer, stop, ends, len(given), stream) if stream is not None else None
     written: list[list[int]] = [[] for _ in given]
     found = [_ended(row, tokenizer, ends, stop) for row in written]
@@ -145,9 +149,7 @@ def generate(
 # ------------------------------------------------------------------- what is asked for
 
 
-def _refuse(
-    backbone: Any, temperature: float | None, top_k: int | None, top_p: float | None, beams: int, stream: object
-) -> None:  # fmt: skip
+def _refuse(backbone: Any, asked: Asked, *, streamed: bool) -> None:
     writes = isinstance(backbone, OverText) or (
         isinstance(backbone, TransformersText) and backbone.kind.task != "MaskedLM"
     )
@@ -156,7 +158,7 @@ def _refuse(
             f"this {type(backbone).__name__} is no model that writes",
             expected="one that was trained on the next token, or on answers",
         )
-    if beams > 1 and (stream is not None or temperature or top_k or top_p):
+    if asked.beams > 1 and (streamed or asked.temperature or asked.top_k or asked.top_p):
         raise UsageError(
             "a search with beams draws nothing, and knows its text at the end alone",
             expected="beams: 1 with temperature, top_k, top_p or streaming",

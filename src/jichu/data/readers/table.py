@@ -25,7 +25,7 @@ from jichu.core.files import fingerprint
 from ..chats import chat_column, may_hold_chats
 from ..decode import UNREADABLE, peek_image
 from ..formats import delimited, json_list, jsonl, parquet
-from ..source import SPLITS, Column, Names, Source, split_named
+from ..source import SPLITS, Column, Names, Source, split_named, unusable
 from ..types import is_text, words
 from .image_folder import SUFFIXES
 
@@ -53,13 +53,17 @@ def _format(path: Path) -> Any:
     return next((kind for suffix, kind in _FORMATS.items() if name.endswith(suffix)), None)
 
 
+def _tables(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.glob("*") if p.is_file() and p.name[0] != "." and _format(p))
+
+
 def _files(path: Path) -> list[Path]:
     """The tables in a folder (or its `data`), all of the first kind found. Among images other text than
     a list of them counts for nothing."""
     if not path.is_dir():
         return [path] if _format(path) else []
     for folder in (path, path / "data"):
-        found = sorted(p for p in folder.glob("*") if p.is_file() and p.name[0] != "." and _format(p))
+        found = _tables(folder)
         for kind in (parquet, delimited, jsonl, json_list):
             mine = [p for p in found if _format(p) is kind]
             listed = kind in (delimited, jsonl) and any(
@@ -111,6 +115,9 @@ def read(
             names.append(Names.numbered(file.name, numbers))
             splits += [split_named(file.name) if path.is_dir() else ""] * len(table)
             faults += bad
+        left = [file for file in _tables(files[0].parent) if file not in files] if path.is_dir() else []
+        told = f"not read: beside {files[0].name} it is a table of another kind"
+        faults += [unusable(file.name, told) for file in left]
         folders = [file.parent for file in files]
         read_from = [path, *files, *_around(path)]
         listed = _class_lines(path, label or "label") if path.is_dir() else {}
