@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import itertools
 import math
 import os
 import time
@@ -472,6 +473,17 @@ def test_what_was_measured_is_remembered(tensors, spent, tmp_path, monkeypatch):
     monkeypatch.setattr(plan, "_FEW", 1)
     monkeypatch.setattr(plan, "_LONG", 1)  # second, and a step takes half of one
     assert planned(tensors, tmp_path, batch_size=16, compile=False)["why"].startswith("measured")
+
+
+def test_what_was_measured_beside_other_work_is_not_remembered(tensors, spent, tmp_path, monkeypatch):
+    spent |= {(p, m, 1): 1.0 for p in ("float32", "bfloat16") for m in ("contiguous", "channels_last")}
+    monkeypatch.setattr(plan, "preemptions", itertools.count(step=10**9).__next__)
+    assert planned(tensors, tmp_path)["why"].endswith("beside other work: not remembered")
+    count = len(spent["asked"])
+    monkeypatch.setattr(plan, "preemptions", lambda: 0)
+    assert planned(tensors, tmp_path)["why"].startswith("measured") and len(spent["asked"]) == 2 * count
+    planned(tensors, tmp_path)
+    assert len(spent["asked"]) == 2 * count
 
 
 def test_threads_are_halved_while_that_is_faster(tensors, spent, tmp_path):

@@ -21,10 +21,8 @@ def _data_config(rng, path):
         if rng.random() < 0.5:
             tree = {**tree, "split": {}, "size": rng.choice((4, 8, "auto")), "reader": None}
         if rng.random() < 0.2:
-            tree = {
-                "path": str(path),
-                **{k: v for k, v in dict(spoil_tree(rng, {**tree, "draws": 1})).items() if k != "path"},
-            }
+            spoilt = spoil_tree(rng, {**tree, "draws": 1})
+            tree = {**(spoilt if isinstance(spoilt, dict) else tree), "path": str(path)}
     config = check(DataConfig, tree)
     # 4,096 pixels a side are what was asked for, and no fault: they would only take long
     return config.model_copy(update={"size": min(config.size, 64)}) if config.size != "auto" else config

@@ -152,6 +152,11 @@ def peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
+def preemptions() -> int:
+    """How often other work has taken the processor from the first thread; 0 where the system does not say."""
+    return int(psutil.Process().num_ctx_switches().involuntary)
+
+
 def environment() -> dict[str, Any]:
     """Versions and hardware, as written to `environment.json`."""
     libraries = ("jichu", "torch", "numpy", "scikit-learn", "pyarrow", "safetensors", "pillow")

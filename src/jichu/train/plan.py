@@ -7,6 +7,7 @@ import datetime
 import functools
 import math
 import statistics
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from jichu.adapt.rules import Rule
+from jichu.core.devices import preemptions
 from jichu.core.durations import Duration
 from jichu.core.ranks import gather_objects
 from jichu.data.batches import Batch
@@ -29,6 +31,9 @@ from .settings import Measure, Remembered, Settings, autocast, choose, is_open, 
 
 _WORTH_MEASURING = 400  # steps below which choosing costs more than it brings,
 _FEW, _LONG = 50, 20  # unless they are more than few and take so many seconds
+_BUSY = (
+    50  # times a second that other work takes the processor away: 20 were seen without any, 90 beside some
+)
 
 
 @dataclass(frozen=True)
@@ -130,11 +135,16 @@ def _settings(
         plain = plainest(learner, config, device)
         if steps <= _FEW or steps * max(gather_objects(measure(plain, math.inf))) < _LONG:
             return plain, f"{steps} steps are too few to measure", None
+    before, started = preemptions(), time.monotonic()
     chosen, found = choose(
         learner, config, device, measure, lambda step: budget.value if steps is None else steps * step
     )
     why = "measured: " + ", ".join(f"{setting} {1000 * s:.1f} ms a step" for setting, s in found.items())
-    memory.keep(chosen, f"{why} ({datetime.date.today().isoformat()})")
+    waited = 1 + time.monotonic() - started  # so that a short time is not judged by one of them
+    if preemptions() - before > _BUSY * waited:
+        why += ", beside other work: not remembered"
+    else:
+        memory.keep(chosen, f"{why} ({datetime.date.today().isoformat()})")
     return chosen, why, found[chosen]
 
 
