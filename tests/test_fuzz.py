@@ -198,3 +198,18 @@ def test_an_error_about_a_very_long_name_can_be_read(tmp_path):
     with pytest.raises(DataError, match="no column can be used") as told:
         load(str(tmp_path / "a.csv"))
     assert len(str(told.value)) < 10_000
+
+
+def test_a_tokenizer_edited_by_hand_is_told(runs, tmp_path):
+    for kind, edit, words in (
+        ("bert", lambda vocabulary: vocabulary.pop("[UNK]"), "Missing \\[UNK\\]"),
+        ("gpt", lambda vocabulary: vocabulary.update(much=2**31 - 1), "the model knows"),
+    ):
+        folder = shutil.copytree(runs / "runs" / kind, tmp_path / kind)
+        file = folder / "model" / "tokenizer.json"
+        tree = json.loads(file.read_text())
+        edit(tree["model"]["vocab"])
+        tree["added_tokens"] = [token for token in tree["added_tokens"] if token["content"] != "[UNK]"]
+        file.write_text(json.dumps(tree))
+        with pytest.raises(DataError, match=words):
+            Run(folder).embed(["\u2028💥"])

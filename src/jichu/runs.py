@@ -138,7 +138,13 @@ class Run:
         """That of a model that reads texts."""
         if self.config.text is None:
             raise UsageError(f"the model in {self.path} reads no texts", expected="a run on texts")
-        return Tokenizer.load(self.folder.model)
+        found = Tokenizer.load(self.folder.model)
+        if len(found) > self.config.text.vocabulary:
+            raise DataError(
+                f"a tokenizer of {len(found):,} tokens, and the model knows {self.config.text.vocabulary:,}",
+                where=self.folder.model, expected="the tokenizer that the model was trained with",
+            )  # fmt: skip
+        return found
 
     def generate(self, prompts: Any, stream: Callable[[str], None] | None = None, **settings: Any) -> Any:
         """What the model writes after a prompt, or after each of a list. Keywords: `most` tokens,

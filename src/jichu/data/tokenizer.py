@@ -291,14 +291,23 @@ class Tokenizer:
         for group in _groups(texts):
             parts = [part for _, part in group]
             try:
-                encoded = self._inner.encode_batch_fast(parts, add_special_tokens=False)
+                ids = self._ids(parts)
             except TypeError:  # half of a surrogate pair, which is no text
-                parts = [_text(part) for part in parts]
-                encoded = self._inner.encode_batch_fast(parts, add_special_tokens=False)
-            ids = [e.ids for e in encoded]
+                ids = self._ids([_text(part) for part in parts])
             found.append(np.fromiter(itertools.chain.from_iterable(ids), np.int32))
             np.add.at(lengths, [place for place, _ in group], [len(i) for i in ids])
         return np.concatenate(found), lengths
+
+    def _ids(self, texts: list[str]) -> list[list[int]]:
+        try:
+            return [e.ids for e in self._inner.encode_batch_fast(texts, add_special_tokens=False)]
+        except TypeError:
+            raise
+        except Exception as error:  # the library knows no other
+            raise DataError(
+                f"the tokenizer cannot read a text: {shown(str(error))}",
+                expected=f"{_FILE} as `tokenizers` writes it",
+            ) from None
 
     def decode(self, ids: Iterable[int] | Tensor, special: bool = False) -> str:
         """The text of some ids; with `special` with the names of special tokens. Negative ones are passed
