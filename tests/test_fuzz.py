@@ -202,13 +202,18 @@ def test_an_error_about_a_very_long_name_can_be_read(tmp_path):
 
 def test_a_tokenizer_edited_by_hand_is_told(runs, tmp_path):
     for kind, edit, words in (
-        ("bert", lambda vocabulary: vocabulary.pop("[UNK]"), "Missing \\[UNK\\]"),
-        ("gpt", lambda vocabulary: vocabulary.update(much=2**31 - 1), "the model knows"),
+        ("bert", lambda model: model["vocab"].pop("[UNK]"), "Missing \\[UNK\\]"),
+        ("gpt", lambda model: model["vocab"].update(much=2**31 - 1), "the model knows"),
+        (
+            "gpt",
+            lambda model: model.update(continuing_subword_prefix="\u202e"),
+            "damaged: .range end",
+        ),  # a panic
     ):
-        folder = shutil.copytree(runs / "runs" / kind, tmp_path / kind)
+        folder = shutil.copytree(runs / "runs" / kind, tmp_path / kind, dirs_exist_ok=True)
         file = folder / "model" / "tokenizer.json"
         tree = json.loads(file.read_text())
-        edit(tree["model"]["vocab"])
+        edit(tree["model"])
         tree["added_tokens"] = [token for token in tree["added_tokens"] if token["content"] != "[UNK]"]
         file.write_text(json.dumps(tree))
         with pytest.raises(DataError, match=words):

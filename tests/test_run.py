@@ -258,9 +258,10 @@ SHRUNK = {  # where the digits are too small for the network, or it is too large
     "gpt-shakespeare": [f"stages.gpt.backbone={{name: llama, {_TINY}}}"],
     "gpt-poems": [f"stages.gpt.backbone={{name: llama, {_TINY}}}"],
     "gpt-code": [f"stages.gpt.backbone={{name: llama, {_TINY}}}"],
-    "gpt-sentiment": [
-        f"stages.{stage}.backbone={{name: llama, {_TINY}}}" for stage in ("pretrain", "scratch")
-    ],
+    **{
+        name: [f"stages.{stage}.backbone={{name: llama, {_TINY}}}" for stage in ("pretrain", "scratch")]
+        for name in ("gpt-sentiment", "gpt-chinese")
+    },
     "chat-sft": [f"stages.talker.backbone={{name: llama, {_TINY}}}"],
     "cifar10-transfer-imagenet": [
         "stages.head.backbone={name: resnet18, base: 4}",

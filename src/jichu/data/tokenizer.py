@@ -83,6 +83,21 @@ _USUAL = {
 }
 
 
+@contextlib.contextmanager
+def _understood(what: str, where: object) -> Iterator[None]:
+    """DataError where the library cannot go on. It raises plain Exceptions, and, where it panics, what is none;
+    a TypeError is for what it is given."""
+    try:
+        yield
+    except BaseException as error:
+        panic = type(error).__name__ == "PanicException"
+        if isinstance(error, TypeError) or not (panic or isinstance(error, Exception)):
+            raise
+        raise DataError(
+            f"{what}: {shown(str(error))}", where=where, expected="a tokenizer as `tokenizers` writes it"
+        ) from None
+
+
 class Tokenizer:
     """A tokenizer of the library `tokenizers`, and what stands in its `tokenizer_config.json`."""
 
@@ -141,12 +156,8 @@ class Tokenizer:
                 settings |= read_json(folder / name, ())
         if (folder / _CHAT).exists():
             settings["chat_template"] = (folder / _CHAT).read_text("utf-8")
-        try:
+        with _understood("damaged", folder / _FILE):
             inner = tokenizers.Tokenizer.from_file(str(folder / _FILE))
-        except Exception as error:  # the library knows no other
-            raise DataError(
-                f"damaged: {shown(str(error))}", where=folder / _FILE, expected="as `tokenizers` writes it"
-            ) from None
         return cls(inner, settings)
 
     @classmethod
@@ -299,21 +310,15 @@ class Tokenizer:
         return np.concatenate(found), lengths
 
     def _ids(self, texts: list[str]) -> list[list[int]]:
-        try:
+        with _understood("a text cannot be read with it", _FILE):
             return [e.ids for e in self._inner.encode_batch_fast(texts, add_special_tokens=False)]
-        except TypeError:
-            raise
-        except Exception as error:  # the library knows no other
-            raise DataError(
-                f"the tokenizer cannot read a text: {shown(str(error))}",
-                expected=f"{_FILE} as `tokenizers` writes it",
-            ) from None
 
     def decode(self, ids: Iterable[int] | Tensor, special: bool = False) -> str:
         """The text of some ids; with `special` with the names of special tokens. Negative ones are passed
         over."""
         plain = ids.tolist() if isinstance(ids, Tensor) else ids
-        return self._inner.decode([i for i in plain if i >= 0], skip_special_tokens=not special)
+        with _understood("tokens cannot be written with it", _FILE):
+            return self._inner.decode([i for i in plain if i >= 0], skip_special_tokens=not special)
 
     def chat(self, messages: list[Message], prompt: bool = False) -> tuple[list[int], list[bool]]:
         """The ids of a conversation by the chat template, and which of them are the assistant's; with
