@@ -282,8 +282,10 @@ def test_a_clock_that_jumps(undisturbed, place):
 
 
 def test_two_runs_of_one_name_at_the_same_moment(undisturbed, place):
-    children = [fork(command(place)) for _ in range(2)]
-    assert [wait(child) for child in children] == [0, 0]
+    said = [place / "said-0", place / "said-1"]
+    children = [fork(command(place), path) for path in said]
+    codes = [wait(child) for child in children]
+    assert codes == [0, 0], [path.read_text()[-2000:] for path in said]
     assert sorted(os.listdir(place / "runs")) == ["small", "small-2"]
     for name in ("small", "small-2"):
         assert differences(undisturbed[0], place / "runs" / name) == []
