@@ -171,7 +171,6 @@ def build(
     and what they are called there. `found` are headers, `about` is what else should be known at the next
     start."""
     folder = cache_folder() / "store" / key
-    shutil.rmtree(folder, ignore_errors=True)  # a damaged one
     with writing(folder), aside(folder) as temporary:
         kept, quarantine, shapes = np.ones(len(source.names), bool), list(source.quarantine), {}
         if images is not None and preprocess is not None:
@@ -217,8 +216,9 @@ def build(
         try:
             os.replace(temporary, folder)
         except OSError:
-            if not folder.exists():  # another process may have been quicker
-                raise
+            if opened(key) is None:  # a damaged one stands there, and not that of a process that was quicker
+                shutil.rmtree(folder, ignore_errors=True)
+                os.replace(temporary, folder)
     made = opened(key)
     if made is None:
         raise DataError("what was just decoded cannot be opened", where=folder, expected="a cache of its own")
