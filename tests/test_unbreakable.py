@@ -520,6 +520,28 @@ def test_one_of_two_processes_is_killed(place, tmp_path):
     assert (place / "runs" / "small" / "models" / "pretrain" / "config.json").exists()
 
 
+@pytest.mark.parametrize("when", ["on its way up", "told"])
+def test_a_process_that_its_launcher_ends_still_tells_of_the_one_that_is_lost(when, tmp_path):
+    """`torchrun` ends the processes that are left by SIGTERM, at any moment after one is lost."""
+    (tmp_path / "module.py").write_text(
+        "import os, signal, sys\n"
+        "from jichu.cli import main as command\n"
+        "from jichu.core.errors import PeerLost\n"
+        "def end(*given):\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "def lost(given):\n"
+        "    try:\n"
+        "        raise PeerLost('another of the 2 processes has ended')\n"
+        "    finally:\n"
+        f"        {'end()' if when != 'told' else 'pass'}\n"
+        "command._command, explain = lost, command._explain\n"
+        f"command._explain = lambda error: ({'end()' if when == 'told' else None}, explain(error))[1]\n"
+        "raise SystemExit(command.main())\n"
+    )
+    found = subprocess.run([sys.executable, "-m", "module"], capture_output=True, text=True, cwd=tmp_path)
+    assert (found.returncode, found.stderr) == (1, "jichu: another of the 2 processes has ended\n")
+
+
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_the_exit_code_of_an_interruption_is_ours(wrapped, tmp_path):
     """Python ends a module by SIGINT where KeyboardInterrupt came out of a string that was executed; and a

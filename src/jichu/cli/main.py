@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 import jichu
 from jichu.core.config import Spec, models_in
 from jichu.core.errors import Interrupted, JichuError, PeerLost, UsageError, nearest
-from jichu.core.interrupt import Stop, terminable
+from jichu.core.interrupt import Stop, terminable, undisturbed
 from jichu.recipe.config import STAGES
 
 from . import language, verbs
@@ -234,27 +234,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _stand_in()
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug, stop = "--debug" in given, Stop()
-    try:
-        with terminable() as stop:
-            code = _command(given)
-            sys.stdout.flush()  # here, where what goes wrong can be told
+    with undisturbed():
+        try:
+            with terminable() as stop:
+                code = _command(given)
+                sys.stdout.flush()  # here, where what goes wrong can be told
+                return code
+        except BrokenPipeError:  # whoever read the result has read enough
+            _silence()
+            return 0
+        except (Exception, KeyboardInterrupt) as error:
+            if debug:
+                raise
+            code = _tell(error, stop)
+            if arguments is None and code == Interrupted.code:
+                _leave(code)
             return code
-    except BrokenPipeError:  # whoever read the result has read enough
-        _silence()
-        return 0
-    except (Exception, KeyboardInterrupt) as error:
-        if debug:
-            raise
-        stopped = stop.requested and not isinstance(error, JichuError)
-        code, told = _explain(KeyboardInterrupt() if stopped else error)
-        # of several processes one speaks; of one that is lost, those that are left
-        if os.environ.get("RANK", "0") == "0" or isinstance(error, PeerLost):
-            with contextlib.suppress(OSError):
-                print(f"jichu: {told}", file=sys.stderr)
-        _silence()
-        if arguments is None and code == Interrupted.code:
-            _leave(code)
-        return code
+
+
+def _tell(error: BaseException, stop: Stop) -> int:
+    """Say what went wrong; gives its exit code."""
+    if isinstance(error.__context__, PeerLost):  # that the launcher ended this process too is not the reason
+        error = error.__context__
+    stopped = stop.requested and not isinstance(error, JichuError)
+    code, told = _explain(KeyboardInterrupt() if stopped else error)
+    # of several processes one speaks; of one that is lost, those that are left
+    if os.environ.get("RANK", "0") == "0" or isinstance(error, PeerLost):
+        with contextlib.suppress(OSError):
+            print(f"jichu: {told}", file=sys.stderr)
+    _silence()
+    return code
 
 
 def _command(given: list[str]) -> int:

@@ -56,6 +56,14 @@ def stoppable() -> Iterator[Stop]:
 
 
 @contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """While the block runs such a signal does nothing: a launcher sends one to what is left of its processes
+    just when that tells why it ends."""
+    with _handled(lambda number, frame: None):
+        yield
+
+
+@contextlib.contextmanager
 def terminable() -> Iterator[Stop]:
     """While the block runs every such signal ends it as Ctrl-C does, by KeyboardInterrupt; which a library may
     make another error of."""

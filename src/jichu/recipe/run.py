@@ -35,7 +35,8 @@ from jichu.core.files import (
 from jichu.core.folder import RunFolder
 from jichu.core.lock import alone
 from jichu.core.progress import clock, console, say
-from jichu.data.dataset import Dataset, load
+from jichu.data.dataset import Dataset
+from jichu.data.load import load
 from jichu.data.store import changes
 from jichu.models.folder import read_config
 
@@ -92,9 +93,13 @@ def execute(
 
 def _with_cure(error: BaseException, path: Path | None) -> BaseException:
     """What ended a run from outside, with the way to go on."""
-    if isinstance(error, RuntimeError) and ranks.lost(error):
+    # whoever launched the processes ends the others by a signal: it is not the reason, if it comes between
+    lost = next(
+        (e for e in (error, error.__context__) if isinstance(e, RuntimeError) and ranks.lost(e)), None
+    )
+    if lost:
         return PeerLost(
-            f"another of the {ranks.world_size()} processes has ended: {str(error).splitlines()[0]}",
+            f"another of the {ranks.world_size()} processes has ended: {str(lost).splitlines()[0]}",
             expected="the same command with --resume; what is saved is kept",
         )
     if path is None:
