@@ -18,9 +18,9 @@ from fuzzing.runs import make_runs
 from fuzzing.targets import TARGETS, counts
 from jichu.core.config import check, dump_yaml, override, parse_yaml
 from jichu.core.errors import DataError, UsageError
-from jichu.data.dataset import load
 from jichu.data.decode import Preprocess, decode_image
 from jichu.data.formats import delimited
+from jichu.data.load import load
 from jichu.models import folder as model_folder
 from jichu.recipe.checks import check_names
 from jichu.recipe.config import Recipe, read_recipe

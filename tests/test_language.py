@@ -267,23 +267,29 @@ def questions(in_folder):
 
 
 @pytest.mark.parametrize(
-    "backbone", [GPT, {"name": "t5", "width": 32, "depth": 1, "heads": 2, "dropout": 0.0}]
+    ("backbone", "small"),
+    [(GPT, False), ({"name": "t5", "width": 32, "depth": 1, "heads": 2, "dropout": 0.0}, True)],
 )
-def test_answers_are_learnt_and_written(questions, backbone):
+def test_answers_are_learnt_and_written(questions, backbone, small):
+    """Where the tokenizer knows small letters alone, an answer is right that is so but for them."""
+    if small:
+        Path("questions.tsv").write_text(Path("questions.tsv").read_text().replace("\tdogs", "\tDogs"))
     stage = {
         "stage": "finetune", "name": "writer", "backbone": backbone, "budget": "200 steps", "batch_size": 16,
         "optimizer": {"name": "adamw", "lr": 0.01}, "precision": "float32", "schedule": "constant",
     }  # fmt: skip
     data = {
         "path": "questions.tsv", "target": "answer", "columns": {"answer": "text"}, "context": 48,
-        "tokenizer": {"name": "bpe", "vocabulary": 400, "special": backbone["name"]},
+        "tokenizer": {"name": "bpe", "vocabulary": 400, "special": backbone["name"], "lowercase": small},
     }  # fmt: skip
     run("run", recipe("writer", data=data, stages=[stage, {"stage": "audit"}]))
     found = jichu.open("runs/writer")
     assert found.headline["exact_match"]["value"] > 0.9
     assert found.headline["perplexity"]["value"] < 1.5
     table = pq.read_table("runs/writer/predictions.parquet").to_pylist()
-    assert {row["truth"] for row in table} == set(ASKED.values())
+    assert {row["truth"] for row in table} == {
+        a.replace("dogs", "Dogs") if small else a for a in ASKED.values()
+    }
     assert [row["answer"] for row in found.predict(["77 who barks ?", "42 who moos ?"])] == ["dogs", "cows"]
     again = figures(jichu.audit(found))
     assert again == pytest.approx({name: f["value"] for name, f in found.headline.items()})
@@ -294,6 +300,30 @@ def test_answers_are_learnt_and_written(questions, backbone):
     ]
     Path("others.tsv").write_text("question\tanswer\n" + "".join(others))
     assert figures(jichu.audit(found, "others.tsv"))["exact_match"] == pytest.approx(0.5, abs=0.05)
+
+
+def test_tables_to_predict_are_read_as_in_training(in_folder, capsys):
+    """By the names of the columns, also where so few rows would be taken for categories."""
+    verdicts = [("yes", "good and fine"), ("no", "bad and dull")]
+    rows = [f"{i},{i} is {verdicts[i % 2][1]},{i % 5},{verdicts[i % 2][0]}\n" for i in range(60)]
+    Path("all.csv").write_text("id,review,stars,verdict\n" + "".join(rows))
+    data = {
+        "path": "all.csv", "target": "verdict", "columns": {"review": "text", "id": "ignore", "stars": "ignore"},
+        "context": 16, "tokenizer": {"name": "wordpiece", "vocabulary": 100},
+    }  # fmt: skip
+    stage = {"stage": "finetune", "backbone": "words", "head": "naive-bayes"}
+    run("run", recipe("bayes", data=data, stages=[stage]))
+    tables = {
+        "same.csv": "id,review,stars,verdict\n" + "".join(rows[:2]),
+        "one.csv": "said\nfine and good\ndull and bad\n",
+        "moved.csv": "stars,review\n3,fine and good\n3,dull and bad\n",
+    }
+    for name, told in tables.items():
+        Path(name).write_text(told)
+        assert [row["label"] for row in jichu.open("runs/bayes").predict(name)] == ["yes", "no"]
+    Path("other.csv").write_text("said,stars\nfine,3\n")
+    run("predict", "runs/bayes", "other.csv", code=3)
+    assert "'review'" in capsys.readouterr().err
 
 
 def test_conversations_are_learnt(questions, capsys, monkeypatch):

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 import jichu
+import killing
 from jichu.train.predict import predict
 
 JICHU = [sys.executable, "-m", "jichu"]
@@ -109,6 +110,20 @@ def test_two_processes_equal_one(tmp_path):
     values = [s["headline"]["log_loss"]["value"] for s in summaries]
     assert values[0] == pytest.approx(values[1], rel=1e-3)
     assert not (tmp_path / "runs" / "two-2").exists()
+
+
+def test_texts_on_two_processes(tmp_path):
+    """A run of texts, whose counts of words come from both; they are fitted as on one."""
+    killing.write_texts(tmp_path / "said.csv")
+    for processes in (1, 2):
+        folder = tmp_path / str(processes)
+        folder.mkdir()
+        (folder / "r.yaml").write_text(killing.TEXTS)
+        torchrun(processes, ["-m", "jichu", "run", "r.yaml"], folder)
+    one, two = (tmp_path / n / "runs" / "small" for n in ("1", "2"))
+    assert equal(*(run / "models" / "linear" / "model.safetensors" for run in (one, two)))
+    a, b = (json.loads((run / "summary.json").read_text())["headline"]["linear"] for run in (one, two))
+    assert a == b
 
 
 GATHERS = """

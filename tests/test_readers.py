@@ -351,7 +351,7 @@ def test_one_class_can_be_pretrained_on_but_not_learned(in_folder, capsys):
 
 def test_classes_of_one_image_and_classes_of_the_test_split_alone(two_classes, tmp_path, monkeypatch):
     said: list[str] = []
-    monkeypatch.setattr("jichu.data.dataset.say", said.append)
+    monkeypatch.setattr("jichu.data.load.say", said.append)
     save(two_classes / "single" / "1.png", seed=50)
     data = jichu.load(two_classes)
     assert data.about_targets(data.splits["train"])["label"].counts[2] == 1

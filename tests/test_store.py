@@ -17,7 +17,7 @@ from PIL import Image
 import jichu
 from jichu.core.errors import DataError
 from jichu.core.files import read_json, read_table
-from jichu.data import dataset as loading
+from jichu.data import load as loading
 from jichu.data import mapped, store
 from jichu.data.batches import gather
 from jichu.data.source import Names

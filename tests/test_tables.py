@@ -487,7 +487,7 @@ def test_a_model_sees_columns_as_it_was_trained_on_them():
     """Missing cells, booleans of other spelling and keys do not change the kind of a known column."""
     train = pa.table({"id": [1.0, 2, 2] * 10, "c": ["True", "False", "x"] * 10, "label": ["u", "v"] * 15})
     table = jichu.load(train, columns={"c": "category"}).table
-    from jichu.data.dataset import load as load_with
+    from jichu.data.load import load as load_with
 
     rows = load_with(pa.table({"id": list(range(30)), "c": pa.nulls(30), "z": [0.5] * 30}), table=table)
     assert rows.tensors["numbers"][:, 0].tolist() == list(range(30))

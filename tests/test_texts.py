@@ -22,10 +22,10 @@ from jichu.core.errors import DataError, UsageError
 from jichu.data import shingles
 from jichu.data.cleaning import quality
 from jichu.data.config import CleanConfig, DataConfig, QualityConfig
-from jichu.data.dataset import load
 from jichu.data.formats import jsonl, plain
 from jichu.data.inspection import inspect
 from jichu.data.language import language
+from jichu.data.load import load
 from jichu.data.ragged import Ragged
 from jichu.data.texts import ragged, text_of
 

@@ -86,6 +86,7 @@ def test_characters_are_characters():
     assert len(ids) == len(text)
     assert [tokenizer.decode([i]) for i in ids] == list(text)
     assert tokenizer.encode(["ж"])[0] == [tokenizer.special.unknown]
+    assert tokenizer.echo(["ж", "花"]) == ["ж", "花"]
     few = trained("characters", vocabulary=20)
     assert len(few) == 20
 
@@ -96,6 +97,7 @@ def test_wordpiece_takes_chinese_characters_one_by_one():
     tokens = [tokenizer.decode([i]) for i in ids]
     assert tokens[:2] == ["春", "眠"] and tokens[-2:] == ["月", "光"]
     assert tokenizer.decode(ids) == "春 眠 unbelievable naive 月 光"
+    assert tokenizer.echo(["春眠 Naïve"]) == ["春 眠 naive"]
 
 
 def test_training_twice_gives_the_same():

@@ -14,8 +14,8 @@ from jichu.core.errors import UsageError
 from jichu.core.names import import_path
 from jichu.data.config import IN_MEMORY, DataConfig
 from jichu.data.dataset import Dataset
-from jichu.data.dataset import load as _load
 from jichu.data.inspection import inspect as look_into
+from jichu.data.load import load as _load
 from jichu.recipe.config import one_stage, read_recipe
 from jichu.recipe.run import execute
 from jichu.runs import Run

@@ -18,14 +18,16 @@ from jichu.core.config import check, read_yaml
 from jichu.core.errors import DataError, UsageError, shown
 from jichu.core.files import read_json, read_jsonl
 from jichu.core.folder import RunFolder
-from jichu.data.config import IN_MEMORY, ColumnConfig
-from jichu.data.dataset import Dataset, columns_of, load
+from jichu.data.config import IN_MEMORY, ColumnConfig, DataConfig
+from jichu.data.dataset import Dataset
 from jichu.data.decode import UNREADABLE, decode_image
 from jichu.data.formats import jsonl
+from jichu.data.load import columns_of, load
 from jichu.data.ragged import Ragged
 from jichu.data.readers import read
 from jichu.data.schema import understand
-from jichu.data.source import HALF
+from jichu.data.source import HALF, Source
+from jichu.data.special import TextInputs
 from jichu.data.target import Target
 from jichu.data.texts import ragged
 from jichu.data.tokenizer import Tokenizer
@@ -230,12 +232,13 @@ class Run:
             columns = [list(column) for column in zip(*rows, strict=True)]
         else:
             source = read(items, config.reader if isinstance(items, (str, Path)) else None)
-            known = {n: c for n, c in config.columns.items() if n in source.columns}
-            found = columns_of(source, config.model_copy(update={"columns": known, "target": None}))
-            schema = understand(found, config.model_copy(update={"columns": known, "target": None}))
+            alike = DataConfig(path=IN_MEMORY, text=_those_of_texts(source, inputs))
+            found = columns_of(source, alike)
+            schema = understand(found, alike)
             if len(schema.texts) != 1 + inputs.pair:
                 told = ", ".join(f"{n} ({c.kind})" for n, c in found.items())
-                raise DataError(f"no texts among the columns {told}", expected=f"{1 + inputs.pair} of texts")
+                expected = " and ".join(map(repr, inputs.columns)) or f"{1 + inputs.pair} of texts"
+                raise DataError(f"no texts among the columns {told}", expected=expected)
             names = list(source.names)
             columns = [[t or "" for t in found[n].values.to_pylist()] for n in schema.texts]
         return names, [ragged(column) for column in columns]
@@ -318,6 +321,15 @@ class Run:
                 tokenised(dataset, self.tokenizer, model.text.context, model.text.windows)[1]
             )
         return dataset
+
+
+def _those_of_texts(source: Source, inputs: TextInputs) -> list[str] | None:
+    """The columns that a model is to read: called as in training, else what the source is about, else all where
+    there are no others; None where that is to be found out."""
+    if inputs.columns and source.columns.keys() >= set(inputs.columns):
+        return list(inputs.columns)
+    whole = list(source.columns) if len(source.columns) == 1 + inputs.pair else None
+    return list(source.texts) or whole
 
 
 def _answers(target: Target, outputs: Tensor) -> list[dict[str, Any]]:

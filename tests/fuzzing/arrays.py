@@ -6,8 +6,8 @@ import struct
 
 import numpy as np
 
-from jichu.data.dataset import load
 from jichu.data.decode import Preprocess
+from jichu.data.load import load
 
 from .loading import loaded, packed
 from .mutations import odd, spoil_bytes

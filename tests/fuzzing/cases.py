@@ -66,7 +66,10 @@ def attempt(function, name, seed, number, *, scratch, runs, seconds):
         _check_message(str(error))
         outcome = type(error).__name__
     except TooSlow:
-        raise Broken(f"more than {seconds} s\n{traceback.format_exc(limit=-6)}") from None
+        held, most = psutil.Process().memory_info().vms >> 20, resource.getrlimit(resource.RLIMIT_AS)[0] >> 20
+        raise Broken(
+            f"more than {seconds} s, {held:,} of {most:,} MiB of addresses\n{traceback.format_exc(limit=-6)}"
+        ) from None
     except Broken:
         raise
     except Exception:

@@ -6,8 +6,8 @@ import zlib
 
 from jichu.core.config import check
 from jichu.data.config import DataConfig
-from jichu.data.dataset import load
 from jichu.data.inspection import inspect as look_into
+from jichu.data.load import load
 
 from . import grammar
 from .mutations import spoil_bytes, spoil_tree

@@ -7,8 +7,8 @@ import pyarrow.parquet as pq
 
 from jichu.core.config import check
 from jichu.data.config import CleanConfig, DataConfig
-from jichu.data.dataset import load
 from jichu.data.inspection import inspect as look_into
+from jichu.data.load import load
 
 from . import grammar
 from .loading import loaded, packed

@@ -59,18 +59,19 @@ def make(
 
 def of_language(
     stage: str, rows: Tensor, records: Sequence[str], sizes: Tensor, nats: Tensor,
-    answers: tuple[Sequence[str], Sequence[str]] | None = None,
+    answers: tuple[Sequence[str], Sequence[str], Sequence[bool]] | None = None,
 ) -> pa.Table:  # fmt: skip
     """Of windows of texts, or of answers [N]: `sizes` [N, 2] are tokens predicted and bytes, `nats` [N] minus
-    the logarithm of their likelihood; `answers` those that are right, and those that were written."""
+    the logarithm of their likelihood; `answers` those that are right, those that were written, and whether
+    they are the same."""
     numbers = [sizes.double().numpy(), nats.double().numpy()[:, None]]
     if answers is None:
         about = {"truth": _lists(numbers[0]), "scores": _lists(numbers[1])}
     else:
-        right = np.array([a.strip() == b.strip() for a, b in zip(*answers, strict=True)], np.float64)
+        truth, written, right = answers
         about = {
-            "truth": pa.array(answers[0], pa.string()), "prediction": pa.array(answers[1], pa.string()),
-            "scores": _lists(np.concatenate([*numbers, right[:, None]], 1)),
+            "truth": pa.array(truth, pa.string()), "prediction": pa.array(written, pa.string()),
+            "scores": _lists(np.concatenate([*numbers, np.array(right, np.float64)[:, None]], 1)),
         }  # fmt: skip
     return pa.table(
         {

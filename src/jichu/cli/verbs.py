@@ -147,8 +147,8 @@ def _data_config(verb: str, options: Options, **given: Any) -> Any:
 def init(options: Options) -> None:
     """Write a recipe for data."""
     from jichu.core.files import write_text
-    from jichu.data.dataset import load
     from jichu.data.inspection import inspect as look_into
+    from jichu.data.load import load
     from jichu.recipe.init import draft, refuse_existing
 
     path = Path(options.output)
@@ -167,8 +167,8 @@ def init(options: Options) -> None:
 
 def inspect(options: Options) -> None:
     """Print what data are, or draw it."""
-    from jichu.data.dataset import load
     from jichu.data.inspection import inspect as look_into
+    from jichu.data.load import load
 
     from .inspect import draw_augmentation, lines, tables
 

@@ -27,6 +27,7 @@ class TextInputs:
 
     `context` is the most tokens of a row, or of each of its `windows`, of which a longer text has so many at
     most; `template` says which special tokens are put around a text, and `pair` that a row holds two texts.
+    `columns` are those of a table that they were read from.
     """
 
     vocabulary: Annotated[int, Field(ge=1)]
@@ -36,3 +37,4 @@ class TextInputs:
     pair: bool = False
     chat: bool = False
     windows: Annotated[int, Field(ge=1)] = 1
+    columns: tuple[str, ...] = ()

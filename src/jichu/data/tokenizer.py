@@ -320,6 +320,13 @@ class Tokenizer:
         with _understood("tokens cannot be written with it", _FILE):
             return self._inner.decode([i for i in plain if i >= 0], skip_special_tokens=not special)
 
+    def echo(self, texts: Sequence[str]) -> list[str]:
+        """Texts as they can be written with these tokens: in small letters where there are no capitals, say. One
+        with characters that have no token is given back as it is."""
+        unknown = self.special.unknown
+        coded = zip(texts, self.encode(texts), strict=True)
+        return [text if unknown in ids else self.decode(ids) for text, ids in coded]
+
     def chat(self, messages: list[Message], prompt: bool = False) -> tuple[list[int], list[bool]]:
         """The ids of a conversation by the chat template, and which of them are the assistant's; with
         `prompt` up to where the next answer begins."""

@@ -44,5 +44,6 @@ def bits_per_byte(sums: Array) -> Array:
 
 @partial(MeanOf, tasks=("text",))
 def exact_match(truth: Array, scores: Array) -> Array:
-    """The share of the rows in which just that was written which was to be, spaces around it aside."""
+    """The share of the rows in which just that was written which was to be, as far as the tokenizer can write
+    it (in small letters, perhaps), spaces around it aside."""
     return scores[:, 1]

@@ -139,11 +139,13 @@ def measured(
     column = to_read({TEXT: dataset.texts[key]}, dataset.chat)[TEXT]  # of a conversation what is said
     truth = [text_of(column, row) for row in rows.tolist()]
     sizes = torch.stack([found.weights[order], torch.tensor([float(len(t.encode())) for t in truth])], 1)
-    written = [""] * len(truth)
+    written, right = [""] * len(truth), [False] * len(truth)
     if not dataset.chat:
         written = written_for(model, tokenizer, columns, rows)
+        pairs = zip(tokenizer.echo(truth), written, strict=True)
+        right = [told.strip() == said.strip() for told, said in pairs]
     records = [dataset.names[row] for row in rows.tolist()]
-    return tables.of_language(name, rows, records, sizes, nats, (truth, written))
+    return tables.of_language(name, rows, records, sizes, nats, (truth, written, right))
 
 
 def written_for(

@@ -91,7 +91,14 @@ def tokenised(
         tokenise(dataset.texts[key], tokenizer, dataset.store, key) if key in dataset.texts else None
         for key in ("text", "text_2")
     )
-    inputs = TextInputs(len(tokenizer), context, special, pair=second is not None, windows=windows)
+    inputs = TextInputs(
+        len(tokenizer),
+        context,
+        special,
+        pair=second is not None,
+        windows=windows,
+        columns=dataset.text_columns,
+    )
     column = Tokens.of(tokenizer, context, cast(Ragged, first), second, windows=windows, told=told)
     return inputs, {TOKENS: column}
 
