@@ -134,22 +134,28 @@ from jichu.data.batches import Batches
 from jichu.data.config import SIGNS
 from jichu.models.cnn import Cnn
 from jichu.models.model import Model
-from jichu.objectives.vicreg import VICReg
+from jichu.objectives import barlow_twins, byol, contrastive, dino, taught, vicreg, views
 from jichu.train.config import TrainConfig
 from jichu.train.fit import fit
 from safetensors.torch import save_file
 
-class Plain(VICReg):  # a projector without batch statistics
-    def bind(self, model, batch):
-        self.projector = torch.nn.Linear(8, 16)
+def plain(before, hidden, after, layers):  # without batch statistics
+    return torch.nn.Linear(before, after)
 
+for module in (views, taught, dino):
+    module.mlp = plain
 torch.manual_seed(0)
-model = Model(Cnn(1, 8, widths=[8], norm="group"))
+start = Cnn(1, 8, widths=[8], norm="group").state_dict()
 images = torch.randint(0, 256, (64, 1, 8, 8), dtype=torch.uint8)
-batches = Batches({"image": images}, batch_size=16)
-fit(model, Plain(Augment(SIGNS), width=16), batches, TrainConfig(budget="10 steps", batch_size=16, precision="float32", optimizer={"name": "sgd", "lr": 0.01}))
+config = TrainConfig(budget="10 steps", batch_size=16, precision="float32", optimizer={"name": "sgd", "lr": 0.01})
+trained = {}
+for objective in (vicreg.VICReg, barlow_twins.BarlowTwins, contrastive.SimCLR, contrastive.MoCo, byol.BYOL, dino.DINO):
+    body = Cnn(1, 8, widths=[8], norm="group")
+    body.load_state_dict(start)
+    fit(Model(body), objective(Augment(SIGNS), width=16), Batches({"image": images}, batch_size=16), config)
+    trained |= {f"{objective.__name__}.{k}": v.contiguous() for k, v in body.state_dict().items()}
 if ranks.rank() == 0:
-    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, sys.argv[1])
+    save_file(trained, sys.argv[1])
 """
 
 

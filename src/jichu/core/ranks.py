@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 from typing import Any
 
@@ -29,7 +30,14 @@ def join() -> None:
         if cuda:
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
         dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
-        atexit.register(dist.destroy_process_group)  # else its threads abort the process as it ends
+        atexit.register(_leave)
+
+
+def _leave() -> None:
+    """End the threads that speak to the others: they would abort the process as it ends. They end once nothing
+    holds them any more, and what `distribute` gave does, which may be in a cycle."""
+    gc.collect()
+    dist.destroy_process_group()
 
 
 def distribute(module: nn.Module) -> nn.Module:

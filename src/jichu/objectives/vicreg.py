@@ -7,8 +7,9 @@ augmentation and one seed each. It needs neither negatives, teacher nor queue.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
+import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -38,6 +39,8 @@ def covariance_loss(embeddings: Tensor) -> Tensor:
 class VICReg(JointEmbedding):
     """Two views of a row agree, every dimension varies, and no two vary together."""
 
+    against_collapse = "raise the objective's weight of variance or covariance, or lower optimizer.lr"
+
     def __init__(
         self,
         augment: Augment,
@@ -56,12 +59,12 @@ class VICReg(JointEmbedding):
     def scales(self) -> dict[str, float]:
         return self.coefficients
 
-    def losses(self, outputs: dict[str, Any], batch: Batch) -> dict[str, Tensor]:
-        embeddings = outputs["embeddings"].float()
+    def compare(self, outputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+        embeddings = outputs["embeddings"]
         one, two = embeddings.unbind(1)
         everyone = gather_rows(embeddings).unbind(1)
         return {
             "invariance": (one - two).square().mean(1),
-            "variance": sum(variance_loss(view) for view in everyone) / 2,
-            "covariance": sum(covariance_loss(view) for view in everyone),
+            "variance": torch.stack([variance_loss(view) for view in everyone]).mean(),
+            "covariance": torch.stack([covariance_loss(view) for view in everyone]).sum(),
         }

@@ -282,8 +282,8 @@ def _check_views(stage: PretrainStage, work: Work, where: str) -> None:
             where=f"{where}.objective", expected="an objective for what they are, such as vicreg for images",
         )  # fmt: skip
     takes = inspect.signature(objective).parameters
-    if "augment" in takes and "image" not in work.dataset.tensors:
+    if "augment" in takes and work.dataset.kind not in ("image", "table"):
         raise UsageError(
-            f"{name} compares views of images, and these data have none",
-            where=f"{where}.objective", expected="data with images; a table can be fine-tuned at once",
+            f"{name} compares views of images or table rows, and these data have none",
+            where=f"{where}.objective", expected="images or tables",
         )  # fmt: skip

@@ -94,7 +94,7 @@ def pretrain(stage: PretrainStage, work: Work) -> Result:
                  folder=work.folder, name=stage.name, resume=work.resume, records=dataset.names)  # fmt: skip
     remarks += fitted.remarks
     last: dict[str, Any] = next((row for row in reversed(fitted.history) if "rank_share" in row), {})
-    if found_collapse := collapse(last):
+    if found_collapse := collapse(last, getattr(objective, "against_collapse", "")):
         remarks.append(f"{stage.name} {found_collapse}")
         say(f"warning: {remarks[-1]}")
     if work.folder.writes:

@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from jichu.models.averaging import follow
 
 
 class Average:
@@ -17,22 +19,11 @@ class Average:
 
     def __init__(self, model: nn.Module, rule: Callable[..., float]):
         self.module = copy.deepcopy(model).requires_grad_(False)
-        self._rule = rule
-        weights: Iterator[tuple[Tensor, Tensor]] = zip(
-            self.module.parameters(), model.parameters(), strict=True
-        )
-        pairs = [(mine, theirs) for mine, theirs in weights if theirs.requires_grad]
-        pairs += zip(self.module.buffers(), model.buffers(), strict=True)
-        self._floats = [pair for pair in pairs if pair[0].is_floating_point()]
-        self._others = [pair for pair in pairs if not pair[0].is_floating_point()]  # counts of batches
+        self._model, self._rule = model, rule
 
-    @torch.no_grad()
     def update(self, step: int, steps: int) -> None:
         """Take in the weights after a step (0-based)."""
-        mine, theirs = (list(side) for side in zip(*self._floats, strict=True))
-        torch._foreach_lerp_(mine, theirs, self._rule(step=step, steps=steps))
-        for own, other in self._others:
-            own.copy_(other)
+        follow(self.module, self._model, self._rule(step=step, steps=steps))
 
 
 def has_statistics(model: nn.Module) -> bool:

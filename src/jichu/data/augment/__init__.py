@@ -28,9 +28,17 @@ class Augment:
     """Images [B, C, H, W], uint8 or 0 to 1, to float32 [B, C, H, W] within 0 to 1."""
 
     def __init__(self, config: AugmentConfig, spread: Tensor | None = None):
-        self.config = config
+        self.config, self.spread = config, spread
+        self.most = 1.0  # share of the area that a crop keeps at most
+        self.side: int | None = None  # pixels, as before if None
         self.policy = Policy(config.policy) if config.policy else None
         self.table = TableAugment(config.table, spread)
+
+    def close_up(self, least: float, most: float, side: int) -> Augment:
+        """The same changes, of parts that are `least` to `most` of the area, scaled to `side` pixels."""
+        close = Augment(self.config.model_copy(update={"crop": least}), self.spread)
+        close.most, close.side = most, side
+        return close
 
     def columns(self, batch: dict[str, Tensor], uniform: Uniform) -> dict[str, Tensor]:
         """Those columns of a batch that augmentation changes, whatever its kind of data."""
@@ -67,10 +75,10 @@ class Augment:
         """Images after all that needs resampling."""
         matrix = self.matrix(uniform, images)
         if self.policy is None:
-            return images if matrix is None else resample(images, matrix, self.config.fill)
+            return images if matrix is None else resample(images, matrix, self.config.fill, self.side)
         drawn = self.policy.matrix(uniform, images.shape[2] / images.shape[3])
         if matrix is not None:
-            return resample(images, matrix @ drawn, self.config.fill)
+            return resample(images, matrix @ drawn, self.config.fill, self.side)
         rows = (drawn != torch.eye(3, device=drawn.device)).any(2).any(1).nonzero()[:, 0]
         images = images.clone()
         images[rows] = resample(images[rows], drawn[rows], self.config.fill)
@@ -91,7 +99,9 @@ class Augment:
         )
         if c.crop < 1:
             kept = uniform(2, "crop")
-            box = sides(c.crop + (1 - c.crop) * kept[:, 0], kept[:, 1], 4 / 3)  # as Szegedy et al., 2014
+            box = sides(
+                c.crop + (self.most - c.crop) * kept[:, 0], kept[:, 1], 4 / 3
+            )  # as Szegedy et al., 2014
             place = (1 - box) * (2 * uniform(2, "place") - 1)
             cut = torch.diag_embed(torch.cat([box, torch.ones_like(box[:, :1])], dim=1))
             cut[:, :2, 2] = place

@@ -57,9 +57,9 @@ def affine(angle: Tensor, shear: Tensor, shift: Tensor, zoom: Tensor, aspect: fl
     return torch.cat([torch.cat([linear, shift[:, :, None]], dim=2), last], dim=1)
 
 
-def resample(images: Tensor, matrix: Tensor, fill: str = "border") -> Tensor:
-    """Bilinear. The grid is a sum and not a matrix product, whose last digits may depend on the batch."""
-    height, width = images.shape[2:]
+def resample(images: Tensor, matrix: Tensor, fill: str = "border", side: int | None = None) -> Tensor:
+    """Bilinear; of the same size, or `side` pixels in height and width. The grid is a sum and not a matrix product, whose last digits may depend on the batch."""
+    height, width = (side, side) if side else images.shape[2:]
     matrix = matrix.to(images.device)[:, :, :, None, None]
     y, x = (
         (2 * torch.arange(side, device=images.device) + 1) / side - 1 for side in (height, width)

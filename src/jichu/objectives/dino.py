@@ -1,0 +1,101 @@
+"""DINO (Caron et al., 2021, arXiv 2104.14294): a network sorts views as its own moving average does."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from jichu.core.ranks import sum_over_ranks, world_size
+from jichu.data.augment import Augment
+
+from .base import Batch, Context
+from .contrastive import Temperature, Width
+from .taught import Momentum, teach, teacher_of
+from .views import JointEmbedding, embed, mlp, views
+
+_LOCAL = "local."
+
+
+class Prototypes(nn.Module):
+    """Cosines [B, K] of embeddings [B, D] with K directions that are learnt."""
+
+    def __init__(self, width: int, count: int):
+        super().__init__()
+        self.directions = nn.Parameter(torch.randn(count, width))
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        return F.linear(F.normalize(embeddings), F.normalize(self.directions))
+
+
+class DINO(JointEmbedding):
+    """Every view is to be given to the prototypes as the teacher gives the row's other whole views to them; `local`
+    views show a small part of an image at half its size. That the teacher does not give all to one prototype, or
+    equally to all, is seen to by centring and by a lower temperature."""
+
+    centre: Tensor
+    against_collapse = "lower the objective's teacher_temperature or optimizer.lr, or raise its momentum"
+
+    def __init__(
+        self,
+        augment: Augment,
+        local: Annotated[int, Field(ge=0, le=16)] = 4,
+        local_crop: Annotated[float, Field(gt=0, lt=1)] = 0.1,
+        prototypes: Annotated[int, Field(ge=2)] = 1024,
+        temperature: Temperature = 0.1,
+        teacher_temperature: Temperature = 0.04,
+        momentum: Momentum = 0.99,
+        centring: Momentum = 0.9,
+        width: Width = 64,
+        hidden: Width = 256,
+    ):
+        super().__init__(augment, 2, width, hidden)
+        self.local, self.local_crop, self.prototypes = local, local_crop, prototypes
+        self.temperature, self.teacher_temperature = temperature, teacher_temperature
+        self.momentum, self.centring = momentum, centring
+        self.register_buffer("centre", torch.zeros(prototypes))
+        self.teacher = nn.ModuleDict()
+
+    def head(self, features: int) -> nn.Module:
+        return nn.Sequential(
+            mlp(features, self.hidden, self.width, layers=3), Prototypes(self.width, self.prototypes)
+        )
+
+    def bind(self, model: nn.Module, batch: Batch) -> None:
+        super().bind(model, batch)
+        self.teacher = teacher_of(model, self.projector)
+
+    def prepare(self, batch: Batch, context: Context) -> Batch:
+        prepared = super().prepare(batch, context)
+        if not self.local or "image" not in batch:
+            return prepared
+        least = self.augment.config.crop if self.augment.config.crop < 1 else 0.4
+        close = self.augment.close_up(self.local_crop, least, max(4, batch["image"].shape[2] // 2))
+        return {**prepared, **views(close, batch, context, self.local, "local", _LOCAL)}
+
+    def forward(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Also assignments [B, V + L, K] of all views, as log-probabilities, and of the teacher's [B, V, K]."""
+        outputs = super().forward(model, batch)
+        logits = [outputs["embeddings"]]
+        if any(name.startswith(_LOCAL) for name in batch):
+            logits.append(embed(model, self.projector, batch, _LOCAL)[1])
+        with torch.no_grad():
+            _, given = embed(self.teacher["model"], self.teacher["projector"], batch)
+            targets = ((given.float() - self.centre) / self.teacher_temperature).softmax(2)
+            if self.training:
+                mean = sum_over_ranks(given.float().mean((0, 1))) / world_size()
+                self.centre.lerp_(mean, 1 - self.centring)
+        assigned = (torch.cat(logits, dim=1).float() / self.temperature).log_softmax(2)
+        return {**outputs, "assigned": assigned, "targets": targets}
+
+    def compare(self, outputs: dict[str, Tensor], batch: Batch) -> Tensor:
+        crossed = -torch.einsum("btk,bsk->bts", outputs["targets"], outputs["assigned"])
+        whole, seen = crossed.shape[1:]
+        other = ~torch.eye(whole, seen, dtype=torch.bool, device=crossed.device)  # not the same view
+        return crossed[:, other].mean(1)
+
+    def after_step(self, model: nn.Module, context: Context) -> None:
+        teach(self.teacher, model, self.projector, self.momentum, context)
