@@ -1,5 +1,8 @@
 """Joint-embedding objectives against their contract, closed forms and plain loops over the papers' formulas."""
 
+import contextlib
+import copy
+import functools
 import math
 
 import numpy as np
@@ -14,6 +17,7 @@ from jichu.data.config import PHOTOGRAPHS, SIGNS
 from jichu.metrics.representation import alignment, uniformity
 from jichu.models.averaging import follow
 from jichu.models.cnn import Cnn
+from jichu.models.heads import Linear
 from jichu.models.model import Model
 from jichu.objectives.barlow_twins import BarlowTwins, cross_correlation
 from jichu.objectives.base import Context
@@ -21,7 +25,10 @@ from jichu.objectives.byol import BYOL
 from jichu.objectives.contrastive import MoCo, SimCLR, info_nce, nt_xent
 from jichu.objectives.dino import DINO
 from jichu.objectives.lejepa import LeJEPA, epps_pulley
+from jichu.objectives.mixup import Mixup
+from jichu.objectives.supervised import Classification
 from jichu.objectives.vicreg import VICReg
+from jichu.train.learner import Learner, backward, cached, cut, total_weights
 
 SIZES = {"width": 16, "hidden": 32}
 ALL = [VICReg, BarlowTwins, SimCLR, MoCo, BYOL, DINO, LeJEPA]
@@ -43,6 +50,63 @@ def points(*shape, seed=0):
 def test_each_keeps_its_contract(objective, batch):
     # DINO's loss is that against a teacher which grows more certain: it may rise while all is well
     jichu.check_objective(made(objective), net(), batch, overfits=objective is not DINO)
+
+
+@pytest.mark.parametrize("objective", [VICReg, BarlowTwins, SimCLR, MoCo, DINO, LeJEPA])
+def test_a_batch_of_any_size_is_made_of_small_ones(objective, batch, monkeypatch):
+    """Gradients of 48 rows at once, and of 5 micro-batches whose outputs are cached."""
+    for module in ("views", "taught", "dino"):  # without batch statistics, which are of a micro-batch
+        monkeypatch.setattr(f"jichu.objectives.{module}.mlp", lambda a, h, b, layers: nn.Linear(a, b))
+    torch.manual_seed(0)
+    learner = Learner(Model(Cnn(1, 8, widths=[8, 8], norm="group")), made(objective))
+    learner.objective.bind(learner.model, batch)
+    found = []
+    for parts in (1, 5):
+        copied = copy.deepcopy(learner)
+        micro = [copied.objective.prepare(part, Context(0, 3, 10)) for part in cut(batch, parts)]
+        totals, _ = total_weights(copied.objective, micro, False)
+        torch.manual_seed(1)
+        how = functools.partial(backward, copied) if parts == 1 else functools.partial(cached, copied, copied)
+        loss, terms, told = how(micro, totals, contextlib.nullcontext, diagnose=True)
+        found.append((loss, {n: p.grad for n, p in copied.named_parameters()}, terms, told))
+    (loss, whole, terms, told), (again, pieces, terms_again, told_again) = found
+    assert torch.allclose(loss, again, rtol=1e-4)
+    assert terms.keys() == terms_again.keys() and told.keys() == told_again.keys()
+    largest = max(float(g.abs().max()) for g in whole.values() if g is not None)
+    for name, gradient in whole.items():
+        if gradient is None:
+            assert pieces[name] is None
+        else:
+            assert torch.allclose(gradient, pieces[name], rtol=1e-3, atol=1e-5 * (1 + largest)), name
+
+
+def test_what_is_mixed_beforehand_is_not_cut(batch):
+    config = jichu.TrainConfig(budget="2 steps", batch_size=48, accumulate=2, precision="float32")
+    jichu.fit(net(), made(SimCLR), [batch], config)
+    model = Model(Cnn(1, 8, widths=[8, 8]), {"label": Linear(8, 10)})
+    with pytest.raises(jichu.JichuError, match="cannot be cut into 2 micro-batches"):
+        jichu.fit(model, Mixup(Classification()), [batch], config)
+
+
+def test_the_two_passes_of_caching_draw_the_same(batch):
+    """With dropout the gradients are those of one draw: of one micro-batch cached, the plain ones."""
+    learner = Learner(net(), made(SimCLR))
+    learner.objective.bind(learner.model, batch)
+    learner.objective.projector.append(nn.Dropout(0.5))
+    learner.train()
+    found = []
+    for how in (backward, functools.partial(cached, copy.deepcopy(learner))):
+        copied = copy.deepcopy(learner) if how is backward else how.args[0]
+        call = functools.partial(how, copied)
+        micro = [copied.objective.prepare(batch, Context(0))]
+        totals, _ = total_weights(copied.objective, micro, False)
+        torch.manual_seed(1)
+        loss, _, _ = call(micro, totals, contextlib.nullcontext)
+        found.append((loss, [p.grad for p in copied.parameters()], list(copied.buffers())))
+    (loss, plain, buffers), (again, cached_ones, buffers_again) = found
+    assert torch.allclose(loss, again)
+    for a, b in zip(plain + buffers, cached_ones + buffers_again, strict=True):
+        assert torch.allclose(a, b, rtol=1e-3, atol=1e-5)
 
 
 def test_simclr_is_the_papers_sum():
@@ -90,10 +154,12 @@ def test_byol_is_the_distance_of_unit_vectors_across_views():
 
 
 def test_dino_crosses_each_whole_view_with_all_others():
-    targets = points(3, 2, 6).softmax(2)
-    assigned = points(3, 5, 6, seed=1).log_softmax(2)
-    objective = DINO(Augment(SIGNS), prototypes=6, **SIZES)
-    found = objective.losses({"embeddings": targets, "targets": targets, "assigned": assigned}, {})
+    given, cosines = points(3, 2, 6), points(3, 5, 6, seed=1)
+    objective = DINO(Augment(SIGNS), prototypes=6, temperature=0.5, teacher_temperature=0.25, **SIZES).eval()
+    objective.centre += points(6, seed=2)
+    found = objective.losses({"embeddings": given, "targets": given, "cosines": cosines}, {})
+    targets = ((given - objective.centre) / 0.25).softmax(2)
+    assigned = (cosines / 0.5).log_softmax(2)
     for row in range(3):
         pairs = [(t, s) for t in range(2) for s in range(5) if t != s]
         wanted = [-float(targets[row, t] @ assigned[row, s]) for t, s in pairs]
@@ -112,10 +178,11 @@ def test_dino_looks_closely_and_keeps_its_centre(batch):
         4,
     )
     outputs = objective.train()(model, prepared)
-    assert outputs["assigned"].shape == (48, 5, 1024) and outputs["targets"].shape == (48, 2, 1024)
+    assert outputs["cosines"].shape == (48, 5, 1024) and outputs["targets"].shape == (48, 2, 1024)
+    objective.losses(outputs, prepared)
     centre = objective.centre.clone()
-    assert centre.abs().sum() > 0
-    objective.eval()(model, prepared)
+    assert torch.allclose(centre, 0.1 * outputs["targets"].mean((0, 1)), atol=1e-6)
+    objective.eval().losses(outputs, prepared)
     assert torch.equal(objective.centre, centre)  # which evaluation leaves
 
 

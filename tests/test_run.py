@@ -504,7 +504,6 @@ def test_data_that_changed_are_not_resumed_with(in_folder, photos, capsys):
     ("change", "code", "said"),
     [
         ("stages.finetune.patience=2", 2, "validation rows"),
-        ("stages.pretrain.accumulate=2", 2, "cannot be cut"),
         ("stages.finetune.budget=5 tokens", 2, "counted in tokens"),
         ("stages.finetune.checkpoint_every=5 tokens", 2, "counted in tokens"),
         ("stages.finetune.device=cuda:9", 2, "cannot be used"),

@@ -66,3 +66,16 @@ def seed_step(device: torch.device, *keys: object) -> None:
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
         torch.cuda.manual_seed(seed)
+
+
+def random_state(device: torch.device) -> list[Tensor]:
+    """Where the process's generators are."""
+    on_device = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
+    return [torch.get_rng_state(), *on_device]
+
+
+def set_random_state(device: torch.device, states: list[Tensor]) -> None:
+    """Put them back to where they were."""
+    torch.set_rng_state(states[0])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(states[1], device)

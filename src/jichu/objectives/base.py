@@ -44,13 +44,21 @@ class Objective(nn.Module):
 
     A term's loss is sum(weight × per-row loss) / sum(weight), the sums going over all micro-batches
     and processes; a term that has no rows is a scalar. `independent` is False where the loss of a
-    row depends on the other rows of its batch. Parameters of the objective (a projector) are trained
+    row depends on the other rows of its batch; `cached` is True where that is so in `losses` alone, and
+    `forward` gives a dict of tensors with a row each: then a batch of any size is made of micro-batches, whose
+    outputs are kept and compared together. Parameters of the objective (a projector) are trained
     with the model's; what must be kept but not trained (a teacher) are buffers. `task` is that of the
     targets that it learns, PRETRAINING where it needs none, None where it does not say.
     """
 
     independent = True
+    cached = False
     task: str | None = None
+
+    @property
+    def divisible(self) -> bool:
+        """Whether a batch may be cut into micro-batches to the same effect."""
+        return self.independent or self.cached
 
     def answer(self, key: str, target: Target) -> Target:
         """What the head `key` has to give for a target (`outputs`, and of what)."""

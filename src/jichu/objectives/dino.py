@@ -77,22 +77,22 @@ class DINO(JointEmbedding):
         return {**prepared, **views(close, batch, context, self.local, "local", _LOCAL)}
 
     def forward(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """Also assignments [B, V + L, K] of all views, as log-probabilities, and of the teacher's [B, V, K]."""
+        """Also cosines with the prototypes [B, V + L, K] of all views, and the teacher's [B, V, K]."""
         outputs = super().forward(model, batch)
         logits = [outputs["embeddings"]]
         if any(name.startswith(_LOCAL) for name in batch):
             logits.append(embed(model, self.projector, batch, _LOCAL)[1])
         with torch.no_grad():
-            _, given = embed(self.teacher["model"], self.teacher["projector"], batch)
-            targets = ((given.float() - self.centre) / self.teacher_temperature).softmax(2)
-            if self.training:
-                mean = sum_over_ranks(given.float().mean((0, 1))) / world_size()
-                self.centre.lerp_(mean, 1 - self.centring)
-        assigned = (torch.cat(logits, dim=1).float() / self.temperature).log_softmax(2)
-        return {**outputs, "assigned": assigned, "targets": targets}
+            _, targets = embed(self.teacher["model"], self.teacher["projector"], batch)
+        return {**outputs, "cosines": torch.cat(logits, dim=1), "targets": targets}
 
     def compare(self, outputs: dict[str, Tensor], batch: Batch) -> Tensor:
-        crossed = -torch.einsum("btk,bsk->bts", outputs["targets"], outputs["assigned"])
+        targets = ((outputs["targets"] - self.centre) / self.teacher_temperature).softmax(2)
+        assigned = (outputs["cosines"] / self.temperature).log_softmax(2)
+        if self.training:
+            mean = sum_over_ranks(outputs["targets"].detach().mean((0, 1))) / world_size()
+            self.centre.lerp_(mean, 1 - self.centring)
+        crossed = -torch.einsum("btk,bsk->bts", targets, assigned)
         whole, seen = crossed.shape[1:]
         other = ~torch.eye(whole, seen, dtype=torch.bool, device=crossed.device)  # not the same view
         return crossed[:, other].mean(1)

@@ -25,6 +25,7 @@ class Mixing(Wrapper):
     """
 
     independent = False
+    cached = False  # rows meet when they are prepared
     name: ClassVar[str]  # begins the names of what it adds to a batch: .partner [B] and .share [B]
     dimensions: ClassVar[int] = 2  # that an input has at least
 

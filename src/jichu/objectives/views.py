@@ -34,6 +34,7 @@ class JointEmbedding(Objective):
     """Makes the views and embeds them; a subclass says in `compare` what is wanted of embeddings [B, V, D]."""
 
     independent = False
+    cached = True
     task = PRETRAINING
     against_collapse = "lower optimizer.lr"  # what may help, in words
 

@@ -25,6 +25,10 @@ class Wrapper(Objective):
     def independent(self) -> bool:  # type: ignore[override]
         return self.inner.independent
 
+    @property
+    def cached(self) -> bool:  # type: ignore[override]
+        return self.inner.cached
+
     def answer(self, key: str, target: Target) -> Target:
         return self.inner.answer(key, target)
 

@@ -38,6 +38,7 @@ from jichu.objectives.views import collapse
 from jichu.objectives.wrapper import Augmented
 from jichu.train.fit import Fitted, fit
 from jichu.train.predict import embed, embed_fast, evaluating, predict
+from jichu.train.probes import KNN, LINEAR, TASKS, Probe
 
 from . import answers, language
 from .build import TOKENS, Work, adaptation, augmenter, spaced, start_model, start_supervised, wrapped
@@ -45,6 +46,8 @@ from .config import AuditStage, FinetuneStage, InspectStage, PretrainStage
 from .results import Result, look, measured, part_of, result, settle_adapters
 
 _POPULATION = 10_000  # training rows that the features' mean and deviation are taken from
+_PROBED = 10  # rows trained on for each that a probe looks at, if nothing is said
+_FEWEST = 20  # labelled rows that a probe is worth it with
 _LARGE = ("image", "tokens")  # what networks look at and objectives do not
 
 
@@ -90,7 +93,10 @@ def pretrain(stage: PretrainStage, work: Work) -> Result:
     rows = dataset.splits["train"]
     batches = Batches(work.inputs, rows, batch_size=stage.batch_size, seed=work.recipe.seed, drop_last=True)
     remarks = look(model, stage, rows, work, stage.name)
-    fitted = fit(model, objective, batches, stage, seed=work.recipe.seed,
+    probe = _probe(work)
+    if probe is not None and stage.evaluate_every is None:
+        stage = stage.model_copy(update={"evaluate_every": -(-_PROBED * probe.rows // stage.batch_size)})
+    fitted = fit(model, objective, batches, stage, evaluate=probe, monitor=LINEAR, seed=work.recipe.seed,
                  folder=work.folder, name=stage.name, resume=work.resume, records=dataset.names)  # fmt: skip
     remarks += fitted.remarks
     last: dict[str, Any] = next((row for row in reversed(fitted.history) if "rank_share" in row), {})
@@ -99,10 +105,26 @@ def pretrain(stage: PretrainStage, work: Work) -> Result:
         say(f"warning: {remarks[-1]}")
     if work.folder.writes:
         model_folder.save(work.folder.stage_model(stage.name), model, config, work.tokenizer)
-    told = ("loss", "effective_rank", "rank_share", "spread")
+    told = ("loss", "effective_rank", "rank_share", "spread", "alignment", "uniformity")
     found: dict[str, Any] = {key: last[key] for key in told if key in last}
+    found |= next(
+        ({k: row[k] for k in (KNN, LINEAR)} for row in reversed(fitted.history) if LINEAR in row), {}
+    )
     found["epochs"] = fitted.rows / len(rows)
     return {**result(fitted, model, work, stage.name, found), "warnings": remarks}
+
+
+def _probe(work: Work) -> Probe | None:
+    """What measures features on the way, where there are labels to measure them by."""
+    dataset, target = work.dataset, work.dataset.targets.get(LABEL)
+    if target is None or target.task not in TASKS:
+        return None
+    rows = dataset.labelled("train")
+    held_out = dataset.labelled("validation") if "validation" in dataset.splits else rows[:0]
+    target = dataset.about_targets(rows)[LABEL]
+    if len(rows) < _FEWEST or (target.task == "classification" and len(target.classes) < 2):
+        return None
+    return Probe(work.inputs, target, dataset.tensors[LABEL], rows, held_out, work.recipe.seed)
 
 
 def finetune(stage: FinetuneStage, work: Work) -> Result:

@@ -32,7 +32,7 @@ from . import checkpoint, schedules
 from .averaging import Average, fresh_statistics, has_statistics
 from .config import TrainConfig
 from .guard import Watch, broken_rows, too_many
-from .learner import Learner, backward, cut, total_weights
+from .learner import Learner, backward, cached, cut, total_weights
 from .logs import Clock, Means, TensorBoard
 from .memory import MIB, Buffers, halving, keep_freed
 from .optimizers import build, set_rates
@@ -207,7 +207,7 @@ class _Loop:
 
     def _refuse_cut(self, rows: int) -> None:
         processes, even = ranks.world_size(), len(set(ranks.gather_objects(rows))) == 1
-        if self.objective.independent or (self.config.accumulate == 1 and even):
+        if self.objective.independent or (even and (self.config.accumulate == 1 or self.objective.cached)):
             return
         raise UsageError(
             f"{type(self.objective).__name__} compares the rows of a batch, which cannot be cut into"
@@ -350,13 +350,16 @@ class _Loop:
             totals, asked = total_weights(self.objective, micro, stop.requested)
             self.clock.lap("data")
             seed_step(self.device, self.seed, self.step, ranks.rank())
-            found = backward(self.module, micro, totals, self.inside, diagnose=due, lap=self.clock.lap)
+            if len(micro) == 1 or self.objective.independent:
+                found = backward(self.module, micro, totals, self.inside, diagnose=due, lap=self.clock.lap)
+            else:
+                found = cached(
+                    self.module, self.learner, micro, totals, self.inside, diagnose=due, lap=self.clock.lap
+                )
             return micro, asked, found
 
         rows, parts = len(batch["row"]), self.plan.accumulate
-        result, through = halving(
-            gradients, parts, rows, self.learner, self.objective.independent, self._undo
-        )
+        result, through = halving(gradients, parts, rows, self.learner, self.objective.divisible, self._undo)
         if through != parts:
             why = f"{rows} rows in {parts} micro-batches ran out of memory at step {self.step}: {through} from now on"
             self.plan = replace(self.plan, accumulate=through, accumulate_why=why)

@@ -11,8 +11,11 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from jichu.core.errors import UsageError
+from jichu.core.randomness import random_state, set_random_state
 from jichu.core.ranks import sum_over_ranks, world_size
 from jichu.objectives.base import Batch, Objective, as_terms
+
+from .memory import Buffers
 
 _TINY = 1e-12
 
@@ -25,10 +28,26 @@ class Learner(nn.Module):
         self.model, self.objective = model, objective
 
     def forward(
-        self, batch: Batch, totals: dict[str, Tensor], parts: int, diagnose: bool = False
-    ) -> tuple[Tensor, dict[str, Tensor], Tensor, dict[str, Tensor]]:
-        """This micro-batch's share of the step's loss; of each term; its row losses [B]; diagnosis."""
+        self, batch: Batch, totals: dict[str, Tensor], parts: int, diagnose: bool = False,
+        slopes: dict[str, Tensor] | None = None,
+    ) -> tuple[Tensor, dict[str, Tensor], Tensor, dict[str, Tensor]]:  # fmt: skip
+        """This micro-batch's share of the step's loss; of each term; its row losses [B]; diagnosis. With
+        `slopes`, the loss's gradients by the outputs, a loss that has the same gradients, and no more."""
         outputs = self.objective(self.model, batch)
+        if slopes is not None:
+            pairs = [(outputs[name], slope) for name, slope in slopes.items() if outputs[name].requires_grad]
+            return (
+                torch.stack([(value.float() * slope).sum() for value, slope in pairs]).sum(),
+                {},
+                torch.empty(0),
+                {},
+            )
+        return self.of(outputs, batch, totals, parts, diagnose)
+
+    def of(
+        self, outputs: Any, batch: Batch, totals: dict[str, Tensor], parts: int, diagnose: bool
+    ) -> tuple[Tensor, dict[str, Tensor], Tensor, dict[str, Tensor]]:
+        """`forward` from what the objective's own forward gave."""
         terms = as_terms(self.objective.losses(outputs, batch))
         weights, scales = self.objective.weights(batch), self.objective.scales()
         loss: Tensor | float = 0.0
@@ -66,6 +85,15 @@ def cut(batch: Batch, parts: int) -> list[Batch]:
         for name, value in batch.items()
     }
     return [{name: piece[i] for name, piece in pieces.items()} for i in range(parts)]
+
+
+def joined(micro: list[Batch]) -> Batch:
+    """What `cut` has cut, prepared or not."""
+    rows = len(micro[0]["row"])
+    return {
+        name: torch.cat([batch[name] for batch in micro]) if len(value) == rows else value
+        for name, value in micro[0].items()
+    }
 
 
 def total_weights(objective: Objective, micro: list[Batch], asked: bool) -> tuple[dict[str, Tensor], bool]:
@@ -111,3 +139,49 @@ def backward(
         for name, share in shares.items():
             terms[name] = terms.get(name, 0.0) + share
     return torch.stack(losses).sum(), terms, found
+
+
+def cached(
+    module: nn.Module,
+    learner: Learner,
+    micro: list[Batch],
+    totals: dict[str, Tensor],
+    autocast: Any,
+    *,
+    diagnose: bool = False,
+    lap: Callable[[str], None] = lambda phase: None,
+) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+    """Gradients of the loss of all micro-batches' rows together, in the memory of one (gradient caching: Gao et al.,
+    2021, arXiv 2101.06983): their outputs are computed without a graph, the loss's gradients by these, and then
+    every output again with its graph, to pass them on. A third more is computed; batch statistics are of a
+    micro-batch, as ever. Gives what `backward` gives."""
+    device = micro[0]["row"].device
+    before = Buffers(learner)
+    before.keep()
+    states, parts = [], []
+    for batch in micro:
+        states.append(random_state(device))
+        with torch.no_grad(), autocast():
+            parts.append(learner.objective(learner.model, batch))
+    before.restore()  # the second pass moves them
+    lap("forward")
+    whole = joined(micro)
+    leaves = {name: torch.cat([part[name] for part in parts]).requires_grad_() for name in parts[0]}
+    with autocast():
+        loss, terms, _, found = learner.of(leaves, whole, totals, 1, diagnose)
+    loss.backward()
+    lap("backward")
+    sizes = [len(batch["row"]) for batch in micro]
+    slopes = {name: leaf.grad.split(sizes) for name, leaf in leaves.items() if leaf.grad is not None}
+    for i, (batch, state) in enumerate(zip(micro, states, strict=True)):
+        set_random_state(device, state)
+        waits: Any = contextlib.nullcontext()
+        if isinstance(module, DistributedDataParallel) and i < len(micro) - 1:
+            waits = module.no_sync()
+        with waits:
+            with autocast():
+                again = module(batch, totals, 1, False, {name: slope[i] for name, slope in slopes.items()})[0]
+            lap("forward")
+            again.backward()
+            lap("backward")
+    return loss.detach(), terms, found

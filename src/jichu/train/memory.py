@@ -233,13 +233,13 @@ def keep_freed(keep: bool) -> bool:
     return False
 
 
-def micro_batches(found: Memory, rows: int, asked: int, module: nn.Module, independent: bool) -> int:
+def micro_batches(found: Memory, rows: int, asked: int, module: nn.Module, divisible: bool) -> int:
     """Into how many micro-batches a batch has to be cut for each to fit: as many as asked for, doubled until
     they do. UsageError where not even the smallest fits, or where the rows of a batch must stay together."""
     parts, least = asked, fewest_rows(module)
     while -(-rows // parts) > found.fits:
         parts *= 2
-        if not independent or rows // parts < least:
+        if not divisible or rows // parts < least:
             raise _too_large(found, least)
     return parts
 
@@ -258,7 +258,7 @@ def _too_large(found: Memory, least: int) -> UsageError:
 
 
 def halving(
-    step: Callable[[int], T], parts: int, rows: int, module: nn.Module, independent: bool,
+    step: Callable[[int], T], parts: int, rows: int, module: nn.Module, divisible: bool,
     undo: Callable[[], Any] = lambda: None,
 ) -> tuple[T, int]:  # fmt: skip
     """`step(parts)` on `rows` rows in that many micro-batches, and again with twice as many each time it runs
@@ -278,10 +278,10 @@ def halving(
         gc.collect()
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()
-        if not independent or world_size() > 1 or rows // (2 * parts) < fewest_rows(module):
+        if not divisible or world_size() > 1 or rows // (2 * parts) < fewest_rows(module):
             cure = (
                 f"batch_size: {max(1, rows * world_size() // 2)}"
-                if not independent
+                if not divisible
                 else f"accumulate: {2 * parts}"
             )
             alone = rows // (2 * parts) < fewest_rows(module)

@@ -82,14 +82,14 @@ def make_plan(
         step = functools.partial(
             seconds_per_step, learner, sample, config, rules, seed, device, settings, limit, of
         )
-        spent, parts = halving(step, parts, rows, learner, objective.independent)
+        spent, parts = halving(step, parts, rows, learner, objective.divisible)
         return spent
 
     with _untouched(learner):
         kept = slots(config.optimizer) + (config.average is not None)
         found = predict(largest, fresh, -(-rows // parts), learner, kept, device)
         if device.type == "cpu":  # a GPU says itself when it is full
-            parts = micro_batches(found, rows, parts, learner, objective.independent)
+            parts = micro_batches(found, rows, parts, learner, objective.divisible)
             keep_freed(not found.tight)
         parts = max(gather_objects(parts))
         found = found._replace(rows=-(-rows // parts))
