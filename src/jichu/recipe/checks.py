@@ -103,7 +103,7 @@ def _refuse_objective(spec: Spec, stage: str, where: str) -> None:
         told, expected = "goes around another objective", f"wrap: [{spec.name}]"
     elif stage == "pretrain" and task not in (None, PRETRAINING):
         told = "learns from labels, which a pretrain stage does not look at"
-        expected = "vicreg, causal, masked or spans, or a finetune stage"
+        expected = "vicreg, simclr, causal or masked, or a finetune stage"
     elif stage == "finetune" and task == PRETRAINING:
         told = "learns from the data themselves, and a finetune stage from labels or answers"
         expected = "classification, multilabel, regression or answers, or a pretrain stage"
@@ -183,11 +183,6 @@ def check_before(work: Work) -> None:
         if isinstance(stage, PretrainStage) and dataset.kind != "text":
             if len(dataset.splits["train"]) < 2:
                 raise DataError(f"{len(dataset.splits['train'])} training rows", expected="at least two")
-            if stage.accumulate > 1:
-                raise UsageError(
-                    f"{stage.objective.name} compares the rows of a batch, which cannot be cut",
-                    where=f"{where}.accumulate", expected=1,
-                )  # fmt: skip
         if isinstance(stage, FinetuneStage):
             dataset.draw(recipe.data.labels_per_class, seed=recipe.seed, draw=0)
             _check_validation(stage, work, where)
