@@ -16,11 +16,13 @@ from jichu.data.config import SIGNS, AugmentConfig
 from jichu.data.target import Target
 from jichu.models.cnn import Cnn
 from jichu.models.heads import Linear
+from jichu.models.inputs import Inputs
 from jichu.models.mlp import Mlp
 from jichu.models.model import Model
 from jichu.objectives import OBJECTIVES
 from jichu.objectives.base import Context, Objective
 from jichu.objectives.cutmix import CutMix
+from jichu.objectives.masked_cells import MaskedCells
 from jichu.objectives.mixup import Mixup
 from jichu.objectives.several import Several
 from jichu.objectives.supervised import Classification, MultiLabel, Regression
@@ -382,3 +384,86 @@ def test_an_objective_says_what_it_lacks():
         Objective().losses({}, {})
     assert math.isclose(Context(0, 5, 10).progress, 0.5)
     assert Mlp(1, 8).width == 128
+
+
+# --- masked cells
+
+
+@pytest.fixture
+def cells():
+    """60 rows of a table: a number and what follows from it, a category that does, gaps."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(60, generator=generator)
+    numbers = torch.stack([x, -2 * x + 5, torch.randn(60, generator=generator)], 1)
+    numbers[::7, 2] = math.nan
+    codes = torch.stack([1 + (x > 0).long(), torch.randint(0, 4, (60,), generator=generator)], 1)
+    return {"numbers": numbers, "categories": codes, "row": torch.arange(60)}
+
+
+def of_cells(cells, **changes):
+    inputs = Inputs(numbers=3, categories=[3, 4])
+    inputs.estimate(cells, cells["row"])
+    return Model(Mlp(numbers=3, categories=[3, 4], widths=[32]), inputs=inputs), MaskedCells(
+        {name: cells[name] for name in ("numbers", "categories")}, cells["row"], **changes
+    )
+
+
+def test_masked_cells_keep_their_contract(cells):
+    model, objective = of_cells(cells)
+    jichu.check_objective(objective, model, cells)
+
+
+def test_masked_cells_are_hidden_and_asked_for(cells):
+    _, objective = of_cells(cells, share=0.4)
+    prepared = objective.prepare(cells, Context(0, 3))
+    hidden = prepared["numbers"].isnan() & ~cells["numbers"].isnan()
+    assert torch.equal(hidden, prepared["asked.numbers"]) and 0.3 < hidden[:, :2].float().mean() < 0.5
+    gone = (prepared["categories"] == 0) & (cells["categories"] != 0)
+    assert torch.equal(gone, prepared["asked.categories"])
+    kept = ~prepared["asked.numbers"]
+    assert torch.equal(prepared["numbers"][kept].nan_to_num(), cells["numbers"][kept].nan_to_num())
+    assert torch.equal(objective.weights(prepared)["loss"] > 0, hidden.any(1) | gone.any(1))
+
+
+def test_the_loss_of_masked_cells_is_the_mean_over_those_asked_for(cells):
+    model, objective = of_cells(cells)
+    objective.bind(model, cells)
+    prepared = objective.prepare(cells, Context(0, 3))
+    outputs = objective(model, prepared)
+    found, told = objective.losses(outputs, prepared).detach(), outputs["told"].detach()
+    wanted = Inputs(numbers=3)
+    wanted.estimate(cells, cells["row"])
+    truth = wanted({"numbers": cells["numbers"]})["numbers"]
+    for row in range(60):
+        parts = [
+            min(8.0, float(told[row, c] - truth[row, c]) ** 2)
+            for c in range(3)
+            if prepared["asked.numbers"][row, c]
+        ]
+        for column, (start, size) in enumerate([(3, 3), (6, 4)]):
+            if prepared["asked.categories"][row, column]:
+                logits = told[row, start : start + size].log_softmax(0)
+                parts.append(-float(logits[cells["categories"][row, column]]) / math.log(size))
+        assert float(found[row]) == pytest.approx(sum(parts) / max(1, len(parts)), rel=1e-4)
+
+
+def test_what_follows_from_other_cells_is_learnt(cells):
+    """The first two columns and the first category tell each other; the third number and category nothing."""
+    model, objective = of_cells(cells, share=0.3)
+    config = jichu.TrainConfig(
+        budget="400 steps", batch_size=60, precision="float32", optimizer={"lr": 0.01}, log_every=20
+    )
+    fit_to = jichu.fit(model, objective, [cells], config)
+    assert fit_to.history[-1]["loss"] < 0.75 * fit_to.history[0]["loss"]
+    only = objective.prepare(cells, Context(0))
+    only["numbers"], only["categories"] = cells["numbers"].clone(), cells["categories"]
+    only["numbers"][:, 0] = math.nan
+    with torch.no_grad():
+        told = objective(model.eval(), only)["told"][:, 0]
+    truth = objective.ready(cells["numbers"])[:, 0]
+    assert torch.corrcoef(torch.stack([told, truth]))[0, 1] > 0.95
+
+
+def test_masked_cells_need_a_table():
+    with pytest.raises(UsageError, match="these data have none"):
+        MaskedCells({"image": torch.zeros(4, 1, 8, 8)}, torch.arange(4))

@@ -5,10 +5,11 @@ The module inside is theirs, unchanged: `save_pretrained` writes a folder for `A
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,6 +26,7 @@ from .library import quiet
 Count = Annotated[int, Field(ge=1, le=100_000)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Readout = Literal["cls", "mean"]
+VISIBLE = "visible"  # of a batch: the places [B, K] of the patches that a transformer is to see, if not all
 
 
 def trial(backbone: Backbone, channels: int, size: int) -> Features:
@@ -48,7 +50,8 @@ class TransformersVision(Backbone):
 
     Of a convolutional model maps and pooled are as it gives them. Of a model of tokens, sequence holds
     the patches without class and register tokens; pooled is by `readout` the class token (what the model
-    itself pools to where it has none) or the mean of the patches. Positions are interpolated where
+    itself pools to where it has none) or the mean of the patches; where the batch names the `visible` ones it sees no
+    others. Positions are interpolated where
     images have another size than the model was made for.
     """
 
@@ -70,18 +73,43 @@ class TransformersVision(Backbone):
         self.width = trial(self, channels, size).pooled.shape[1]
 
     def forward(self, batch: dict[str, Tensor]) -> Features:
-        image = batch["image"]
-        out = self.module(pixel_values=image, **self.options)
+        image, visible = batch["image"], batch.get(VISIBLE)
+        with self._seeing(visible, image):
+            out = self.module(pixel_values=image, **self.options)
         hidden, pooled = out.last_hidden_state, getattr(out, "pooler_output", None)
         if hidden.ndim == 4:
             return Features(hidden.mean((2, 3)) if pooled is None else pooled.flatten(1), maps=hidden)
-        patch = self.module.config.patch_size
-        patch = patch if isinstance(patch, int) else patch[0]
-        others = max(0, hidden.shape[1] - (image.shape[2] // patch) * (image.shape[3] // patch))
+        others = max(0, hidden.shape[1] - (self._patches(image) if visible is None else visible.shape[1]))
         patches = hidden[:, others:]
         if self.readout == "mean" or (pooled is None and not others):
             pooled = patches.mean(1)
         return Features(hidden[:, 0] if pooled is None else pooled, sequence=patches)
+
+    def _patches(self, image: Tensor) -> int:
+        patch = self.module.config.patch_size
+        patch = patch if isinstance(patch, int) else patch[0]
+        return (image.shape[2] // patch) * (image.shape[3] // patch)
+
+    @contextlib.contextmanager
+    def _seeing(self, visible: Tensor | None, image: Tensor) -> Iterator[None]:
+        """Only some patches [B, K], by their places, go on from the embeddings; all where nothing is said."""
+        embeddings = getattr(self.module, "embeddings", None)
+        if visible is None or not isinstance(embeddings, nn.Module):
+            yield
+            return
+
+        def choose(module: nn.Module, given: Any, tokens: Any) -> Any:
+            if not isinstance(tokens, Tensor) or tokens.ndim != 3:
+                return tokens
+            others = tokens.shape[1] - self._patches(image)
+            index = (visible + others)[:, :, None].expand(-1, -1, tokens.shape[2])
+            return torch.cat([tokens[:, :others], tokens.gather(1, index)], dim=1)
+
+        hook = embeddings.register_forward_hook(choose)
+        try:
+            yield
+        finally:
+            hook.remove()
 
 
 def model_class(library: Any, config: Any) -> tuple[type, dict[str, Any]]:

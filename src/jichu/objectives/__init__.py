@@ -15,6 +15,10 @@ OBJECTIVES = {
     "cutmix": "jichu.objectives.cutmix:CutMix",
     "causal": "jichu.objectives.language:Causal",
     "answers": "jichu.objectives.language:Answers",
+    "masked-images": "jichu.objectives.masked_images:MaskedImages",
+    "denoising": "jichu.objectives.autoencoders:Denoising",
+    "variational": "jichu.objectives.autoencoders:Variational",
+    "masked-cells": "jichu.objectives.masked_cells:MaskedCells",
     "masked": "jichu.objectives.masked:Masked",
     "spans": "jichu.objectives.spans:Spans",
 }

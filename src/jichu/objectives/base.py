@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from jichu.core.randomness import row_uniform
+from jichu.data.config import AugmentConfig
 from jichu.data.target import Target
 
 Batch = dict[str, Tensor]
@@ -48,12 +49,15 @@ class Objective(nn.Module):
     `forward` gives a dict of tensors with a row each: then a batch of any size is made of micro-batches, whose
     outputs are kept and compared together. Parameters of the objective (a projector) are trained
     with the model's; what must be kept but not trained (a teacher) are buffers. `task` is that of the
-    targets that it learns, PRETRAINING where it needs none, None where it does not say.
+    targets that it learns, PRETRAINING where it needs none, None where it does not say; `kinds` are the
+    kinds of data that it is for, any if there are none, and `suits` the augmentation, where it is not the usual.
     """
 
     independent = True
     cached = False
     task: str | None = None
+    kinds: tuple[str, ...] = ()  # image, table, text
+    suits: AugmentConfig | None = None
 
     @property
     def divisible(self) -> bool:

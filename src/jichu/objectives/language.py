@@ -28,6 +28,7 @@ class Language(Objective):
     """
 
     task = PRETRAINING
+    kinds = ("text",)
     head: ClassVar[str] = "tokens"  # the output that it reads
     ahead: ClassVar[int] = 0
     apart: bool = True

@@ -30,12 +30,22 @@ def mlp(before: int, hidden: int, after: int, layers: int, *, last_norm: bool = 
     return nn.Sequential(*parts)
 
 
+def pooled_width(model: nn.Module, batch: Batch) -> int:
+    """Width of the features that a model gives for a batch."""
+    training = model.training
+    with torch.no_grad():
+        width = model.eval()(batch)["features"].pooled.shape[1]
+    model.train(training)
+    return width
+
+
 class JointEmbedding(Objective):
     """Makes the views and embeds them; a subclass says in `compare` what is wanted of embeddings [B, V, D]."""
 
     independent = False
     cached = True
     task = PRETRAINING
+    kinds = ("image", "table")
     against_collapse = "lower optimizer.lr"  # what may help, in words
 
     def __init__(self, augment: Augment, views: int, width: int, hidden: int):
@@ -44,11 +54,7 @@ class JointEmbedding(Objective):
         self.projector: nn.Module = nn.Identity()
 
     def bind(self, model: nn.Module, batch: Batch) -> None:
-        with torch.no_grad():
-            training = model.training
-            pooled = model.eval()(batch)["features"].pooled
-            model.train(training)
-        self.projector = self.head(pooled.shape[1]).to(pooled.device)
+        self.projector = self.head(pooled_width(model, batch)).to(batch["row"].device)
 
     def head(self, features: int) -> nn.Module:
         """The projector, from the backbone's features [B, F] to embeddings [B, D]."""

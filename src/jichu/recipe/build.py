@@ -36,7 +36,7 @@ from jichu.objectives.language import Answers
 from jichu.objectives.several import Several
 from jichu.train.schedules import FOLLOWS_EVALUATIONS
 
-from .config import FinetuneStage, ModelStage, Recipe
+from .config import FinetuneStage, ModelStage, PretrainStage, Recipe
 
 TOKENS = "tokens"  # the tensor of a text's tokens, and the head that predicts them
 
@@ -180,6 +180,17 @@ def supervised_objective(stage: FinetuneStage, work: Work, targets: dict[str, Ta
                 where=where, expected=f"one of {', '.join(work.dataset.tensors)}, as objective.target",
             )  # fmt: skip
     return next(iter(inner.values())) if len(inner) == 1 else Several(inner)
+
+
+def pretraining_objective(stage: PretrainStage, work: Work) -> Objective:
+    """What learns from images or tables without labels."""
+    spec = Spec(name="vicreg") if stage.objective.name == "auto" else stage.objective
+    suits = getattr(resolve("objective", spec.name, OBJECTIVES), "suits", None)
+    if stage.augment == "auto" and suits is not None:
+        stage = stage.model_copy(update={"augment": suits})
+    augment = augmenter(stage, work.dataset) or Augment(AugmentConfig())
+    given: dict[str, Any] = {"augment": augment, "tensors": work.inputs, "rows": work.dataset.splits["train"]}
+    return construct("objective", spec, OBJECTIVES, where=f"{stage.name}.objective", **given)()
 
 
 def wrapped(stage: FinetuneStage, objective: Objective) -> Objective:

@@ -23,7 +23,6 @@ from jichu.models.classical import Estimated
 from jichu.models.folder import LANGUAGE
 from jichu.objectives import OBJECTIVES
 from jichu.objectives.base import PRETRAINING
-from jichu.objectives.language import Language
 from jichu.objectives.wrapper import Wrapper
 from jichu.train.config import TrainConfig
 
@@ -34,6 +33,7 @@ from .build import (
     augmenter,
     default_backbone,
     initialisation,
+    pretraining_objective,
     start_model,
     start_supervised,
 )
@@ -63,6 +63,8 @@ def check_names(recipe: Recipe, objects: dict[str, Any]) -> None:
                 where=f"{where}.objective",
                 augment=None,
                 tokenizer=None,
+                tensors=None,
+                rows=None,
             )
         if isinstance(stage, FinetuneStage):
             construct(
@@ -180,9 +182,8 @@ def check_before(work: Work) -> None:
         where = f"stages.{i}"
         if isinstance(stage, (PretrainStage, FinetuneStage)):
             _check_durations(stage, dataset, where)
-        if isinstance(stage, PretrainStage) and dataset.kind != "text":
-            if len(dataset.splits["train"]) < 2:
-                raise DataError(f"{len(dataset.splits['train'])} training rows", expected="at least two")
+        if isinstance(stage, PretrainStage) and dataset.kind != "text" and len(dataset.splits["train"]) < 2:
+            raise DataError(f"{len(dataset.splits['train'])} training rows", expected="at least two")
         if isinstance(stage, FinetuneStage):
             dataset.draw(recipe.data.labels_per_class, seed=recipe.seed, draw=0)
             _check_validation(stage, work, where)
@@ -244,7 +245,7 @@ def _check_model(stage: PretrainStage | FinetuneStage, work: Work, where: str) -
             model, _, objective = start_supervised(start, drawn, work)
         else:
             if dataset.kind != "text":
-                _check_views(stage, work, where)
+                _check_pretraining(stage, work, where)
             heads = {TOKENS: {"name": LANGUAGE}} if dataset.kind == "text" else {}
             model, _ = start_model(root, root.backbone, work, heads, {})
             if dataset.kind == "text":
@@ -268,17 +269,18 @@ def _check_model(stage: PretrainStage | FinetuneStage, work: Work, where: str) -
             )
 
 
-def _check_views(stage: PretrainStage, work: Work, where: str) -> None:
+def _check_pretraining(stage: PretrainStage, work: Work, where: str) -> None:
     name = "vicreg" if stage.objective.name == "auto" else stage.objective.name
     objective = resolve("objective", name, OBJECTIVES)
-    if isinstance(objective, type) and issubclass(objective, Language):
+    kinds, kind = getattr(objective, "kinds", ()), work.dataset.kind
+    if kinds and kind not in kinds:
+        fit = [n for n in OBJECTIVES if kind in getattr(resolve("objective", n, OBJECTIVES), "kinds", ())]
         raise UsageError(
-            f"{name} learns from texts, and these data have none",
-            where=f"{where}.objective", expected="an objective for what they are, such as vicreg for images",
+            f"{name} learns from {' or '.join(f'{k}s' for k in kinds)}, and these data have none",
+            where=f"{where}.objective", expected=f"one of {', '.join(fit)}",
         )  # fmt: skip
-    takes = inspect.signature(objective).parameters
-    if "augment" in takes and work.dataset.kind not in ("image", "table"):
+    if "augment" in stage.changed and "augment" not in inspect.signature(objective).parameters:
         raise UsageError(
-            f"{name} compares views of images or table rows, and these data have none",
-            where=f"{where}.objective", expected="images or tables",
-        )  # fmt: skip
+            f"augment does nothing with {name}", where=f"{where}.augment", expected="no such key"
+        )
+    pretraining_objective(stage, work)

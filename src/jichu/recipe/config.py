@@ -83,7 +83,7 @@ class PretrainStage(ModelStage):
     )
     objective: Named = Field(
         Spec(name="auto"),
-        description="vicreg for images; for texts masked, causal or spans as the backbone is, if not given",
+        description="vicreg for images and tables; for texts masked, causal or spans as the backbone is, if not given",
     )
     augment: AugmentConfig | Literal["auto"] = Field(
         "auto", description="auto follows whether the images have colour"

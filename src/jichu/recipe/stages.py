@@ -16,12 +16,9 @@ from jichu.auditing import data_page, measure
 from jichu.auditing import table as tables
 from jichu.core.config import Spec
 from jichu.core.files import read_json, write_json, write_table
-from jichu.core.names import construct
 from jichu.core.progress import clock, say
 from jichu.core.ranks import gather_objects
-from jichu.data.augment import Augment
 from jichu.data.batches import Batches, gather
-from jichu.data.config import AugmentConfig
 from jichu.data.dataset import Dataset
 from jichu.data.inspection import inspect as look_into
 from jichu.data.schema import LABEL
@@ -32,7 +29,6 @@ from jichu.models.backbone import Features
 from jichu.models.classical import Estimated
 from jichu.models.heads import HeadsAlone
 from jichu.models.model import Model
-from jichu.objectives import OBJECTIVES
 from jichu.objectives.base import Objective, as_terms
 from jichu.objectives.views import collapse
 from jichu.objectives.wrapper import Augmented
@@ -41,7 +37,17 @@ from jichu.train.predict import embed, embed_fast, evaluating, predict
 from jichu.train.probes import KNN, LINEAR, TASKS, Probe
 
 from . import answers, language
-from .build import TOKENS, Work, adaptation, augmenter, spaced, start_model, start_supervised, wrapped
+from .build import (
+    TOKENS,
+    Work,
+    adaptation,
+    augmenter,
+    pretraining_objective,
+    spaced,
+    start_model,
+    start_supervised,
+    wrapped,
+)
 from .config import AuditStage, FinetuneStage, InspectStage, PretrainStage
 from .results import Result, look, measured, part_of, result, settle_adapters
 
@@ -87,10 +93,7 @@ def pretrain(stage: PretrainStage, work: Work) -> Result:
     if dataset.kind == "text":
         return language.pretrain(stage, work)
     model, config = start_model(stage, stage.backbone, work, heads={}, targets={})
-    augment = augmenter(stage, dataset) or Augment(AugmentConfig())
-    spec = Spec(name="vicreg") if stage.objective.name == "auto" else stage.objective
-    objective = construct("objective", spec, OBJECTIVES, where=f"{stage.name}.objective", augment=augment)()
-    rows = dataset.splits["train"]
+    objective, rows = pretraining_objective(stage, work), dataset.splits["train"]
     batches = Batches(work.inputs, rows, batch_size=stage.batch_size, seed=work.recipe.seed, drop_last=True)
     remarks = look(model, stage, rows, work, stage.name)
     probe = _probe(work)
@@ -99,7 +102,7 @@ def pretrain(stage: PretrainStage, work: Work) -> Result:
     fitted = fit(model, objective, batches, stage, evaluate=probe, monitor=LINEAR, seed=work.recipe.seed,
                  folder=work.folder, name=stage.name, resume=work.resume, records=dataset.names)  # fmt: skip
     remarks += fitted.remarks
-    last: dict[str, Any] = next((row for row in reversed(fitted.history) if "rank_share" in row), {})
+    last: dict[str, Any] = next((row for row in reversed(fitted.history) if "loss" in row), {})
     if found_collapse := collapse(last, getattr(objective, "against_collapse", "")):
         remarks.append(f"{stage.name} {found_collapse}")
         say(f"warning: {remarks[-1]}")

@@ -9,6 +9,8 @@ from jichu.data.config import TableAugmentConfig
 
 from .draws import Uniform, normal
 
+MISSING = {"numbers": float("nan"), "categories": 0}
+
 
 class TableAugment:
     """Changes `numbers` [B, F] (NaN is missing) and `categories` [B, G] (0 is missing) of a batch.
@@ -36,10 +38,10 @@ class TableAugment:
         if self.config.noise:
             spread = 1.0 if self.spread is None else self.spread.to(cells.device)
             cells = cells + self.config.noise * spread * normal(uniform, cells)
-        return self._replaced(cells, uniform, float("nan"))
+        return self._replaced(cells, uniform, MISSING["numbers"])
 
     def _categories(self, cells: Tensor, uniform: Uniform) -> Tensor:
-        return self._replaced(cells, uniform, 0)
+        return self._replaced(cells, uniform, MISSING["categories"])
 
     def _replaced(self, cells: Tensor, uniform: Uniform, missing: float) -> Tensor:
         """Cells swapped, then masked, each on its own."""

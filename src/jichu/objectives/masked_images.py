@@ -1,0 +1,155 @@
+"""Masked images: most of an image is hidden, and a small decoder is to tell it from the rest."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from jichu.core.errors import UsageError
+from jichu.data.augment import Augment
+from jichu.models.transformers_vision import VISIBLE
+
+from .base import PRETRAINING, Batch, Context, Objective
+
+_FEWEST = 4  # squares along a side, where pixels are hidden
+_HEAD = 32  # width of a head of the decoder's attention
+
+
+class MaskedImages(Objective):
+    """Masked autoencoding (He et al., 2021, arXiv 2111.06377): a vision transformer sees the patches that are left, a
+    quarter of them if nothing is said, and a narrow decoder of `depth` layers fills in the others. A network of
+    convolutions sees the image with squares of it blank, and its maps are decoded by two convolutions (as in SimMIM:
+    Xie et al., 2021, arXiv 2111.09886). The loss is the mean squared error over hidden pixels, which are normalised
+    by square."""
+
+    task = PRETRAINING
+    kinds = ("image",)
+    places: Tensor
+
+    def __init__(
+        self,
+        augment: Augment,
+        share: Annotated[float, Field(gt=0, lt=1)] = 0.75,
+        width: Annotated[int, Field(ge=4, multiple_of=4)] = 128,
+        depth: Annotated[int, Field(ge=1)] = 1,
+    ):
+        super().__init__()
+        self.augment, self.share, self.width, self.depth = augment, share, width, depth
+        self.grid = self.squares = 0  # places of the backbone, and squares that are hidden, along a side
+        self.drops = False  # whether the backbone sees what is left alone
+        self.enter: nn.Module = nn.Identity()
+        self.decoder: nn.Module = nn.Identity()
+        self.blank: nn.Parameter | None = None
+        self.register_buffer("places", torch.empty(0), persistent=False)
+
+    def bind(self, model: nn.Module, batch: Batch) -> None:
+        image = batch["image"]
+        channels, side = image.shape[1:3]
+        training = model.training
+        with torch.no_grad():
+            found = model.eval()(batch)["features"]
+            visible = torch.zeros(len(image), 1, dtype=torch.int64, device=image.device)
+            few = model({**batch, VISIBLE: visible})["features"].sequence
+        model.train(training)
+        self.drops = few is not None and few.shape[1] == 1 < found.sequence.shape[1]
+        if not self.drops and found.maps is None:
+            raise UsageError(
+                "masked-images needs places in the image, and this backbone gives one vector for it",
+                where="backbone", expected="vit, or a network of convolutions such as cnn or resnet18",
+            )  # fmt: skip
+        self.grid = math.isqrt(found.sequence.shape[1]) if self.drops else found.maps.shape[2]
+        if image.shape[3] != side or side % self.grid:
+            raise UsageError(
+                f"images of {side} × {image.shape[3]} pixels on a grid of {self.grid} × {self.grid} places",
+                where="objective", expected=f"square images of a multiple of {self.grid} pixels, as data.size",
+            )  # fmt: skip
+        self.squares = self.grid
+        while not self.drops and self.squares < _FEWEST and side % (2 * self.squares) == 0:
+            self.squares *= 2
+        pixels = channels * (side // self.grid) ** 2
+        if self.drops:
+            self.enter = nn.Linear(found.sequence.shape[2], self.width)
+            self.blank = nn.Parameter(0.02 * torch.randn(self.width))
+            self.places = sines(self.grid, self.width)
+            layer = nn.TransformerEncoderLayer(
+                self.width,
+                max(1, self.width // _HEAD),
+                4 * self.width,
+                0.0,
+                "gelu",
+                batch_first=True,
+                norm_first=True,
+            )
+            layers = nn.TransformerEncoder(
+                layer, self.depth, nn.LayerNorm(self.width), enable_nested_tensor=False
+            )
+            self.decoder = nn.Sequential(layers, nn.Linear(self.width, pixels))
+        else:
+            self.decoder = nn.Sequential(
+                nn.Conv2d(found.maps.shape[1], self.width, 1), nn.GELU(), nn.Conv2d(self.width, pixels, 1)
+            )
+        self.to(image.device)
+
+    def prepare(self, batch: Batch, context: Context) -> Batch:
+        image = self.augment(batch["image"], context.for_rows(batch["row"]))
+        count = self.squares**2
+        order = context.uniform(batch["row"], count, "masked").argsort(1).to(image.device)
+        left = max(1, min(count - 1, round(count * (1 - self.share))))
+        visible = order[:, :left].sort(1).values
+        hidden = torch.ones(order.shape, dtype=torch.bool, device=image.device).scatter_(1, visible, False)
+        prepared = {**batch, "image": image, "truth": image, "hidden": hidden}
+        if self.drops:
+            return {**prepared, VISIBLE: visible}
+        seen = ~self._over_pixels(hidden, image)
+        mean = (image * seen).sum((2, 3), keepdim=True) / seen.sum((2, 3), keepdim=True)
+        return {**prepared, "image": torch.where(seen, image, mean)}
+
+    def _over_pixels(self, squares: Tensor, image: Tensor) -> Tensor:
+        """[B, squares²] as [B, 1, H, W]."""
+        size = image.shape[2] // self.squares
+        whole = squares.unflatten(1, (self.squares, self.squares))[:, None]
+        return whole.repeat_interleave(size, 2).repeat_interleave(size, 3)
+
+    def forward(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """images [B, C, H, W] as they are told."""
+        features = model(batch)["features"]
+        if not self.drops:
+            told = self.decoder(features.maps)
+        else:
+            known, visible = self.enter(features.sequence), batch[VISIBLE]
+            assert self.blank is not None
+            tokens = self.blank.to(known.dtype).expand(len(known), self.grid**2, -1)
+            tokens = tokens.scatter(1, visible[:, :, None].expand_as(known), known) + self.places.to(
+                known.dtype
+            )
+            told = self.decoder(tokens).transpose(1, 2).unflatten(2, (self.grid, self.grid))
+        return {"images": nn.functional.pixel_shuffle(told, batch["truth"].shape[2] // self.grid)}
+
+    def losses(self, outputs: dict[str, Any], batch: Batch) -> Tensor:
+        told, truth = (squares(image.float(), self.squares) for image in (outputs["images"], batch["truth"]))
+        mean = truth.mean(2, keepdim=True)
+        variance = truth.var(
+            2, correction=min(1, truth.shape[2] - 1), keepdim=True
+        )  # unbiased, as the reference has it
+        error = (told - (truth - mean) / (variance + 1e-6).sqrt()).square().mean(2)
+        return (error * batch["hidden"]).sum(1) / batch["hidden"].sum(1)
+
+
+def squares(images: Tensor, along: int) -> Tensor:
+    """Images [B, C, H, W] as squares [B, along², C × h × w], line by line."""
+    size = images.shape[2] // along
+    cut = images.unflatten(3, (along, size)).unflatten(2, (along, size))  # [B, C, a, h, a, w]
+    return cut.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+
+
+def sines(along: int, width: int) -> Tensor:
+    """Places [along², width] on a grid as sines and cosines, half of them of the line, half of the column."""
+    rates = 10_000 ** (-torch.arange(width // 4) / (width / 4))
+    angles = torch.arange(along)[:, None] * rates
+    one = torch.cat([angles.sin(), angles.cos()], 1)  # [along, width / 2]
+    lines, columns = one[:, None].expand(-1, along, -1), one[None].expand(along, -1, -1)
+    return torch.cat([lines, columns], 2).flatten(0, 1)
