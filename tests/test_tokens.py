@@ -151,6 +151,19 @@ def test_transformers_loads_what_we_save_and_encodes_the_same(name, special, tmp
             assert row[row >= 0].tolist() == (ids or [ours.special.end])
 
 
+@pytest.mark.parametrize("last", ["write_text", "write_json"])
+def test_a_tokenizer_is_there_whole_or_not_at_all(last, bpe, tmp_path, monkeypatch):
+    """Whichever of its files is not written any more, it is not taken for one."""
+
+    def killed(*given):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"jichu.data.tokenizer.{last}", killed)
+    with pytest.raises(KeyboardInterrupt):
+        bpe.save(tmp_path)
+    assert not (tmp_path / "tokenizer.json").exists()
+
+
 def test_what_saved_twice_is_the_same(bpe, tmp_path):
     bpe.save(tmp_path / "a")
     Tokenizer.load(tmp_path / "a").save(tmp_path / "b")

@@ -185,8 +185,8 @@ class Tokenizer:
         settings = {"tokenizer_class": "PreTrainedTokenizerFast", **self.settings}
         if context is not None:
             settings["model_max_length"] = context
-        write_text(folder / _FILE, self._inner.to_str(pretty=True))
         write_json(folder / _SETTINGS, settings)
+        write_text(folder / _FILE, self._inner.to_str(pretty=True))  # last: a folder that has it is whole
 
     @cached_property
     def fingerprint(self) -> str:
