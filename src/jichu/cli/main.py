@@ -135,6 +135,19 @@ def parser() -> argparse.ArgumentParser:
     add.add_argument("inputs", nargs="+", metavar="INPUT", help="image files, or tables whose rows are meant")
 
     add = _add(
+        commands,
+        "embed",
+        verbs.embed,
+        "write the features of data as Parquet",
+        "jichu embed runs/quickstart --output digits.parquet",
+    )
+    add.add_argument("run", help="a run folder")
+    add.add_argument("data", nargs="?", help="other data than the run's own")
+    add.add_argument(
+        "--output", metavar="FILE", default="embeddings.parquet", help="embeddings.parquet if not given"
+    )
+
+    add = _add(
         commands, "generate", language.generate, "go on with prompts", 'jichu generate runs/gpt "ROMEO:"'
     )
     add.add_argument("run", help="a run folder")

@@ -232,6 +232,18 @@ def predict(options: Options) -> int:
     return DataError.code if faults else 0
 
 
+def embed(options: Options) -> None:
+    """Write the features of data."""
+    from jichu.embeddings import write
+    from jichu.runs import Run
+
+    found = write(Run(options.run), options.data, options.output)
+    if options.json:
+        _print_json(found)
+    else:
+        print(f"{found['rows']:,} rows of {found['width']} numbers: {found['path']}")
+
+
 def _said(answer: dict[str, Any]) -> str:
     """A prediction in words: of one target, or of several by column."""
     if all(isinstance(part, dict) for part in answer.values()):
