@@ -166,7 +166,7 @@ def cached(
     before.restore()  # the second pass moves them
     lap("forward")
     whole = joined(micro)
-    leaves = {name: torch.cat([part[name] for part in parts]).requires_grad_() for name in parts[0]}
+    leaves = {name: torch.cat([part[name] for part in parts]).float().requires_grad_() for name in parts[0]}
     with autocast():
         loss, terms, _, found = learner.of(leaves, whole, totals, 1, diagnose)
     loss.backward()
