@@ -764,7 +764,7 @@ def adapted(family, rules="lora", language=False):
     """A model with adapters that have learned something, and a copy of what it was before."""
     model, config = language_model(family) if language else classifier(family)
     before = copy.deepcopy(model)
-    lora.inject(model, adapt.resolve(rules), seed=1)
+    lora.inject(model, adapt.resolve(rules, model), seed=1)
     torch.manual_seed(3)
     for name, parameter in model.named_parameters():
         if "lora_B" in name or name.startswith(("heads.", "backbone.pooler.")):
@@ -775,16 +775,18 @@ def adapted(family, rules="lora", language=False):
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # peft's own
 @pytest.mark.parametrize("family", ["bert", "gpt", "llama"])
 @pytest.mark.parametrize("language", [False, True])
-def test_adapters_are_loaded_by_peft(family, language, tmp_path):
+@pytest.mark.parametrize("dora", [False, True])
+def test_adapters_are_loaded_by_peft(dora, family, language, tmp_path):
     import peft
 
-    rules = [[r"backbone\..*(query|c_attn|q_proj|c_proj|o_proj)\.weight", {"lora": 3, "alpha": 5}],
-             [r".*\.(value|v_proj|c_fc)\.weight", {"lora": 2}], [".*", "frozen"]]  # fmt: skip
-    model, before, config = adapted(family, "lora" if not language else rules, language)
+    rules = [[r"backbone\..*(query|c_attn|q_proj|c_proj|o_proj)\.weight", {"lora": 3, "alpha": 5, "dora": dora}],
+             [r".*\.(value|v_proj|c_fc)\.weight", {"lora": 2, "dora": dora}], [".*", "frozen"]]  # fmt: skip
+    preset = "dora" if dora else "lora"
+    model, before, config = adapted(family, preset if not language else rules, language)
     head = "tokens" if language else "label"
     tokens = rows(9, 4, 12)
     found = model({"tokens": tokens})[head].detach()
-    assert (found - before({"tokens": tokens})[head]).abs().max() > 5e-3
+    assert (found - before({"tokens": tokens})[head]).abs().max() > 1e-3
     with pytest.raises(UsageError, match="merge"):
         folder.save(tmp_path / "never", model, config)
     folder.save(tmp_path / "base", before, config)
@@ -806,9 +808,9 @@ def test_adapters_are_loaded_by_peft(family, language, tmp_path):
 
 def test_training_moves_adapters_and_heads_alone():
     model, _ = classifier("bert")
-    lora.inject(model, adapt.resolve("lora"))
+    lora.inject(model, adapt.resolve("lora", model))
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    assigned = adapt.assign(model, adapt.resolve("lora"))
+    assigned = adapt.assign(model, adapt.resolve("lora", model))
     with adapt.applied(model, assigned):
         trained = {n for n, p in model.named_parameters() if p.requires_grad}
         optimizer = optimizers.build(nn.ModuleDict({"model": model}), assigned, OptimizerConfig())
@@ -837,35 +839,36 @@ def test_training_moves_adapters_and_heads_alone():
 def test_the_preset_fits_language_models():
     for family in FAMILIES:
         model, _ = language_model(family)
-        lora.inject(model, adapt.resolve("lora"))
-        assigned = adapt.assign(model, adapt.resolve("lora"))
+        lora.inject(model, adapt.resolve("lora", model))
+        assigned = adapt.assign(model, adapt.resolve("lora", model))
         trained = [name for name, rule in assigned.items() if rule != "frozen"]
         layers = {"gpt": 1, "t5": 2 * 3}.get(family, 2)  # of each block; of T5 three kinds of attention
         assert len(trained) == 2 * layers * SMALL["depth"] and all(".lora_" in name for name in trained)
 
 
 def test_lora_rules_are_checked(monkeypatch):
+    model, _ = classifier("bert")
     for rule in (
         {"lora": 0},
         {"lora": 1.5},
         {"lora": 2, "alpha": -1},
         {"lora": 2, "dropout": 1},
+        {"lora": 2, "dora": "yes"},
         {"rank": 3},
     ):
         with pytest.raises(UsageError, match="lora: rank"):
-            adapt.resolve([[".*", rule]])
+            adapt.resolve([[".*", rule]], model)
     with pytest.raises(UsageError, match="did you mean: dropout"):
-        adapt.resolve([[".*", {"lora": 2, "dropuot": 0.1}]])
-    model, _ = classifier("bert")
+        adapt.resolve([[".*", {"lora": 2, "dropuot": 0.1}]], model)
     with pytest.raises(UsageError, match="no dense layer"):
-        lora.inject(model, adapt.resolve([[r".*LayerNorm\.weight", {"lora": 2}], [".*", 1.0]]))
+        lora.inject(model, adapt.resolve([[r".*LayerNorm\.weight", {"lora": 2}], [".*", 1.0]], model))
     with pytest.raises(UsageError, match="decides nothing"):
-        lora.inject(model, adapt.resolve([[r".*q_proj.*", {"lora": 2}], [".*", 1.0]]))
+        lora.inject(model, adapt.resolve([[r".*q_proj.*", {"lora": 2}], [".*", 1.0]], model))
     with pytest.raises(UsageError, match="without adapters"):
         lora.save(model, "nowhere")
     monkeypatch.setitem(__import__("sys").modules, "peft", None)
     with pytest.raises(UsageError, match=r"jichu\[peft\]"):
-        lora.inject(model, adapt.resolve("lora"))
+        lora.inject(model, adapt.resolve("lora", model))
 
 
 @pytest.mark.parametrize(("make", "dense"), [(text.gpt, "attn.c_attn"), (text.bert, "attention.self.query"), (text.t5, "layer.0.SelfAttention.q")])  # fmt: skip

@@ -49,8 +49,9 @@ def inject(model: nn.Module, rules: Rules, seed: int = 0) -> None:
             f"LoRA for {next(iter(covered), 'nothing')}, which is no dense layer's weight", where="adapt",
             expected=f"a pattern for names such as {', '.join(list(dense)[:3])}",
         )  # fmt: skip
-    if len({rule.dropout for rule in wanted.values()}) > 1:
-        raise UsageError("LoRA with several rates of dropout", where="adapt", expected="one dropout for all")
+    for key in ("dropout", "dora"):
+        if len({getattr(rule, key) for rule in wanted.values()}) > 1:
+            raise UsageError(f"LoRA with several {key}s", where="adapt", expected=f"one {key} for all")
     flags = {id(p): p.requires_grad for p in model.parameters()}
     with guarded(_CPU), warnings.catch_warnings():
         warnings.simplefilter(
@@ -73,6 +74,7 @@ def _config(peft: Any, wanted: dict[str, Lora], **more: Any) -> Any:
     alphas = {name: rule.alpha or 2 * rule.rank for name, rule in wanted.items()}
     return peft.LoraConfig(
         r=rules[0].rank, lora_alpha=next(iter(alphas.values())), lora_dropout=rules[0].dropout,
+        use_dora=rules[0].dora,
         target_modules=list(wanted), rank_pattern={n: rule.rank for n, rule in wanted.items() if rule.rank != rules[0].rank},
         alpha_pattern={n: a for n, a in alphas.items() if a != next(iter(alphas.values()))}, **more,
     )  # fmt: skip
@@ -96,11 +98,16 @@ def save(model: Model, folder: Path, base: str | None = None) -> None:
         ours.rpartition(".lora_")[0]: theirs.rpartition(".lora_")[0] for ours, theirs in adapters.items()
     }
     wanted = {
-        called[name]: Lora(layer.r[_ADAPTER], layer.lora_alpha[_ADAPTER], _dropout(layer))
+        called[name]: Lora(
+            layer.r[_ADAPTER],
+            layer.lora_alpha[_ADAPTER],
+            _dropout(layer),
+            _ADAPTER in layer.lora_magnitude_vector,
+        )
         for name, layer in layers.items()
     }
     tensors = {
-        f"base_model.model.{theirs.replace(f'.{_ADAPTER}.', '.')}": state[ours].detach().cpu().contiguous().clone()
+        f"base_model.model.{_as_saved(theirs)}": state[ours].detach().cpu().contiguous().clone()
         for ours, theirs in {**adapters, **beside}.items()
     }  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
@@ -114,6 +121,13 @@ def save(model: Model, folder: Path, base: str | None = None) -> None:
     )  # fmt: skip
     about = {k: sorted(v) if isinstance(v, set) else v for k, v in config.to_dict().items()}
     write_json(folder / "adapter_config.json", about)
+
+
+def _as_saved(name: str) -> str:
+    """What peft calls a tensor in a file: without the adapter's name, and DoRA's magnitudes without `weight`."""
+    if ".lora_magnitude_vector." in name:
+        return name.removesuffix(f".{_ADAPTER}.weight")
+    return name.replace(f".{_ADAPTER}.", ".")
 
 
 def merge(model: nn.Module) -> None:

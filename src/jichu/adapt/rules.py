@@ -13,16 +13,20 @@ from torch import nn
 
 from jichu.core.errors import UsageError, shown, unknown
 
+from . import depth
+
 
 @dataclass(frozen=True)
 class Lora:
     """The weight W of a dense layer stays, and alpha / rank · BA is learned beside it, B [out, rank] and A
     [rank, in] (Hu et al., 2021, arXiv 2106.09685). `alpha` is twice the rank where it is not given; `dropout`
-    is that of A's inputs."""
+    is that of A's inputs. With `dora` the columns' norms are learned by themselves (Liu et al., 2024, arXiv
+    2402.09353)."""
 
     rank: int
     alpha: float | None = None
     dropout: float = 0.0
+    dora: bool = False
 
 
 # frozen, a factor on the learning rate, a function from progress (0 to 1) to such a factor, or adapters
@@ -38,15 +42,27 @@ PRESETS: dict[str, Rules] = {
     "head": [(_FRESH, 1.0), (r".*", "frozen")],
     "discriminative": [(_FRESH, 1.0), (r".*", 0.1)],
     "lora": [(_FRESH, 1.0), (_ATTENTION, Lora(8)), (r".*", "frozen")],
+    "dora": [(_FRESH, 1.0), (_ATTENTION, Lora(8, dora=True)), (r".*", "frozen")],
 }
 
 
-def resolve(adapt: str | Rules) -> Rules:
+_LAST = re.compile(r"last-(\d{1,6})")
+
+
+def refuse_unknown(name: str) -> None:
+    """UsageError where no preset is called so."""
+    if name not in PRESETS and name != "gradual" and not _LAST.fullmatch(name):
+        raise unknown("adaptation", name, [*PRESETS, "gradual", "last-2"], where="adapt")
+
+
+def resolve(adapt: str | Rules, model: nn.Module) -> Rules:
     """A preset by name, or the list itself with each rule checked."""
     if isinstance(adapt, str):
-        if adapt not in PRESETS:
-            raise unknown("adaptation", adapt, PRESETS, where="adapt")
-        return PRESETS[adapt]
+        refuse_unknown(adapt)
+        if adapt in PRESETS:
+            return PRESETS[adapt]
+        count = _LAST.fullmatch(adapt)
+        return [(_FRESH, 1.0), *(depth.last(int(count[1]), model) if count else depth.gradual(model))]
     rules = [(pattern, _checked(rule, pattern)) for pattern, rule in adapt]
     for pattern, _ in rules:
         try:
@@ -60,13 +76,16 @@ def _checked(rule: Any, pattern: str) -> Rule:
     """A rule as it is used; `{lora: 8}` in a recipe is `Lora(8)`."""
     if isinstance(rule, dict) and "lora" in rule:
         more = {key: value for key, value in rule.items() if key != "lora"}
-        if other := set(more) - {"alpha", "dropout"}:
-            raise unknown("key of lora", str(min(other, key=str)), ("alpha", "dropout"), where="adapt")
+        if other := set(more) - {"alpha", "dropout", "dora"}:
+            raise unknown(
+                "key of lora", str(min(other, key=str)), ("alpha", "dropout", "dora"), where="adapt"
+            )
         rule = Lora(rule["lora"], **more)
     if isinstance(rule, Lora):
         numbers = rule.alpha is None or (_number(rule.alpha) and rule.alpha > 0)
         whole = isinstance(rule.rank, int) and not isinstance(rule.rank, bool) and rule.rank >= 1
-        if not (whole and numbers and _number(rule.dropout) and 0 <= rule.dropout < 1):
+        share = _number(rule.dropout) and 0 <= rule.dropout < 1
+        if not (whole and numbers and share and isinstance(rule.dora, bool)):
             raise UsageError(
                 f"rule {shown(rule)} for {pattern!r}", where="adapt",
                 expected="{lora: rank, alpha: a number, dropout: a share}, such as {lora: 8}",
@@ -85,7 +104,7 @@ def _number(value: Any) -> bool:
     return isinstance(value, (int, float))
 
 
-_ADAPTER = re.compile(r"\.lora_[AB]\.[^.]+")
+_ADAPTER = re.compile(r"\.lora_(?:A|B|magnitude_vector)\.[^.]+")
 
 
 def original(name: str) -> str:

@@ -92,7 +92,8 @@ def check_names(recipe: Recipe, objects: dict[str, Any]) -> None:
                         expected="mixup or cutmix",
                     )
                 construct("objective", spec, OBJECTIVES, where=f"{where}.wrap", inner=None)
-            rules.resolve(adaptation(stage))
+            if isinstance(stage.adapt, str):
+                rules.refuse_unknown(stage.adapt)
             _refuse_idle_settings(stage, where)
         if isinstance(stage, AuditStage):
             _try_metrics(stage, objects, where)
@@ -260,7 +261,7 @@ def _check_model(stage: PretrainStage | FinetuneStage, work: Work, where: str) -
             where=f"{where}.backbone", expected=f"one that takes {dataset.preprocess or dataset.table}",
         ) from None  # fmt: skip
     if objective is not None and isinstance(stage, FinetuneStage):
-        resolved = rules.resolve(adaptation(stage))
+        resolved = rules.resolve(adaptation(stage), model)
         lora.inject(model, resolved)
         assigned = rules.assign(model, resolved)
         if assigned and all(rule == "frozen" for rule in assigned.values()):

@@ -104,7 +104,8 @@ class FinetuneStage(ModelStage):
     )
     adapt: str | list[Any] = Field(
         "full",
-        description="full, head, discriminative, lora, or a list of [pattern, frozen, rate factor or {lora: rank}]",
+        description="full, head, discriminative, last-2, gradual, lora, dora, or a list of"
+        " [pattern, frozen, rate factor or {lora: rank}]",
     )
     objective: Named = Field(
         Spec(name="auto"),

@@ -219,7 +219,7 @@ def _train(
 
 
 def _only_heads_learn(model: Model, adapt: Any) -> bool:
-    assigned = rules.assign(model, rules.resolve(adapt))
+    assigned = rules.assign(model, rules.resolve(adapt, model))
     body = [rule for name, rule in assigned.items() if not name.startswith("heads.")]
     return bool(body) and all(rule == "frozen" for rule in body)
 

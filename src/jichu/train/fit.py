@@ -114,7 +114,7 @@ def fit(
         if config.schedule.name == schedules.FOLLOWS_EVALUATIONS:
             raise UsageError("plateau needs something to follow", where="schedule", expected="evaluate=…")
     loop = _Loop(model, objective, batches, config, folder, name, seed, records)
-    resolved = resolve(adapt)
+    resolved = resolve(adapt, model)
     inject(model, resolved, seed)
     rules = assign(model, resolved)
     with applied(model, rules) as frozen, guarded(loop.device):
