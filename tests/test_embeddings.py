@@ -100,3 +100,13 @@ def test_what_is_not_there(arguments, code, said, photos, folder, capsys):
         assert main(["finetune", str(photos), "--budget", "2 steps", "--quiet"]) == 0
     assert main(["embed", *arguments]) == code
     assert said in capsys.readouterr().err
+
+
+def test_a_target_does_not_take_the_place_of_our_columns(folder):
+    lines = [f"{i % 7},{i % 3 / 2},{'uv'[i % 2]}" for i in range(80)]
+    (folder / "t.csv").write_text("\n".join(["x,price,split", *lines]))
+    assert main(["finetune", "t.csv", "--target", "split", "--budget", "2 steps", "--quiet"]) == 0
+    assert main(["embed", "runs/finetune", "--quiet"]) == 0
+    table = pq.read_table("embeddings.parquet")
+    assert set(table["split"].to_pylist()) == {"train", "test"}
+    assert set(table["split (target)"].to_pylist()) == {"u", "v"}

@@ -88,6 +88,29 @@ def test_what_is_mixed_beforehand_is_not_cut(batch):
         jichu.fit(model, Mixup(Classification()), [batch], config)
 
 
+class Fragile(Cnn):
+    """Gives no numbers for an image that begins with white."""
+
+    def forward(self, batch):
+        found = super().forward(batch)
+        broken = (batch["image"][:, 0, 0, 0] > 3) & (batch["image"][:, 0, 0, 1] > 3)
+        return found._replace(pooled=torch.where(broken[:, None], torch.nan, found.pooled))
+
+
+@pytest.mark.parametrize("objective", [BarlowTwins, SimCLR])
+def test_a_row_that_breaks_a_loss_of_all_is_found(objective, batch, capsys):
+    plain = Augment(
+        SIGNS.model_copy(update={"rotate": 0, "shear": 0, "translate": 0, "scale": [1.0, 1.0], "colour": 0})
+    )
+    images = batch["image"].clamp(max=100)
+    images[5, 0, 0, :2] = 255
+    model = Model(Fragile(1, 8, widths=[8, 8]))
+    model.inputs.set_pixels(0.0, 0.2)
+    config = jichu.TrainConfig(budget="3 steps", batch_size=48, precision="float32")
+    jichu.fit(model, objective(plain, **SIZES), [{**batch, "image": images}], config)
+    assert "the loss of row 5 was not finite; left out" in capsys.readouterr().err
+
+
 def test_the_two_passes_of_caching_draw_the_same(batch):
     """With dropout the gradients are those of one draw: of one micro-batch cached, the plain ones."""
     learner = Learner(net(), made(SimCLR))

@@ -110,3 +110,59 @@ def test_without_labels_there_is_no_probe(photos, tmp_path, monkeypatch, capsys)
         picture.rename(flat / f"{i}.png")
     assert main(["pretrain", str(flat), "--budget", "5 steps", "--batch-size", "8"]) == 0
     assert "probes" not in capsys.readouterr().err
+
+
+def test_probes_are_measured_in_full_precision():
+    x, y = points()
+    target = Target("y", "regression", mean=0.0, std=1.0)
+    probe = Probe({"x": x + 500}, target, y + 2000, torch.arange(400), torch.arange(400, 600), seed=0)
+    alone = probe(Given())
+    with torch.autocast("cpu", torch.bfloat16):
+        assert probe(Given()) == alone
+    same = Probe({"x": x}, target, torch.ones(600), torch.arange(400), torch.arange(400, 600), seed=0)
+    assert np.isnan(same(Given())[LINEAR])
+
+
+@pytest.mark.parametrize("first", ["{'ab'[i % 2]}", "{i / 7:.3f}"])
+def test_of_several_targets_with_gaps_the_first_is_probed_where_it_is_known(first, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lines = [
+        f"{i % 9},{i % 4 / 3:.2f},{'' if i % 5 == 0 else eval(f'f{first!r}', {'i': i})},{i % 3}"
+        for i in range(200)
+    ]
+    (tmp_path / "t.csv").write_text("\n".join(["a,b,y,z", *lines]))
+    assert main(["pretrain", "t.csv", "--set", "data.target=[y, z]", "--budget", "4 steps", "--batch-size", "16",
+                 "--evaluate-every", "2", "--quiet"]) == 0  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--set", "augment.table.mask=0"], "nothing changes these rows"),
+        (["--set", "augment={}"], "nothing changes these rows"),
+    ],
+)
+def test_a_table_needs_views(given, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["pretrain", "sklearn:iris", "--budget", "2 steps", "--quiet", *given]) == 2
+    assert said in capsys.readouterr().err and not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("backbone", ["mlp", "resnet9"])
+def test_close_ups_need_a_network_of_any_size(backbone, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    given = [
+        "pretrain",
+        "sklearn:digits",
+        "--objective",
+        "dino",
+        "--backbone",
+        backbone,
+        "--budget",
+        "2 steps",
+        "--quiet",
+    ]
+    assert main(given) == 2
+    assert "close-ups of 4 pixels" in capsys.readouterr().err and not (tmp_path / "runs").exists()
+    if backbone == "mlp":
+        assert main([*given, "--set", "objective={name: dino, local: 0}"]) == 0

@@ -17,7 +17,7 @@ from jichu.data.config import AugmentConfig
 from jichu.models.cnn import Cnn
 from jichu.models.model import Model
 from jichu.models.transformers_vision import VISIBLE, vit
-from jichu.objectives.autoencoders import Denoising, Variational, divergence
+from jichu.objectives.autoencoders import Denoising, Variational, decoder, divergence
 from jichu.objectives.base import Context
 from jichu.objectives.masked_images import MaskedImages, sines, squares
 
@@ -215,3 +215,48 @@ def test_denoising_has_an_augmentation_of_its_own(tmp_path, monkeypatch):
             == 0
         )
     assert seen[0] == AugmentConfig(noise=0.2, erase=0.5) and seen[-1] == AugmentConfig(flip=True)
+
+
+def test_networks_that_need_all_patches_are_refused(batch):
+    """Swin merges neighbouring patches: what is hidden cannot be left out."""
+    from transformers import SwinConfig, SwinModel
+
+    from jichu.models.transformers_vision import TransformersVision
+
+    config = SwinConfig(
+        image_size=8,
+        patch_size=1,
+        num_channels=1,
+        embed_dim=8,
+        depths=[1, 1],
+        num_heads=[2, 2],
+        window_size=2,
+    )
+    with pytest.raises(UsageError, match="gives one vector"):
+        MaskedImages(PLAIN).bind(Model(TransformersVision(SwinModel(config), 1, 8)), batch)
+
+
+def test_layers_behind_the_maps_get_a_gradient(batch):
+    jichu.check_objective(MaskedImages(PLAIN, width=32), Model(Cnn(1, 8, widths=[8, 16], hidden=[12])), batch)
+
+
+@pytest.mark.parametrize("hidden", [16, 40, 56])
+@pytest.mark.parametrize("side", [8, 25, 33])
+def test_decoders_come_in_all_sizes(hidden, side):
+    made = decoder(10, 3, side, hidden)
+    assert made(torch.randn(2, 10)).shape == (2, 3, side, side)
+    assert sum(p.numel() for p in made.parameters()) < 200_000
+
+
+@pytest.mark.parametrize("width", [4, 100, 164])
+def test_heads_divide_the_width(width, batch):
+    objective, model = MaskedImages(PLAIN, width=width), transformer()
+    objective.bind(model, batch)
+    assert objective(model, objective.prepare(batch, Context(0)))["images"].shape == (48, 1, 8, 8)
+
+
+@pytest.mark.parametrize("objective", [MaskedImages(PLAIN), Denoising(PLAIN), Variational(PLAIN)])
+def test_images_have_to_be_square(objective, batch):
+    wide = {**batch, "image": torch.zeros(48, 1, 8, 16, dtype=torch.uint8)}
+    with pytest.raises(UsageError, match="8 × 16 pixels"):
+        objective.bind(convolutions(), wide)

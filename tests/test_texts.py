@@ -1,7 +1,9 @@
 """Texts: how they are read whatever they are in, kept, cleaned, compared and told of."""
 
+import errno
 import gzip
 import json
+import os
 import re
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from conftest import SHARED
 from jichu.auditing.data_page import write as write_page
 from jichu.cli.inspect import lines as told
 from jichu.cli.main import main
-from jichu.core.errors import DataError, UsageError
+from jichu.core.errors import DataError, DiskFull, UsageError
 from jichu.data import shingles
 from jichu.data.cleaning import quality
 from jichu.data.config import CleanConfig, DataConfig, QualityConfig
@@ -680,3 +682,14 @@ def test_ragged_offsets_must_fit(tmp_path):
 def test_docs_name_every_key_of_cleaning():
     page = (Path(__file__).parents[1] / "docs/texts.md").read_text(encoding="utf-8")
     assert [key for key in CleanConfig.model_fields if f"`{key}" not in page] == []
+
+
+def test_a_full_disk_is_told_where_texts_are_compared(monkeypatch):
+    """Written to through memory it would end the process."""
+
+    def full(*given):
+        raise OSError(errno.ENOSPC, "no space left")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(DiskFull):
+        shingles.near_texts(ragged(["one two three", "four five six"]), np.arange(2))

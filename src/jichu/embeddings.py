@@ -63,7 +63,8 @@ def _tables(run: Run, dataset: Dataset, parts: list[tuple[str, Tensor]]) -> Iter
             }
             for key, target in dataset.targets.items():
                 if key in dataset.tensors:
-                    columns[target.column] = _values(
+                    taken = target.column in ("record", "split", "embedding")
+                    columns[f"{target.column} (target)" if taken else target.column] = _values(
                         target, dataset.tensors[key][piece], dataset.known(piece, key)
                     )
             flat = pa.array(features.contiguous().view(-1).numpy(), pa.float32())

@@ -7,6 +7,7 @@ between (Chinese, Japanese, Thai). Everything is arrays over many texts at once;
 from __future__ import annotations
 
 import functools
+import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
@@ -14,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from jichu.core.files import cache_folder
+from jichu.core.files import cache_folder, writing
 from jichu.core.progress import task
 
 from . import language
@@ -140,8 +141,12 @@ def near_texts(texts: Ragged, rows: np.ndarray, threshold: float = 0.8, length: 
     pairs = [np.empty((0, 2), np.int64)]
     folder = cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
+    size = _BANDS * len(rows) * 8
     with tempfile.TemporaryFile(dir=folder) as file:
         if len(rows) > 1:
+            if hasattr(os, "posix_fallocate"):  # else a full disk ends the process when it is written to
+                with writing(folder, size):
+                    os.posix_fallocate(file.fileno(), 0, size)
             bands = np.memmap(file, np.uint64, "w+", shape=(_BANDS, len(rows)))
             _fill(bands, texts, rows, length)
             candidates = _candidates(bands)

@@ -74,12 +74,12 @@ class TransformersVision(Backbone):
 
     def forward(self, batch: dict[str, Tensor]) -> Features:
         image, visible = batch["image"], batch.get(VISIBLE)
-        with self._seeing(visible, image):
+        with self._seeing(visible, image) as dropped:
             out = self.module(pixel_values=image, **self.options)
         hidden, pooled = out.last_hidden_state, getattr(out, "pooler_output", None)
         if hidden.ndim == 4:
             return Features(hidden.mean((2, 3)) if pooled is None else pooled.flatten(1), maps=hidden)
-        others = max(0, hidden.shape[1] - (self._patches(image) if visible is None else visible.shape[1]))
+        others = max(0, hidden.shape[1] - (dropped[0].shape[1] if dropped else self._patches(image)))
         patches = hidden[:, others:]
         if self.readout == "mean" or (pooled is None and not others):
             pooled = patches.mean(1)
@@ -91,23 +91,29 @@ class TransformersVision(Backbone):
         return (image.shape[2] // patch) * (image.shape[3] // patch)
 
     @contextlib.contextmanager
-    def _seeing(self, visible: Tensor | None, image: Tensor) -> Iterator[None]:
-        """Only some patches [B, K], by their places, go on from the embeddings; all where nothing is said."""
-        embeddings = getattr(self.module, "embeddings", None)
-        if visible is None or not isinstance(embeddings, nn.Module):
-            yield
+    def _seeing(self, visible: Tensor | None, image: Tensor) -> Iterator[list[Tensor]]:
+        """Only some patches [B, K], by their places, go on from the embeddings; all where nothing is said, or where
+        the network needs all of them. Gives the places that did, once they have."""
+        embeddings, dropped = getattr(self.module, "embeddings", None), list[Tensor]()
+        relative = any(
+            getattr(self.module.config, f"use_{which}relative_position_bias", False)
+            for which in ("", "shared_")
+        )
+        if visible is None or relative or not isinstance(embeddings, nn.Module):
+            yield dropped
             return
 
         def choose(module: nn.Module, given: Any, tokens: Any) -> Any:
             if not isinstance(tokens, Tensor) or tokens.ndim != 3:
                 return tokens
             others = tokens.shape[1] - self._patches(image)
+            dropped.append(visible)
             index = (visible + others)[:, :, None].expand(-1, -1, tokens.shape[2])
             return torch.cat([tokens[:, :others], tokens.gather(1, index)], dim=1)
 
         hook = embeddings.register_forward_hook(choose)
         try:
-            yield
+            yield dropped
         finally:
             hook.remove()
 

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from jichu.core.errors import UsageError
 from jichu.data.augment import Augment, to_float
 from jichu.data.augment.draws import normal
 from jichu.data.config import AugmentConfig
@@ -20,13 +21,13 @@ _SMALLEST = 4  # pixels a side that a decoder begins with, at most twice as many
 
 
 def decoder(width: int, channels: int, side: int, hidden: int) -> nn.Module:
-    """From vectors [B, width] to logits of pixels [B, C, side, side], doubling from a few pixels."""
+    """From vectors [B, width] to logits of pixels [B, C, side, side], doubling from a few pixels and cut to size."""
     start, doublings = side, 0
-    while start % 2 == 0 and start >= 2 * _SMALLEST:
-        start, doublings = start // 2, doublings + 1
+    while start >= 2 * _SMALLEST:
+        start, doublings = -(-start // 2), doublings + 1
     layers: list[nn.Module] = [nn.Linear(width, hidden * start**2), nn.Unflatten(1, (hidden, start, start))]
     for _ in range(doublings):
-        after = max(16, hidden // 2)
+        after = max(16, hidden // 16 * 8)  # for the groups to divide
         layers += [
             nn.Upsample(scale_factor=2),
             nn.Conv2d(hidden, after, 3, padding=1),
@@ -34,7 +35,30 @@ def decoder(width: int, channels: int, side: int, hidden: int) -> nn.Module:
             nn.ReLU(),
         ]
         hidden = after
-    return nn.Sequential(*layers, nn.Conv2d(hidden, channels, 3, padding=1))
+    return nn.Sequential(*layers, nn.Conv2d(hidden, channels, 3, padding=1), Cut(side))
+
+
+class Cut(nn.Module):
+    """The first pixels of images [B, C, H, W]."""
+
+    def __init__(self, side: int):
+        super().__init__()
+        self.side = side
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images[:, :, : self.side, : self.side]
+
+
+def _shape(images: Tensor) -> tuple[int, int]:
+    """Channels, and pixels a side. UsageError where images are not square."""
+    _, channels, height, width = images.shape
+    if height != width:
+        raise UsageError(
+            f"images of {height} × {width} pixels",
+            where="objective",
+            expected="square images: give data.size",
+        )
+    return channels, height
 
 
 class Denoising(Objective):
@@ -51,7 +75,7 @@ class Denoising(Objective):
         self.decoder: nn.Module = nn.Identity()
 
     def bind(self, model: nn.Module, batch: Batch) -> None:
-        channels, side = batch["image"].shape[1:3]
+        channels, side = _shape(batch["image"])
         self.decoder = decoder(pooled_width(model, batch), channels, side, self.hidden).to(
             batch["row"].device
         )
@@ -91,7 +115,7 @@ class Variational(Objective):
         self.decoder: nn.Module = nn.Identity()
 
     def bind(self, model: nn.Module, batch: Batch) -> None:
-        channels, side = batch["image"].shape[1:3]
+        channels, side = _shape(batch["image"])
         self.enter = nn.Linear(pooled_width(model, batch), 2 * self.latent)
         self.decoder = decoder(self.latent, channels, side, self.hidden)
         self.to(batch["row"].device)

@@ -9,15 +9,22 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from jichu.core.errors import UsageError
 from jichu.core.ranks import sum_over_ranks, world_size
 from jichu.data.augment import Augment
 
 from .base import Batch, Context
 from .contrastive import Temperature, Width
 from .taught import Momentum, teach, teacher_of
-from .views import JointEmbedding, embed, mlp, views
+from .views import JointEmbedding, embed, mlp, pooled_width, views
 
 _LOCAL = "local."
+_WHOLE = 0.4  # share of the area from which a view is a whole one
+
+
+def _half(images: Tensor) -> int:
+    """Pixels a side of a close-up."""
+    return max(4, images.shape[2] // 2)
 
 
 class Prototypes(nn.Module):
@@ -66,14 +73,28 @@ class DINO(JointEmbedding):
 
     def bind(self, model: nn.Module, batch: Batch) -> None:
         super().bind(model, batch)
+        self._refuse_sizes(model, batch)
         self.teacher = teacher_of(model, self.projector)
+
+    def _refuse_sizes(self, model: nn.Module, batch: Batch) -> None:
+        """UsageError where the network cannot take the small views."""
+        if not self.local or "image" not in batch:
+            return
+        side = _half(batch["image"])
+        try:
+            pooled_width(model, {**batch, "image": batch["image"][:, :, :side, :side].contiguous()})
+        except (RuntimeError, ValueError) as error:
+            raise UsageError(
+                f"this backbone cannot take close-ups of {side} pixels: {str(error).splitlines()[0]}",
+                where="objective.local", expected="0, or a network that takes images of any size",
+            ) from None  # fmt: skip
 
     def prepare(self, batch: Batch, context: Context) -> Batch:
         prepared = super().prepare(batch, context)
         if not self.local or "image" not in batch:
             return prepared
-        least = self.augment.config.crop if self.augment.config.crop < 1 else 0.4
-        close = self.augment.close_up(self.local_crop, least, max(4, batch["image"].shape[2] // 2))
+        least = self.augment.config.crop if self.augment.config.crop < 1 else _WHOLE
+        close = self.augment.close_up(self.local_crop, max(least, self.local_crop), _half(batch["image"]))
         return {**prepared, **views(close, batch, context, self.local, "local", _LOCAL)}
 
     def forward(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from typing import Annotated, Any
 
@@ -49,12 +50,7 @@ class MaskedImages(Objective):
     def bind(self, model: nn.Module, batch: Batch) -> None:
         image = batch["image"]
         channels, side = image.shape[1:3]
-        training = model.training
-        with torch.no_grad():
-            found = model.eval()(batch)["features"]
-            visible = torch.zeros(len(image), 1, dtype=torch.int64, device=image.device)
-            few = model({**batch, VISIBLE: visible})["features"].sequence
-        model.train(training)
+        found, few = self._trial(model, batch)
         self.drops = few is not None and few.shape[1] == 1 < found.sequence.shape[1]
         if not self.drops and found.maps is None:
             raise UsageError(
@@ -70,14 +66,19 @@ class MaskedImages(Objective):
         self.squares = self.grid
         while not self.drops and self.squares < _FEWEST and side % (2 * self.squares) == 0:
             self.squares *= 2
+        if self.squares < 2:
+            raise UsageError(
+                f"images of {side} pixels in one square", where="objective", expected="an even data.size"
+            )
         pixels = channels * (side // self.grid) ** 2
         if self.drops:
             self.enter = nn.Linear(found.sequence.shape[2], self.width)
             self.blank = nn.Parameter(0.02 * torch.randn(self.width))
             self.places = sines(self.grid, self.width)
+            heads = next(h for h in range(max(1, self.width // _HEAD), 0, -1) if self.width % h == 0)
             layer = nn.TransformerEncoderLayer(
                 self.width,
-                max(1, self.width // _HEAD),
+                heads,
                 4 * self.width,
                 0.0,
                 "gelu",
@@ -93,6 +94,18 @@ class MaskedImages(Objective):
                 nn.Conv2d(found.maps.shape[1], self.width, 1), nn.GELU(), nn.Conv2d(self.width, pixels, 1)
             )
         self.to(image.device)
+
+    def _trial(self, model: nn.Module, batch: Batch) -> tuple[Any, Tensor | None]:
+        """Features of images, and the sequence where one patch is visible; None where that cannot be."""
+        training, image = model.training, batch["image"]
+        with torch.no_grad():
+            found = model.eval()(batch)["features"]
+            visible = torch.zeros(len(image), 1, dtype=torch.int64, device=image.device)
+            few = None
+            with contextlib.suppress(RuntimeError, ValueError):  # a network that reckons with all of them
+                few = model({**batch, VISIBLE: visible})["features"].sequence
+        model.train(training)
+        return found, few
 
     def prepare(self, batch: Batch, context: Context) -> Batch:
         image = self.augment(batch["image"], context.for_rows(batch["row"]))
@@ -118,7 +131,8 @@ class MaskedImages(Objective):
         """images [B, C, H, W] as they are told."""
         features = model(batch)["features"]
         if not self.drops:
-            told = self.decoder(features.maps)
+            # what lies behind the maps gets a gradient, of zero: several processes wait for one from each parameter
+            told = self.decoder(features.maps) + 0 * features.pooled.sum()
         else:
             known, visible = self.enter(features.sequence), batch[VISIBLE]
             assert self.blank is not None

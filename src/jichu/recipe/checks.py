@@ -15,14 +15,16 @@ from jichu.core.config import Spec
 from jichu.core.durations import Duration
 from jichu.core.errors import DataError, JichuError, UsageError, missing_extra
 from jichu.core.names import construct, resolve
+from jichu.core.randomness import guarded
 from jichu.data.batches import gather
+from jichu.data.config import TableAugmentConfig
 from jichu.data.dataset import Dataset
 from jichu.metrics import metric
 from jichu.models import BACKBONES, HEADS
 from jichu.models.classical import Estimated
 from jichu.models.folder import LANGUAGE
 from jichu.objectives import OBJECTIVES
-from jichu.objectives.base import PRETRAINING
+from jichu.objectives.base import PRETRAINING, Objective
 from jichu.objectives.wrapper import Wrapper
 from jichu.train.config import TrainConfig
 
@@ -235,7 +237,7 @@ def _check_model(stage: PretrainStage | FinetuneStage, work: Work, where: str) -
     root: Any = stage
     while root.from_ in trained:
         root = trained[root.from_]
-    dataset, objective = work.dataset, None
+    dataset, objective, pretrains = work.dataset, None, None
     rows = dataset.splits["train"]
     try:
         if isinstance(stage, FinetuneStage):
@@ -245,14 +247,16 @@ def _check_model(stage: PretrainStage | FinetuneStage, work: Work, where: str) -
             drawn = dataset.draw(work.recipe.data.labels_per_class, seed=work.recipe.seed, draw=0)
             model, _, objective = start_supervised(start, drawn, work)
         else:
-            if dataset.kind != "text":
-                _check_pretraining(stage, work, where)
+            pretrains = None if dataset.kind == "text" else _check_pretraining(stage, work, where)
             heads = {TOKENS: {"name": LANGUAGE}} if dataset.kind == "text" else {}
             model, _ = start_model(root, root.backbone, work, heads, {})
             if dataset.kind == "text":
                 objective_of(stage.objective, model, cast(Any, work.tokenizer), f"{where}.objective")
         with torch.no_grad():
             model.eval().features(gather(work.inputs, rows[:2]))
+        if pretrains is not None:
+            with guarded(torch.device("cpu")):
+                pretrains.bind(model, gather(work.inputs, rows[:2]))
     except JichuError:
         raise
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
@@ -270,7 +274,8 @@ def _check_model(stage: PretrainStage | FinetuneStage, work: Work, where: str) -
             )
 
 
-def _check_pretraining(stage: PretrainStage, work: Work, where: str) -> None:
+def _check_pretraining(stage: PretrainStage, work: Work, where: str) -> Objective:
+    """What learns from images or tables. UsageError where it does not fit them."""
     name = "vicreg" if stage.objective.name == "auto" else stage.objective.name
     objective = resolve("objective", name, OBJECTIVES)
     kinds, kind = getattr(objective, "kinds", ()), work.dataset.kind
@@ -284,4 +289,11 @@ def _check_pretraining(stage: PretrainStage, work: Work, where: str) -> None:
         raise UsageError(
             f"augment does nothing with {name}", where=f"{where}.augment", expected="no such key"
         )
-    pretraining_objective(stage, work)
+    objective = pretraining_objective(stage, work)
+    augment = getattr(objective, "augment", None)
+    if kind == "table" and augment is not None and augment.config.table == TableAugmentConfig():
+        raise UsageError(
+            "nothing changes these rows, so that they have no views",
+            where=f"{where}.augment.table", expected="swap, mask or noise, such as {swap: 0.3}",
+        )  # fmt: skip
+    return objective

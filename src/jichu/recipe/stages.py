@@ -122,8 +122,11 @@ def _probe(work: Work) -> Probe | None:
     dataset, target = work.dataset, work.dataset.targets.get(LABEL)
     if target is None or target.task not in TASKS:
         return None
-    rows = dataset.labelled("train")
-    held_out = dataset.labelled("validation") if "validation" in dataset.splits else rows[:0]
+    train, validation = (
+        dataset.splits["train"],
+        dataset.splits.get("validation", torch.empty(0, dtype=torch.int64)),
+    )
+    rows, held_out = train[dataset.known(train)], validation[dataset.known(validation)]
     target = dataset.about_targets(rows)[LABEL]
     if len(rows) < _FEWEST or (target.task == "classification" and len(target.classes) < 2):
         return None

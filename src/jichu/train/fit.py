@@ -188,9 +188,9 @@ class _Loop:
             with checkpoint.understood(self._file("last")):
                 self._load(state)
             self._rewind()
-        self.module = ranks.distribute(self.learner)
+        self.module = self.plain = ranks.distribute(self.learner)
         if self.plan.compiled:
-            self.module = cast(nn.Module, torch.compile(self.module))
+            self.module = cast(nn.Module, torch.compile(self.plain))
         self.inside = functools.partial(autocast, self.plan.precision, self.device)
 
     def _averaging(self) -> Average | None:
@@ -353,8 +353,9 @@ class _Loop:
             if len(micro) == 1 or self.objective.independent:
                 found = backward(self.module, micro, totals, self.inside, diagnose=due, lap=self.clock.lap)
             else:
+                # not compiled, which would draw otherwise than the first pass
                 found = cached(
-                    self.module, self.learner, micro, totals, self.inside, diagnose=due, lap=self.clock.lap
+                    self.plain, self.learner, micro, totals, self.inside, diagnose=due, lap=self.clock.lap
                 )
             return micro, asked, found
 

@@ -28,7 +28,7 @@ def broken_rows(learner: Learner, batch: Batch, inside: Any) -> Tensor:
     with evaluating(learner), inside():
         ones = {name: weight.sum() for name, weight in learner.objective.weights(batch).items()}
         broken = ~learner(batch, ones, 1)[2].isfinite()
-        if broken.all():
+        if broken.all() or not broken.any():
             features = learner.model(batch)["features"].pooled
             broken = ~features.flatten(1).isfinite().all(1)
     return broken

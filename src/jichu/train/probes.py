@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -50,6 +52,10 @@ class Probe:
 
     def __call__(self, model: nn.Module) -> dict[str, float]:
         features = embed(model, self.tensors, torch.cat([self.fitted, self.held_out]))
+        with torch.autocast("cpu", enabled=False):  # training may be in fewer bits
+            return self._measured(features)
+
+    def _measured(self, features: Tensor) -> dict[str, float]:
         known, asked = features.split([len(self.fitted), len(self.held_out)])
         numbers = self.target.task == "regression"
         outputs = 1 if numbers else len(self.target.classes)
@@ -72,4 +78,6 @@ class Probe:
 
     def _r2(self, said: Tensor) -> float:
         wanted = self.wanted.double()
+        if (wanted == wanted[0]).all():
+            return math.nan
         return float(1 - (said - wanted).square().sum() / (wanted - wanted.mean()).square().sum())
