@@ -180,8 +180,8 @@ def test_what_does_not_fit_is_refused_before_a_run_begins(table, changes, code, 
 def test_images_are_no_table(in_folder, capsys):
     assert main(["finetune", "sklearn:digits", "--backbone", "ft-transformer"]) == 2
     assert "reads table data" in capsys.readouterr().err
-    assert main(["pretrain", "sklearn:iris"]) == 2
-    assert "compares views of images" in capsys.readouterr().err
+    assert main(["pretrain", "sklearn:iris", "--objective", "masked-images"]) == 2
+    assert "learns from images" in capsys.readouterr().err
     assert main(["pretrain", "sklearn:digits", "--objective", "causal"]) == 2
     assert "learns from texts" in capsys.readouterr().err
 
