@@ -29,7 +29,7 @@ from jichu.data.inspection import inspect
 from jichu.data.language import language
 from jichu.data.load import load
 from jichu.data.ragged import Ragged
-from jichu.data.texts import ragged, text_of
+from jichu.data.texts import ragged, text_of, write
 
 EN = "The quick brown fox jumps over the lazy dog, and that is all there is to say of it."
 ZH = "今天天气很好，我们去公园散步吧。我觉得这本书很有意思，虽然有点长。"
@@ -693,3 +693,14 @@ def test_a_full_disk_is_told_where_texts_are_compared(monkeypatch):
     monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(DiskFull):
         shingles.near_texts(ragged(["one two three", "four five six"]), np.arange(2))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no disk that is always full")
+def test_a_full_disk_is_told_where_texts_are_written():
+    cells = pa.array(["one", "two"])
+    for full in ("values", "offsets"):
+        files = {name: open(os.devnull, "wb") for name in ("values", "offsets")}  # noqa: SIM115
+        files[full].close()
+        with pytest.raises(OSError, match="No space"), open("/dev/full", "wb") as files[full]:
+            write(cells, np.ones(2, bool), **files)
+        files["offsets" if full == "values" else "values"].close()

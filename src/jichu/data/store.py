@@ -191,7 +191,7 @@ def build(
         for name, array in arrays.items():
             values = np.ascontiguousarray(array if kept.all() else array[kept])
             with _flushed(temporary / name) as file:
-                values.tofile(file)
+                file.write(values)  # numpy's tofile says nothing of a disk that is full
             shapes[name] = [values.dtype.name, list(values.shape[1:])]
         totals = {}
         for part, (_, cells) in texts.items():
@@ -201,7 +201,7 @@ def build(
             read = [n for n in (TEXT, TEXT_2) if n in totals]
             columns = [ragged(temporary / n, int(kept.sum()), totals[n], "uint8") for n in read]
             with _flushed(temporary / EQUAL) as file:
-                equal_texts(columns).tofile(file)
+                file.write(np.ascontiguousarray(equal_texts(columns)))
             shapes[EQUAL] = ["int64", []]
         _write_names(source.names, kept, temporary / _NAMES)
         if files is not None:

@@ -79,7 +79,7 @@ def write(cells: Any, kept: np.ndarray, values: BinaryIO, offsets: BinaryIO) -> 
     """Write the bytes of the kept rows one after the other, and where each begins, int64; gives how many
     bytes there are. A missing text is an empty one."""
     at, start = 0, 0
-    np.zeros(1, np.int64).tofile(offsets)
+    offsets.write(np.zeros(1, np.int64).data)  # numpy's tofile says nothing of a disk that is full
     for found, places, _ in pieces(cells):
         mine = kept[start : start + len(places) - 1]
         start += len(mine)
@@ -87,8 +87,8 @@ def write(cells: Any, kept: np.ndarray, values: BinaryIO, offsets: BinaryIO) -> 
         if not mine.all():
             found = found[np.repeat(mine, lengths)]
             lengths = lengths[mine]
-        found.tofile(values)
-        (at + lengths.cumsum()).tofile(offsets)
+        values.write(np.ascontiguousarray(found).data)
+        offsets.write((at + lengths.cumsum()).data)
         at += len(found)
     return at
 

@@ -274,7 +274,7 @@ def _write(place: Path, columns: dict[str, str], parts: Iterable[tuple[Part, np.
                 for file, values, dtype in zip(files, part, columns.values(), strict=True):
                     file.write(values.astype(dtype).data)
         offsets = _offsets(lengths)
-        offsets.tofile(temporary / "offsets")
+        (temporary / "offsets").write_bytes(offsets.tobytes())
         for path in (*paths, temporary / "offsets"):
             flush(path)
         write_json(temporary / "tokens.json", {"rows": len(offsets) - 1, "total": int(offsets[-1])})
