@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -74,17 +74,14 @@ def _tables(run: Run, dataset: Dataset, parts: list[tuple[str, Tensor]]) -> Iter
 
 def _values(target: Target, values: Tensor, known: Tensor) -> pa.Array:
     """A target's values as they were in the data; null where there is none."""
-    if target.task == "classification":
-        return pa.array(
-            [target.classes[v] if k else None for v, k in zip(values.tolist(), known.tolist(), strict=True)],
-            pa.string(),
-        )
-    if target.task == "multilabel":
-        named = [[c for c, v in zip(target.classes, row, strict=True) if v == 1] for row in values.tolist()]
-        return pa.array(
-            [tags if k else None for tags, k in zip(named, known.tolist(), strict=True)],
+    classes = target.classes
+    told: dict[str, tuple[Callable[[Any], Any], pa.DataType]] = {
+        "classification": (lambda code: classes[code], pa.string()),
+        "multilabel": (
+            lambda row: [name for name, there in zip(classes, row, strict=True) if there == 1],
             pa.list_(pa.string()),
-        )
-    return pa.array(
-        [v if k else None for v, k in zip(values.tolist(), known.tolist(), strict=True)], pa.float64()
-    )
+        ),
+    }
+    tell, kind = told.get(target.task, (float, pa.float64()))
+    pairs = zip(values.tolist(), known.tolist(), strict=True)
+    return pa.array([tell(value) if there else None for value, there in pairs], kind)

@@ -51,7 +51,9 @@ def inject(model: nn.Module, rules: Rules, seed: int = 0) -> None:
         )  # fmt: skip
     for key in ("dropout", "dora"):
         if len({getattr(rule, key) for rule in wanted.values()}) > 1:
-            raise UsageError(f"LoRA with several {key}s", where="adapt", expected=f"one {key} for all")
+            raise UsageError(
+                f"LoRA with several values of {key}", where="adapt", expected=f"one {key} for all"
+            )
     flags = {id(p): p.requires_grad for p in model.parameters()}
     with guarded(_CPU), warnings.catch_warnings():
         warnings.simplefilter(

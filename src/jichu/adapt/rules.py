@@ -88,7 +88,7 @@ def _checked(rule: Any, pattern: str) -> Rule:
         if not (whole and numbers and share and isinstance(rule.dora, bool)):
             raise UsageError(
                 f"rule {shown(rule)} for {pattern!r}", where="adapt",
-                expected="{lora: rank, alpha: a number, dropout: a share}, such as {lora: 8}",
+                expected="{lora: rank, alpha: a number, dropout: a share, dora: true}, such as {lora: 8}",
             )  # fmt: skip
         return rule
     if not (rule == "frozen" or callable(rule) or (_number(rule) and rule > 0)):

@@ -50,9 +50,8 @@ class TransformersVision(Backbone):
 
     Of a convolutional model maps and pooled are as it gives them. Of a model of tokens, sequence holds
     the patches without class and register tokens; pooled is by `readout` the class token (what the model
-    itself pools to where it has none) or the mean of the patches; where the batch names the `visible` ones it sees no
-    others. Positions are interpolated where
-    images have another size than the model was made for.
+    itself pools to where it has none) or the mean of the patches; where the batch names the `visible` ones it
+    sees no others. Positions are interpolated where images have another size than the model was made for.
     """
 
     module: Any  # a PreTrainedModel

@@ -11,8 +11,7 @@ from jichu.core.ranks import gather_rows
 from jichu.data.augment import Augment
 
 from .base import Batch
-from .contrastive import Width
-from .views import JointEmbedding
+from .views import JointEmbedding, Width
 
 _EPSILON = 1e-5  # as batch normalisation has it
 

@@ -8,11 +8,11 @@ from torch import Tensor
 from jichu.data.augment import Augment
 
 from .base import Batch
-from .contrastive import Width
-from .taught import Momentum, Taught
+from .taught import Momentum, Predicting
+from .views import Width
 
 
-class BYOL(Taught):
+class BYOL(Predicting):
     """2 - 2 cos between prediction and target, of both views."""
 
     independent = True

@@ -13,11 +13,10 @@ from jichu.core.ranks import gather_rows, rank
 from jichu.data.augment import Augment
 
 from .base import Batch
-from .taught import Momentum, Taught
-from .views import JointEmbedding
+from .taught import Momentum, Predicting
+from .views import JointEmbedding, Width
 
 Temperature = Annotated[float, Field(gt=0, le=10)]
-Width = Annotated[int, Field(ge=2)]
 
 
 def nt_xent(embeddings: Tensor, temperature: float) -> Tensor:
@@ -56,7 +55,7 @@ class SimCLR(JointEmbedding):
         return nt_xent(outputs["embeddings"], self.temperature)
 
 
-class MoCo(Taught):
+class MoCo(Predicting):
     """MoCo v3 (Chen, Xie and He, 2021, arXiv 2104.02057): a row's view is to be told among the other rows' by its
     likeness to what a moving average of the network, the teacher, makes of the other view."""
 

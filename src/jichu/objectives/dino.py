@@ -14,9 +14,9 @@ from jichu.core.ranks import sum_over_ranks, world_size
 from jichu.data.augment import Augment
 
 from .base import Batch, Context
-from .contrastive import Temperature, Width
-from .taught import Momentum, teach, teacher_of
-from .views import JointEmbedding, embed, mlp, pooled_width, views
+from .contrastive import Temperature
+from .taught import Momentum, Taught
+from .views import Width, embed, mlp, pooled_width, views
 
 _LOCAL = "local."
 _WHOLE = 0.4  # share of the area from which a view is a whole one
@@ -38,7 +38,7 @@ class Prototypes(nn.Module):
         return F.linear(F.normalize(embeddings), F.normalize(self.directions))
 
 
-class DINO(JointEmbedding):
+class DINO(Taught):
     """Every view is to be given to the prototypes as the teacher gives the row's other whole views to them; `local`
     views show a small part of an image at half its size. That the teacher does not give all to one prototype, or
     equally to all, is seen to by centring and by a lower temperature."""
@@ -59,12 +59,11 @@ class DINO(JointEmbedding):
         width: Width = 64,
         hidden: Width = 256,
     ):
-        super().__init__(augment, 2, width, hidden)
+        super().__init__(augment, 2, width, hidden, momentum)
         self.local, self.local_crop, self.prototypes = local, local_crop, prototypes
         self.temperature, self.teacher_temperature = temperature, teacher_temperature
-        self.momentum, self.centring = momentum, centring
+        self.centring = centring
         self.register_buffer("centre", torch.zeros(prototypes))
-        self.teacher = nn.ModuleDict()
 
     def head(self, features: int) -> nn.Module:
         return nn.Sequential(
@@ -74,7 +73,6 @@ class DINO(JointEmbedding):
     def bind(self, model: nn.Module, batch: Batch) -> None:
         super().bind(model, batch)
         self._refuse_sizes(model, batch)
-        self.teacher = teacher_of(model, self.projector)
 
     def _refuse_sizes(self, model: nn.Module, batch: Batch) -> None:
         """UsageError where the network cannot take the small views."""
@@ -98,14 +96,12 @@ class DINO(JointEmbedding):
         return {**prepared, **views(close, batch, context, self.local, "local", _LOCAL)}
 
     def forward(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """Also cosines with the prototypes [B, V + L, K] of all views, and the teacher's [B, V, K]."""
+        """Also cosines with the prototypes [B, V + L, K] of all views; targets are the teacher's [B, V, K]."""
         outputs = super().forward(model, batch)
         logits = [outputs["embeddings"]]
         if any(name.startswith(_LOCAL) for name in batch):
             logits.append(embed(model, self.projector, batch, _LOCAL)[1])
-        with torch.no_grad():
-            _, targets = embed(self.teacher["model"], self.teacher["projector"], batch)
-        return {**outputs, "cosines": torch.cat(logits, dim=1), "targets": targets}
+        return {**outputs, "cosines": torch.cat(logits, dim=1)}
 
     def compare(self, outputs: dict[str, Tensor], batch: Batch) -> Tensor:
         targets = ((outputs["targets"] - self.centre) / self.teacher_temperature).softmax(2)
@@ -117,6 +113,3 @@ class DINO(JointEmbedding):
         whole, seen = crossed.shape[1:]
         other = ~torch.eye(whole, seen, dtype=torch.bool, device=crossed.device)  # not the same view
         return crossed[:, other].mean(1)
-
-    def after_step(self, model: nn.Module, context: Context) -> None:
-        teach(self.teacher, model, self.projector, self.momentum, context)

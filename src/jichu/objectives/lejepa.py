@@ -13,8 +13,7 @@ from jichu.core.ranks import gather_rows
 from jichu.data.augment import Augment
 
 from .base import Batch, row_weight
-from .contrastive import Width
-from .views import JointEmbedding
+from .views import JointEmbedding, Width
 
 _REACH, _KNOTS = 3.0, 17  # of the integral over frequencies, as in the reference
 

@@ -17,7 +17,7 @@ from jichu.core.ranks import gather_rows
 from jichu.data.augment import Augment
 
 from .base import Batch, row_weight
-from .views import JointEmbedding
+from .views import JointEmbedding, Width
 
 NotNegative = Annotated[float, Field(ge=0)]
 _EPSILON = 1e-4  # as in the reference: keeps the root's gradient finite
@@ -47,8 +47,8 @@ class VICReg(JointEmbedding):
         invariance: NotNegative = 25.0,
         variance: NotNegative = 25.0,
         covariance: NotNegative = 1.0,
-        width: Annotated[int, Field(ge=2)] = 128,
-        hidden: Annotated[int, Field(ge=2)] = 256,
+        width: Width = 128,
+        hidden: Width = 256,
     ):
         super().__init__(augment, 2, width, hidden)
         self.coefficients = {"invariance": invariance, "variance": variance, "covariance": covariance}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from jichu.data.augment import Augment
@@ -12,22 +13,20 @@ from jichu.metrics.representation import alignment, effective_rank, uniformity
 
 from .base import PRETRAINING, Batch, Context, Losses, Objective
 
+Width = Annotated[int, Field(ge=2)]
 VIEWS = "views."
 # Seen on digits: healthy runs have a rank share above 0.2 and a spread near 1; runs without a variance
 # term a spread near 0.1, and without normalisation layers a rank share of 0.025 besides.
 COLLAPSED_RANK, COLLAPSED_SPREAD = 0.04, 0.25
 
 
-def mlp(before: int, hidden: int, after: int, layers: int, *, last_norm: bool = False) -> nn.Sequential:
-    """Linear layers with batch statistics and ReLU between them; with `last_norm` statistics at the end too."""
+def mlp(before: int, hidden: int, after: int, layers: int) -> nn.Sequential:
+    """Linear layers with batch statistics and ReLU between them."""
     parts: list[nn.Module] = []
     for _ in range(layers - 1):
         parts += [nn.Linear(before, hidden, bias=False), nn.BatchNorm1d(hidden), nn.ReLU()]
         before = hidden
-    parts.append(nn.Linear(before, after, bias=not last_norm))
-    if last_norm:
-        parts.append(nn.BatchNorm1d(after, affine=False))
-    return nn.Sequential(*parts)
+    return nn.Sequential(*parts, nn.Linear(before, after))
 
 
 def pooled_width(model: nn.Module, batch: Batch) -> int:

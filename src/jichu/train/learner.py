@@ -110,6 +110,15 @@ def total_weights(objective: Objective, micro: list[Batch], asked: bool) -> tupl
     return dict(zip(sums, together[:-1], strict=True)), bool(together[-1])
 
 
+def _syncing(module: nn.Module, last: bool) -> Any:
+    """The processes average their gradients after the last micro-batch alone."""
+    return (
+        module.no_sync()
+        if isinstance(module, DistributedDataParallel) and not last
+        else contextlib.nullcontext()
+    )
+
+
 def backward(
     module: nn.Module,
     micro: list[Batch],
@@ -126,10 +135,7 @@ def backward(
     found: dict[str, Tensor] = {}
     for i, batch in enumerate(micro):
         last = i == len(micro) - 1
-        waits: Any = contextlib.nullcontext()
-        if isinstance(module, DistributedDataParallel) and not last:
-            waits = module.no_sync()
-        with waits:
+        with _syncing(module, last):
             with autocast():
                 loss, shares, _, found = module(batch, totals, len(micro), diagnose and last)
             lap("forward")
@@ -175,10 +181,7 @@ def cached(
     slopes = {name: leaf.grad.split(sizes) for name, leaf in leaves.items() if leaf.grad is not None}
     for i, (batch, state) in enumerate(zip(micro, states, strict=True)):
         set_random_state(device, state)
-        waits: Any = contextlib.nullcontext()
-        if isinstance(module, DistributedDataParallel) and i < len(micro) - 1:
-            waits = module.no_sync()
-        with waits:
+        with _syncing(module, i == len(micro) - 1):
             with autocast():
                 again = module(batch, totals, 1, False, {name: slope[i] for name, slope in slopes.items()})[0]
             lap("forward")
