@@ -163,8 +163,8 @@ def test_steps_views_and_seeds_differ():
 
 
 def test_auto_follows_the_channels():
-    assert augmentation("auto", 3) == PHOTOGRAPHS and augmentation("auto", 1) == SIGNS
-    assert augmentation("auto", None).table.swap > 0
+    assert augmentation("auto", "image", 3) == PHOTOGRAPHS and augmentation("auto", "image", 1) == SIGNS
+    assert augmentation("auto", "table").table.swap > 0
     assert not SIGNS.flip
     with pytest.raises(UsageError):
         check(AugmentConfig, {"rotate": 200.0})

@@ -8,12 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import yaml
 
 import jichu
 from jichu.cli.main import main
-from jichu.data.config import AugmentConfig, TableAugmentConfig
+from jichu.data.config import AudioAugmentConfig, AugmentConfig, SpectrogramConfig, TableAugmentConfig
 from test_processes import environment
 
 ROOT = Path(__file__).parents[1]
@@ -129,6 +131,21 @@ def test_recipes_of_the_page_on_texts_run(in_folder):
         assert main(["run", "page.yaml", "--quiet"]) == 0
 
 
+def test_recipes_of_the_page_on_sounds_run(in_folder):
+    rng = np.random.default_rng(0)
+    for i in range(40):
+        folder = in_folder / "recordings" / str(i % 2)
+        folder.mkdir(parents=True, exist_ok=True)
+        wave = rng.standard_normal(1600).astype(np.float32) * 0.1 * (1 + i % 2)
+        soundfile.write(folder / f"{i % 2}_{'abcd'[i // 10]}_{i}.wav", wave, 8000)
+    for text in blocks("docs/sounds.md", "yaml"):
+        Path("page.yaml").write_text(shrink(text))
+        assert main(["run", "page.yaml", "--quiet"]) == 0
+    page = (ROOT / "docs/sounds.md").read_text(encoding="utf-8")
+    keys = [*AudioAugmentConfig.model_fields, *SpectrogramConfig.model_fields, "rate", "seconds"]
+    assert [key for key in keys if f"{key}:" not in page and f"data.{key}" not in page] == []
+
+
 @pytest.mark.parametrize(
     "table", ["BACKBONES", "HEADS", "METRICS", "SCHEDULES", "INITIALISATIONS", "OBJECTIVES"]
 )
@@ -142,7 +159,7 @@ def test_every_name_is_on_a_page(table):
     names = next(getattr(home, table) for home in homes if hasattr(home, table))
     pages = "".join(
         (ROOT / f"docs/{p}.md").read_text(encoding="utf-8")
-        for p in ("networks", "training", "language", "pretraining", "extending")
+        for p in ("networks", "training", "language", "pretraining", "sounds", "extending")
     )
     families = re.compile(r"(micro|macro|weighted)_|vgg|(vit|convnext)-|hf:")
     assert [n for n in names if f"`{n}" not in pages and not families.match(n)] == []

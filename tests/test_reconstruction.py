@@ -83,7 +83,7 @@ def test_the_loss_is_that_of_transformers(batch):
     with torch.no_grad():
         wanted = theirs(image, noise=torch.rand(48, 16, generator=torch.Generator().manual_seed(0)))
     objective = MaskedImages(PLAIN)
-    objective.squares = 4
+    objective.squares = (4, 4)
     told = {"images": theirs.unpatchify(wanted.logits)}
     found = objective.losses(told, {"truth": image, "hidden": wanted.mask.bool()})
     assert float(found.mean()) == pytest.approx(float(wanted.loss), rel=1e-5)
@@ -91,10 +91,10 @@ def test_the_loss_is_that_of_transformers(batch):
 
 def test_squares_and_places():
     image = torch.arange(2 * 36.0).view(1, 2, 6, 6)
-    cut = squares(image, 3)
+    cut = squares(image, (3, 3))
     assert cut.shape == (1, 9, 8)
     assert torch.equal(cut[0, 5], image[0, :, 2:4, 4:6].flatten())
-    found = sines(4, 32)[4 * 3 + 1]  # line 3, column 1
+    found = sines((4, 4), 32)[4 * 3 + 1]  # line 3, column 1
     rates = [10_000 ** (-i / 8) for i in range(8)]
     wanted = [f(place * rate) for place in (3, 1) for f in (math.sin, math.cos) for rate in rates]
     assert found.tolist() == pytest.approx(wanted, abs=1e-5)
@@ -104,7 +104,7 @@ def test_convolutions_see_blanks(batch):
     objective, model = MaskedImages(PLAIN, share=0.5), convolutions()
     objective.bind(model, batch)
     prepared = objective.prepare(batch, Context(0))
-    assert not objective.drops and objective.squares == 4 and prepared["hidden"].sum(1).tolist() == [8] * 48
+    assert not objective.drops and objective.squares == (4, 4) and prepared["hidden"].sum(1).tolist() == [8] * 48
     blank = objective._over_pixels(prepared["hidden"], prepared["truth"])
     for image, hole in zip(prepared["image"], blank, strict=True):
         assert len(image[hole].unique()) == 1
@@ -255,8 +255,20 @@ def test_heads_divide_the_width(width, batch):
     assert objective(model, objective.prepare(batch, Context(0)))["images"].shape == (48, 1, 8, 8)
 
 
-@pytest.mark.parametrize("objective", [MaskedImages(PLAIN), Denoising(PLAIN), Variational(PLAIN)])
+@pytest.mark.parametrize("objective", [Denoising(PLAIN), Variational(PLAIN)])
 def test_images_have_to_be_square(objective, batch):
     wide = {**batch, "image": torch.zeros(48, 1, 8, 16, dtype=torch.uint8)}
     with pytest.raises(UsageError, match="8 × 16 pixels"):
         objective.bind(convolutions(), wide)
+
+
+def test_images_that_are_not_square(batch):
+    wide = {**batch, "image": torch.randint(256, (48, 1, 8, 16), dtype=torch.uint8)}
+    objective, model = MaskedImages(PLAIN, width=32), Model(Cnn(1, 8, widths=[8, 16]))
+    objective.bind(model, wide)
+    prepared = objective.prepare(wide, Context(0))
+    assert objective.squares == (4, 8) and prepared["hidden"].shape == (48, 32)
+    assert objective(model, prepared)["images"].shape == (48, 1, 8, 16)
+    image = torch.arange(6.0 * 4).view(1, 1, 4, 6)
+    assert squares(image, (2, 3))[0, 1].tolist() == [2, 3, 8, 9]
+    assert torch.equal(sines((2, 3), 8)[4], sines((3, 3), 8)[4])

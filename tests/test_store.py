@@ -18,7 +18,7 @@ import jichu
 from jichu.core.errors import DataError
 from jichu.core.files import read_json, read_table
 from jichu.data import load as loading
-from jichu.data import mapped, store
+from jichu.data import mapped, media, store
 from jichu.data.batches import gather
 from jichu.data.source import Names
 
@@ -176,10 +176,11 @@ def test_the_fingerprint_is_of_the_contents(tmp_path):
 def test_another_decoder_decodes_again(photos, reads, monkeypatch):
     _settled(*photos.glob("*/*"))
     jichu.load(photos, size=12)
-    monkeypatch.setattr(store, "DECODER", "another")
+    monkeypatch.setattr(store, "DECODERS", "another")
     decoded = []
-    decode = store.decode_image
-    monkeypatch.setattr(store, "decode_image", lambda *a: decoded.append(a) or decode(*a))
+    images = media.KINDS["image"]
+    counted = images._replace(decode=lambda *a: decoded.append(a) or images.decode(*a))
+    monkeypatch.setitem(media.KINDS, "image", counted)
     jichu.load(photos, size=12)
     assert len(reads) == 2 and len(decoded) == 60
 

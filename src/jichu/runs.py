@@ -20,9 +20,10 @@ from jichu.core.files import read_json, read_jsonl
 from jichu.core.folder import RunFolder
 from jichu.data.config import IN_MEMORY, ColumnConfig, DataConfig
 from jichu.data.dataset import Dataset
-from jichu.data.decode import UNREADABLE, decode_image
+from jichu.data.decode import Preprocess
 from jichu.data.formats import jsonl
 from jichu.data.load import columns_of, load
+from jichu.data.media import KINDS, How
 from jichu.data.ragged import Ragged
 from jichu.data.readers import read
 from jichu.data.schema import understand
@@ -110,10 +111,11 @@ class Run:
             )
 
     def predict(self, items: Any) -> list[dict[str, Any]]:
-        """For each image (path, bytes, array or PIL image; one or a list) or row of a table (a dict, a list
+        """For each image (path, bytes, array or PIL image; one or a list), sound (path, bytes or (samples, rate))
+        or row of a table (a dict, a list
         of dicts, a data frame or a table file): of a class its label, the probability of it, and those of
         all classes; of tags those that are likely; of a number its value. With several targets, these by
-        column. Raises DataError for an image that cannot be decoded or a row that lacks a column."""
+        column. Raises DataError for what cannot be decoded or a row that lacks a column."""
         self.require_head()
         if any(target.task == "text" for target in self.targets.values()):
             return self._written(items)
@@ -198,12 +200,13 @@ class Run:
     def _inputs(self, items: Any) -> tuple[list[str], dict[str, Tensor]]:
         if self.config.text is not None:
             return self._texts(items)
-        if self.config.table is None:
-            names, images = self._decode(items)
-            return names, {"image": images}
-        if self.config.image is not None:
+        how = self.config.image or self.config.audio
+        if how is not None and self.config.table is None:
+            names, tensor = self._decode(items, how)
+            return names, {how.kind: tensor}
+        if how is not None:
             raise UsageError(
-                "this model reads images beside a table", expected="run.dataset(data) and run.model"
+                "this model reads images or sounds beside a table", expected="run.dataset(data) and run.model"
             )
         return self._rows(items)
 
@@ -263,40 +266,47 @@ class Run:
         blocks = table.encode(columns)
         return list(source.names), {name: torch.from_numpy(block) for name, block in blocks.items()}
 
-    def _decode(self, items: Any) -> tuple[list[str], Tensor]:
+    def _decode(self, items: Any, how: How) -> tuple[list[str], Tensor]:
+        """Images or sounds as the model wants them: one, a list, or a stack of images."""
         if isinstance(items, Tensor):
             items = items.detach().cpu().numpy()
         stacked = isinstance(items, np.ndarray) and (
             items.ndim == 4 or (items.ndim == 3 and items.shape[2] not in (1, 3, 4))
         )
-        given: Sequence[Any] = items if stacked or isinstance(items, (list, tuple)) else [items]
-        preprocess = self.config.image
-        assert preprocess is not None
+        several = isinstance(items, list) or (isinstance(items, tuple) and how.kind == "image")
+        given: Sequence[Any] = items if stacked or several else [items]  # (samples, rate) is one sound
+        medium = KINDS[how.kind]
+        what, expected = {
+            "image": ("an image", "a file Pillow opens"),
+            "audio": ("a sound", "a file libsndfile opens, or (samples, rate)"),
+        }[how.kind]
         names, arrays = [], []
         for i, item in enumerate(given):
             name = str(item) if isinstance(item, (str, Path)) else f"input {i}"
             try:
-                arrays.append(decode_image(item, preprocess))
-            except UNREADABLE as error:
-                raise DataError(
-                    f"not an image: {error}", where=name, expected="a file Pillow opens"
-                ) from None
+                arrays.append(medium.decode(item, how))
+            except medium.unreadable as error:
+                raise DataError(f"not {what}: {error}", where=name, expected=expected) from None
             names.append(name)
         if not arrays:
-            raise UsageError("nothing to predict", expected="at least one image")
+            raise UsageError("nothing to predict", expected=f"at least {what}")
         return names, torch.from_numpy(np.stack(arrays))
 
     def dataset(self, data: Any = None) -> Dataset:
         """The run's data, or other data decoded as this model wants them."""
         model = self.config
-        p, table = model.image, model.table
+        p, table = model.image or model.audio, model.table
         if isinstance(data, Dataset):
             if (p and data.preprocess != p) or (table and data.table != table):
                 raise UsageError(
                     f"the data were decoded as {data.preprocess or data.table}", expected=f"{p or table}"
                 )
             return data
-        changes: dict[str, Any] = {"size": p.size, "channels": p.channels, "resize": p.resize} if p else {}
+        changes: dict[str, Any] = {}
+        if isinstance(p, Preprocess):
+            changes = p._asdict()
+        elif p is not None:
+            changes = {"rate": p.rate, "seconds": p.seconds}
         if data is not None:
             changes["path"] = str(data) if isinstance(data, (str, Path)) else "the data given"
         # a few whole numbers would else be taken for classes, or classes for numbers

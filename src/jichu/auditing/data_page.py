@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from jichu.data.dataset import Dataset
+from jichu.data.decode import Header
 from jichu.data.schema import LABEL
 from jichu.data.texts import TEXT, TEXT_2, text_of
 
@@ -25,7 +26,7 @@ _REFUSED = 100  # records not used that are listed
 
 def write(path: Path, dataset: Dataset, found: dict[str, Any]) -> None:
     """Render what `data.inspection.inspect` found in a data set."""
-    headers = list(dataset.headers.values())
+    headers = [h for h in dataset.headers.values() if isinstance(h, Header)]
     sizes = [h.width for h in headers], [h.height for h in headers]
     columns = [{**c, "chart": _chart(c)} for c in found["columns"]]
     render(
@@ -60,7 +61,7 @@ def _balance(found: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _pictures(dataset: Dataset) -> list[dict[str, Any]]:
     """Some images of each class; of all where there are no classes."""
-    if "image" not in dataset.tensors:
+    if dataset.preprocess is None:
         return []
     target = dataset.targets.get(LABEL)
     if target is None or not target.classes:
@@ -118,12 +119,15 @@ def _evenly(dataset: Dataset, rows: Tensor, most: int = _EACH) -> list[dict[str,
 
 
 def _shown(dataset: Dataset, row: int) -> dict[str, str]:
-    return {"picture": figures.thumbnail(dataset.tensors["image"][row]), "record": dataset.names[row]}
+    return {
+        "picture": figures.thumbnail(dataset.pictures(torch.tensor([row]))[0]),
+        "record": dataset.names[row],
+    }
 
 
 def _pairs(dataset: Dataset, told: dict[str, Any]) -> list[dict[str, Any]]:
     """The first pairs, with pictures or texts where there are any."""
-    show = {"image": _shown, "text": _read}.get(dataset.kind)
+    show = {"image": _shown, "audio": _shown, "text": _read}.get(dataset.kind)
     return [
         {"records": [one, other], "splits": splits, "images": [show(dataset, r) for r in rows] if show else []}
         for (one, other, splits), rows in zip(told["first"], told["rows"], strict=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import torch
 from torch import Tensor
 
 from jichu.core.progress import number
@@ -19,14 +21,15 @@ from .page import render
 
 _MOST_EXAMPLES, _MOST_WORST = 24, 12
 _LONGEST = 300  # characters of a text
+Pictures = Callable[[Tensor], Tensor]
 
 
 def write(
     path: Path, *, title: str, summary: dict[str, Any], audit: dict[str, Any] | None, table: pa.Table | None,
-    history: list[dict[str, Any]], images: Tensor | None, data: dict[str, Any], environment: dict[str, Any],
+    history: list[dict[str, Any]], pictures: Pictures | None, data: dict[str, Any], environment: dict[str, Any],
     chosen: str | None, target: Target | None = None, data_page: str | None = None,
 ) -> None:  # fmt: skip
-    """Render the report of a run. `images` are uint8 [N, C, H, W] by row; `data_page` is what to link to."""
+    """Render the report of a run. `pictures` gives those of some rows, uint8 [n, C, H, W]; `data_page` is what to link to."""
     shown = (
         chosen
         if audit and chosen in audit["models"]
@@ -53,9 +56,10 @@ def write(
         and figures.confusion(audit["models"][shown]["confusion"], audit["classes"]),
         scatter=figures.scatter(*_points(table, shown), audit["column"])
         if audit and shown and table is not None and audit["task"] == "regression" else None,
-        wrong=_wrong(table, shown, images, audit["classes"]) if audit and table is not None and shown and target
+        wrong=_wrong(table, shown, pictures, audit["classes"]) if audit and table is not None and shown and target
         and target.task == "classification" else [],
-        worst=_worst(table, shown, target) if table is not None and shown and target and images is None else [],
+        worst=_worst(table, shown, target) if table is not None and shown and target
+        and pictures is None else [],
         data_page=data_page,
     )  # fmt: skip
 
@@ -86,18 +90,21 @@ def _named(target: Target, value: Any) -> str:
     return number(value)
 
 
-def _wrong(table: pa.Table, stage: str, images: Tensor | None, classes: list[str]) -> list[dict[str, Any]]:
+def _wrong(
+    table: pa.Table, stage: str, pictures: Pictures | None, classes: list[str]
+) -> list[dict[str, Any]]:
     """The rows of a model's first draw that it got wrong, the surest first."""
-    if images is None:
+    if pictures is None:
         return []
     rows, truth, scores = tables.scores(table, stage)
     first = scores[0]
     predicted, sure = first.argmax(1), first.max(1)
     order = np.argsort(-sure, kind="stable")
     order = order[predicted[order] != truth[order]][:_MOST_EXAMPLES]
+    shown = pictures(torch.from_numpy(rows[order]))
     records = tables.of_stage(table, stage)["record"]
     return [
-        {"picture": figures.data_uri(images[int(rows[i])]), "truth": classes[truth[i]],
+        {"picture": figures.data_uri(picture), "truth": classes[truth[i]],
          "prediction": classes[predicted[i]], "score": float(sure[i]), "record": records[int(i)].as_py()}
-        for i in order
+        for i, picture in zip(order, shown, strict=True)
     ]  # fmt: skip

@@ -154,6 +154,9 @@ def _of_a_run(name: str) -> Examined | None:
             batch["image"] = torch.randint(
                 256, (rows, p.channels, p.size, p.size), dtype=torch.uint8, generator=noise
             )
+        if sound := config.audio:
+            waves = torch.randint(-(2**12), 2**12, (rows, sound.samples), generator=noise)
+            batch["audio"] = waves.to(torch.int16)
         if table := config.table:
             batch["numbers"] = torch.randn(rows, len(table.number_names), generator=noise)
             columns = [torch.randint(size, (rows,), generator=noise) for size in table.sizes]

@@ -51,6 +51,8 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
     """Sizes, gaps, duplicates, remarks and what cannot be used."""
     if found["images"]:
         yield _files(found["images"])
+    if found["sounds"]:
+        yield _sounds(found["sounds"])
     for column in found["columns"]:
         if "lengths" in column and column["role"] != "not used":
             yield from _texts(column)
@@ -100,6 +102,18 @@ def _files(images: dict[str, Any]) -> str:
     return f"images: {across} pixels; {formats}; {images['colour']:,} of {images['looked_at']:,} in colour"
 
 
+def _sounds(sounds: dict[str, Any]) -> str:
+    low, middle, high = sounds["seconds"]
+    told = {
+        key: ", ".join(f"{n:,} {unit.format(value)}" for value, n in sounds[key].items())
+        for key, unit in (("rates", "at {:,} Hz"), ("formats", "{}"))
+    }
+    return (
+        f"sounds: {low:.2f} to {high:.2f} s, half of them below {middle:.2f}; {told['rates']}; {told['formats']};"
+        f" {sounds['silent']:,} silent"
+    )
+
+
 def _texts(column: dict[str, Any]) -> Iterator[str]:
     least, quarter, median, three, most = column["lengths"]
     yield (
@@ -135,6 +149,6 @@ def draw_augmentation(dataset: Dataset, path: str) -> None:
     """What each augmentation does to some of the images, as a PNG."""
     from jichu.auditing.gallery import gallery, save
 
-    if "image" not in dataset.tensors:
+    if dataset.kind != "image":
         raise UsageError(f"{dataset.source} has no images to draw", where="--augment")
     save(gallery(dataset.tensors["image"][dataset.splits["train"][:6]]), path)

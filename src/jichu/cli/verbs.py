@@ -91,7 +91,7 @@ def _execute(recipe: Any, options: Options) -> None:
         return
     _headline(summary["headline"])
     predicts = bool(recipe.fitted)
-    examples = sorted(folder.examples.glob("*.png")) if folder.examples.exists() else []
+    examples = sorted(folder.examples.glob("[0-9]*")) if folder.examples.exists() else []
     after = [f"look at it:   {folder.report}"]
     reads_texts = (folder.model / "tokenizer.json").exists()
     text = read_config(folder.model).text if reads_texts else None

@@ -15,7 +15,7 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-Kind = Literal["number", "category", "timestamp", "text", "tags", "image", "ignore"]
+Kind = Literal["number", "category", "timestamp", "text", "tags", "image", "audio", "ignore"]
 
 
 class ColumnConfig(Config):
@@ -208,6 +208,15 @@ class DataConfig(Config):
     resize: Literal["crop", "pad", "stretch"] = Field(
         "crop", description="how an image that is not square becomes so"
     )
+    rate: Annotated[int, Field(ge=100, le=384_000)] | Literal["auto"] = Field(
+        "auto",
+        description="samples a second that sounds are stored with; the most frequent, up to 16,000, if auto",
+    )
+    seconds: Annotated[float, Field(gt=0, le=3600)] | Literal["auto"] = Field(
+        "auto",
+        description="sounds are stored so long: the middle of longer ones, silence after shorter ones; if auto as"
+        " long as 95% of them, up to 10",
+    )
     split: SplitConfig = SplitConfig()
     labels_per_class: Annotated[int, Field(ge=1)] | None = Field(
         None, description="use only so many labels of each class, drawn at random; all if not given"
@@ -260,6 +269,20 @@ class TableAugmentConfig(Config):
     mask: Share = Field(0.0, description="share of the cells that become missing")
 
 
+class AudioAugmentConfig(Config):
+    """How far sounds are changed at random; every change is off unless given."""
+
+    shift: Share = Field(0.0, description="share of the length by which it is moved, to either side")
+    speed: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0, description="share by which it is played faster or slower, and so higher or lower"
+    )
+    gain: Annotated[float, Field(ge=0, le=60)] = Field(0.0, description="decibels louder or softer, at most")
+    noise: Share = Field(0.0, description="white noise, at most so much of the sound's own root mean square")
+    times: Annotated[int, Field(ge=0, le=16)] = Field(0, description="stretches of time that are hidden")
+    bands: Annotated[int, Field(ge=0, le=16)] = Field(0, description="stretches of pitch that are hidden")
+    hidden: Share = Field(0.2, description="share of all time, or of all pitches, that a stretch has at most")
+
+
 class AugmentConfig(Config):
     """How far images are changed at random; every change is off unless given."""
 
@@ -292,6 +315,7 @@ class AugmentConfig(Config):
     noise: Share = Field(0.0, description="standard deviation of Gaussian noise, pixels being 0 to 1")
     erase: Share = Field(0.0, description="share of the images in which a rectangle becomes noise")
     table: TableAugmentConfig = TableAugmentConfig()
+    audio: AudioAugmentConfig = AudioAugmentConfig()
 
     @model_validator(mode="after")
     def _scales(self) -> AugmentConfig:
@@ -309,9 +333,24 @@ SIGNS = AugmentConfig(rotate=15, shear=10, translate=0.1, scale=[0.8, 1.2], colo
 # Half of the share that SCARF corrupts of its second view: here every view is changed.
 TABLES = AugmentConfig(table=TableAugmentConfig(swap=0.3))
 
+# What Park et al. (2019) hide of a spectrogram, and small changes of when, how fast and how loud.
+SOUNDS = AugmentConfig(
+    audio=AudioAugmentConfig(shift=0.1, speed=0.1, gain=6, noise=0.1, times=2, bands=2, hidden=0.2)
+)
 
-def augmentation(given: AugmentConfig | Literal["auto"], channels: int | None) -> AugmentConfig:
-    """What was asked for, or what suits images of so many channels; None where there are no images."""
+
+def augmentation(
+    given: AugmentConfig | Literal["auto"], kind: str, channels: int | None = None
+) -> AugmentConfig:
+    """What was asked for, or what suits such data: images by how many channels they have."""
     if given != "auto":
         return given
-    return TABLES if channels is None else PHOTOGRAPHS if channels == 3 else SIGNS
+    return {"table": TABLES, "audio": SOUNDS}.get(kind, PHOTOGRAPHS if channels == 3 else SIGNS)
+
+
+class SpectrogramConfig(Config):
+    """How finely pitch and time are told apart."""
+
+    mels: Annotated[int, Field(ge=8, le=512)] = Field(64, description="bands of pitch, on the mel scale")
+    window: Annotated[float, Field(gt=0, le=1)] = Field(0.025, description="seconds looked at together")
+    hop: Annotated[float, Field(gt=0, le=1)] = Field(0.01, description="seconds from one look to the next")

@@ -13,10 +13,12 @@ from torch import Tensor
 
 from jichu.core.errors import DataError, UsageError
 
-from .decode import Header, Preprocess
+from .media import AnyHeader, How
 from .ragged import Ragged
 from .schema import LABEL, TableSchema
+from .sound import Sound
 from .source import UNLABELLED, Names
+from .spectrum import pictures
 from .splits import draw_labels
 from .target import Target
 from .texts import TEXT
@@ -32,12 +34,12 @@ class Dataset:
     splits: dict[str, Tensor]
     targets: dict[str, Target] = field(default_factory=dict)
     table: TableSchema = TableSchema()  # noqa: RUF009 (frozen)
-    preprocess: Preprocess | None = None
+    preprocess: How | None = None
     columns: list[dict[str, Any]] = field(default_factory=list)  # what each column holds
-    headers: dict[int, Header] = field(default_factory=dict)  # of some images, by row
+    headers: dict[int, AnyHeader] = field(default_factory=dict)  # of some images or sounds, by row
     quarantine: list[dict[str, Any]] = field(default_factory=list)
     duplicates: dict[str, int] = field(default_factory=dict)
-    equal: np.ndarray | None = None  # groups [N] of equal images or rows
+    equal: np.ndarray | None = None  # groups [N] of equal rows
     fingerprint: str = ""  # of what was read
     source: str = ""
     splits_given: bool = False  # whether the source came with splits
@@ -59,8 +61,16 @@ class Dataset:
 
     @property
     def kind(self) -> str:
-        """What a network is to look at: `image`, `text` or `table`."""
-        return "image" if "image" in self.tensors else "text" if TEXT in self.texts else "table"
+        """What a network is to look at: `image`, `audio`, `text` or `table`."""
+        if self.preprocess is not None:
+            return self.preprocess.kind
+        return "text" if TEXT in self.texts else "table"
+
+    def pictures(self, rows: Tensor) -> Tensor:
+        """Some rows of images or sounds as they can be looked at, uint8 [n, C, H, W]: of sounds the spectrograms."""
+        if isinstance(self.preprocess, Sound):
+            return pictures(self.tensors["audio"][rows], self.preprocess)
+        return self.tensors["image"][rows]
 
     def known(self, rows: Tensor, key: str = LABEL) -> Tensor:
         """Whether each row [n] has a value of the target, bool."""
@@ -153,6 +163,7 @@ class Dataset:
             "cleaned": self.cleaned,
             "targets": {key: {"column": t.column, "task": t.task} for key, t in self.targets.items()},
             "preprocess": self.preprocess and self.preprocess._asdict(),
+            "stored": str(self.preprocess) if self.preprocess else "",
             "classes": self.classes,
             "splits": splits,
             "duplicates": self.duplicates,

@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import math
 import os
+import statistics
 import struct
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +16,10 @@ import numpy as np
 import PIL
 import simplejpeg
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+
+from jichu.core.errors import DataError
+
+SUFFIXES = frozenset([".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"])
 
 # What decoding raises for what is no image: Pillow's readers let through whatever a damaged file leads to
 # (warnings, where these are made errors).
@@ -24,6 +30,7 @@ UNREADABLE = (
 DECODER = f"pillow {PIL.__version__}, simplejpeg {simplejpeg.__version__}"  # another may round otherwise
 _ORIENTATION = ExifTags.Base.Orientation
 _RESAMPLE = Image.Resampling.BILINEAR
+_SMALLEST, _LARGEST = 8, 64  # the range within which a size is inferred
 
 
 class Preprocess(NamedTuple):
@@ -32,6 +39,24 @@ class Preprocess(NamedTuple):
     size: int
     channels: int
     resize: str  # crop (shorter side to size, middle kept), pad (longer side to size), stretch
+
+    @property
+    def kind(self) -> str:
+        """The column that it makes."""
+        return "image"
+
+    @property
+    def dtype(self) -> str:
+        """Of its tensor."""
+        return "uint8"
+
+    @property
+    def shape(self) -> list[int]:
+        """Of one row's tensor."""
+        return [self.channels, self.size, self.size]
+
+    def __str__(self) -> str:
+        return f"images of {self.size}×{self.size} pixels, {self.channels} channel{'s' * (self.channels > 1)}"
 
 
 def open_image(item: Any) -> Image.Image:
@@ -147,3 +172,23 @@ def _square(image: Image.Image, to: Preprocess) -> Image.Image:
     if to.resize == "pad":
         return ImageOps.pad(image, size, _RESAMPLE)
     return image.resize(size, _RESAMPLE)
+
+
+def infer_image(
+    found: Iterable[Header], size: int | str, channels: int | str, resize: str, where: str = ""
+) -> Preprocess:
+    """Fill in `auto` from the images' headers: the median shorter side, kept between 8 and 64, and
+    three channels if any image can hold colour."""
+    found = list(found)
+    if not found and not (isinstance(size, int) and isinstance(channels, int)):
+        raise DataError(
+            "none of the images can be read",
+            where=where,
+            expected="at least one image in a format Pillow opens",
+        )
+    median = int(statistics.median([min(h.width, h.height) for h in found] or [_SMALLEST]))
+    return Preprocess(
+        size if isinstance(size, int) else max(_SMALLEST, min(_LARGEST, median)),
+        channels if isinstance(channels, int) else 3 if any(h.colour for h in found) else 1,
+        resize,
+    )

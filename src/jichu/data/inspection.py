@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from .cleaning import near_pairs, passages
 from .config import ContaminationConfig
 from .dataset import Dataset
+from .decode import Header
 from .duplicates import near_images, near_rows
 from .language import UNKNOWN
 from .schema import LABEL
+from .sound import Sound, SoundHeader, about_sounds
 from .texts import to_read
 
 _ROWS = 5000  # rows that a column alone is tried on
@@ -25,14 +28,16 @@ _SHOWN = 20
 # shares of the texts between which a language is one of few, and texts from which it is said
 _LEAST, _FEW, _SAID = 0.01, 0.1, 50
 _COMPARED = 100_000  # images among which copies are looked for
+_AT_ONCE = 1024  # sounds
 
 
 def inspect(dataset: Dataset) -> dict[str, Any]:
-    """`dataset.summary()` and a closer look: `images` (sizes and formats of the files), `missing` cells,
+    """`dataset.summary()` and a closer look: `images` and `sounds` (sizes and formats of the files), `missing` cells,
     `exact_duplicates`, `near_duplicates`, of texts `contamination`, `leakage`, and `remarks` in words; ready
     for JSON."""
     found = dataset.summary()
     found["images"] = image_files(dataset)
+    found["sounds"] = sound_files(dataset)
     found["missing"] = _missing(dataset)
     found |= duplicates(dataset)
     found["contamination"] = contamination(dataset)
@@ -44,7 +49,7 @@ def inspect(dataset: Dataset) -> dict[str, Any]:
 def image_files(dataset: Dataset) -> dict[str, Any] | None:
     """Of the images whose headers were read: how many, width, height and bytes as [least, median, most],
     formats and how many can hold colour. None where there are no images."""
-    headers = list(dataset.headers.values())
+    headers = [h for h in dataset.headers.values() if isinstance(h, Header)]
     if not headers:
         return None
     sizes = [h.nbytes for h in headers if h.nbytes is not None]
@@ -56,6 +61,24 @@ def image_files(dataset: Dataset) -> dict[str, Any] | None:
         "formats": dict(Counter(h.format or "in memory" for h in headers).most_common()),
         "colour": sum(h.colour for h in headers),
     }
+
+
+def sound_files(dataset: Dataset) -> dict[str, Any] | None:
+    """Of the sounds whose headers were read: how long, at what rate, in which formats (`about_sounds`); and how many
+    of all are `silent`. None where there are no sounds."""
+    headers = [h for h in dataset.headers.values() if isinstance(h, SoundHeader) and h.frames]
+    if not headers:
+        return None
+    parts = dataset.tensors["audio"].split(_AT_ONCE)
+    return about_sounds(headers) | {"silent": sum(int((part == part[:, :1]).all(1).sum()) for part in parts)}
+
+
+def _looks(dataset: Dataset) -> Tensor:
+    """What near duplicates are told by: images [N, C, H, W], or spectrograms of sounds."""
+    if dataset.kind == "image":
+        return dataset.tensors["image"]
+    parts = torch.arange(len(dataset)).split(_AT_ONCE)
+    return torch.cat([dataset.pictures(rows) for rows in parts])
 
 
 def _ends(values: list[int]) -> list[int]:
@@ -75,8 +98,8 @@ def duplicates(dataset: Dataset) -> dict[str, dict[str, Any]]:
     equal = dataset.equal if dataset.equal is not None else np.arange(len(dataset))
     if dataset.kind != "table":
         rows = _looked_at(dataset)
-    if dataset.kind == "image":
-        near = near_images(dataset.tensors["image"], rows, equal)
+    if dataset.preprocess is not None:
+        near = near_images(_looks(dataset), rows, equal)
     elif dataset.kind == "text":
         near = near_pairs(to_read(dataset.texts, dataset.chat), rows)
     else:
@@ -135,7 +158,7 @@ def leakage(dataset: Dataset) -> list[dict[str, Any]]:
     rows = dataset.labelled("train")
     rows = rows[dataset.known(rows)]
     found: list[dict[str, Any]] = []
-    if "image" in dataset.tensors:
+    if dataset.kind == "image":
         found += _of_headers(dataset, rows)
     rows = rows[:: max(1, len(rows) // _ROWS)]
     for block, names in (
@@ -155,7 +178,7 @@ def _of_headers(dataset: Dataset, rows: Tensor) -> list[dict[str, Any]]:
     known = [r for r in rows.tolist() if r in dataset.headers]
     if len(known) < 50 or dataset.targets[LABEL].task != "classification":
         return []
-    headers = [dataset.headers[r] for r in known]
+    headers = [cast(Header, dataset.headers[r]) for r in known]
     formats = sorted({h.format or "" for h in headers})
     about = {
         "width of the image": [h.width for h in headers],
@@ -232,6 +255,13 @@ def _remarks(dataset: Dataset, found: dict[str, Any]) -> list[str]:
             f"{shared} held-out texts share a passage with one that is trained on: data.clean.contamination"
             " leaves those out"
         )
+    sounds = found["sounds"]
+    if sounds and sounds["silent"]:
+        remarks.append(f"{sounds['silent']} of the sounds are silent from end to end")
+    if sounds and len(sounds["rates"]) > 1:
+        told = ", ".join(f"{n:,} at {rate:,} Hz" for rate, n in sounds["rates"].items())
+        kept = dataset.preprocess.rate if isinstance(dataset.preprocess, Sound) else 0
+        remarks.append(f"the sounds differ in rate ({told}): all are resampled to {kept:,} Hz")
     for column in found["columns"]:
         if len(column.get("languages", ())) > 1 and column["role"].startswith("input"):
             remarks += _of_languages(column)

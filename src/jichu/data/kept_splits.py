@@ -47,7 +47,7 @@ def kept_splits(
     labels, target = store.tensors.get(LABEL), targets.get(LABEL)
     rows = len(store.names)
     equal = hidden[EQUAL]
-    groups = equal if "image" in store.tensors or TEXT in store.texts else np.arange(rows)
+    groups = equal if store.preprocess is not None or TEXT in store.texts else np.arange(rows)
     free = np.ones(rows, bool)
     free[dropped] = False
     made, left_out = _split(free, _strata(labels, target, rows), groups, hidden, config, seed)

@@ -22,15 +22,15 @@ from jichu.core.progress import say
 from .cleaning import Dropped, clean, contaminated
 from .config import IN_MEMORY, ColumnConfig, DataConfig
 from .dataset import Dataset
-from .decode import Header, Preprocess
 from .duplicates import equal_rows
 from .kept_splits import GIVEN, GROUP, SPLIT_NAMES, TIME, kept_splits
+from .media import AnyHeader, How, headers, infer
 from .profile import describe
 from .ragged import Ragged
 from .readers import read
 from .schema import LABEL, Schema, TableSchema, target_key, target_values, understand, wanted_texts
 from .source import SPLITS, UNLABELLED, Column, Source, unusable
-from .store import EQUAL, Store, build, headers, infer, key_of, listing, opened, recall, remember
+from .store import EQUAL, Store, build, key_of, listing, opened, recall, remember
 from .texts import TEXT, TEXT_2, to_read
 from .types import typed
 
@@ -43,6 +43,8 @@ _DECIDES = {
     "size",
     "channels",
     "resize",
+    "rate",
+    "seconds",
 }  # how data are decoded
 _SCHEMA = TypeAdapter(Schema)
 
@@ -137,13 +139,13 @@ def _built(
     schema = understand(columns, config)
     if table is not None:
         schema = replace(schema, table=table)
-    images, preprocess, arrays, found = _encoded(source, columns, schema, config)
+    media, preprocess, arrays, found = _encoded(source, columns, schema, config)
     about = {"columns": describe(columns, schema), "schema": schema.plain(), "encodings": source.encodings}
     texts = dict(zip((TEXT, TEXT_2), ((n, columns[n]) for n in schema.texts), strict=False))
     texts |= {
         target_key(i): (t.column, columns[t.column]) for i, t in enumerate(schema.targets) if t.task == "text"
     }
-    return build(key, contents, files, source, images, preprocess, arrays, found, about, texts)
+    return build(key, contents, files, source, media, preprocess, arrays, found, about, texts)
 
 
 def _place(data: Any) -> str | None:
@@ -179,9 +181,9 @@ def _take_splits(source: Source, columns: dict[str, Column], schema: Schema) -> 
 
 def _encoded(
     source: Source, columns: dict[str, Column], schema: Schema, config: DataConfig
-) -> tuple[Sequence[Any] | None, Preprocess | None, dict[str, np.ndarray], dict[int, Header]]:
-    """The images of a source and how they are decoded, its other columns but texts as arrays, and headers of
-    some images."""
+) -> tuple[Sequence[Any], How | None, dict[str, np.ndarray], dict[int, AnyHeader]]:
+    """The images or sounds of a source and how they are decoded, its other columns but texts as arrays, and
+    headers of some."""
     _take_splits(source, columns, schema)
     arrays = schema.table.encode(columns)
     for i, target in enumerate(schema.targets):
@@ -189,14 +191,14 @@ def _encoded(
             arrays[target_key(i)] = target_values(target, columns[target.column])
     if schema.weight:
         arrays["weight"] = _weights(columns[schema.weight].values, source)
-    images = columns[schema.image].values if schema.image else None
-    if not arrays and images is None and not schema.texts:
+    media: Sequence[Any] = columns[schema.media].values if schema.media else ()
+    if not arrays and not schema.media and not schema.texts:
         raise DataError(
             "no column can be used",
-            where=source.names[0], expected="an image, a number, a category or a date; found "
+            where=source.names[0], expected="an image, a sound, a number, a category or a date; found "
             + ", ".join(f"{name}: {why}" for name, why in schema.unused.items()),
         )  # fmt: skip
-    if images is None and not schema.texts:
+    if not schema.media and not schema.texts:
         arrays[EQUAL] = equal_rows(arrays)
     if source.splits is not None:
         arrays[GIVEN] = np.fromiter(map(SPLIT_NAMES.index, source.splits), np.int8, len(source.names))
@@ -208,11 +210,11 @@ def _encoded(
         arrays[TIME] = (
             np.where(np.isnat(column.values), np.nan, times) if column.kind == "timestamp" else times
         )
-    found = headers(images) if images is not None else {}
-    preprocess = None
-    if images is not None:
-        preprocess = infer(found.values(), config.size, config.channels, config.resize, source.names[0])
-    return images, preprocess, arrays, found
+    if not schema.media:
+        return media, None, arrays, {}
+    kind = columns[schema.media].kind
+    found = headers(kind, media)
+    return media, infer(kind, found, config, source.names[0]), arrays, found
 
 
 def _weights(values: np.ndarray, source: Source) -> np.ndarray:

@@ -102,7 +102,7 @@ class Schema:
     """Which columns are inputs, which are predicted, and which do something else."""
 
     table: TableSchema
-    image: str | None = None
+    media: str | None = None  # the column of images or sounds
     targets: tuple[Target, ...] = ()
     weight: str | None = None
     group: str | None = None
@@ -143,16 +143,16 @@ def understand(columns: Mapping[str, Column], config: DataConfig) -> Schema:
     if not wanted:
         named = [
             n for n, c in columns.items()
-            if n.lower() in NAMES and c.kind not in ("ignored", "image", "text", "chat") and n not in wanted_texts(config)
+            if n.lower() in NAMES and c.kind not in ("ignored", "image", "audio", "text", "chat") and n not in wanted_texts(config)
         ]  # fmt: skip
         wanted = sorted(named, key=lambda n: NAMES.index(n.lower()))[:1]
     split = next((n for n, c in columns.items() if _is_split(n, c) and n not in wanted), None)
     taken = {*wanted, config.weight, config.split.group, split}
     free = {n: c for n, c in columns.items() if n not in taken}
-    images = [n for n, c in free.items() if c.kind == "image"]
-    texts = _texts(free, config, images)
+    media = [n for n, c in free.items() if c.kind in ("image", "audio")]
+    texts = _texts(free, config, media)
     targets = tuple(_target(name, columns[name], config, bool(texts)) for name in wanted)
-    unused = dict.fromkeys(images[1:], "one image a row is used, and an earlier column has it")
+    unused = dict.fromkeys(media[1:], "one image or sound a row is used, and an earlier column has it")
     unused |= {n: c.note for n, c in free.items() if c.kind == "ignored"}
     unused |= {
         n: "texts are read alone, without it" if texts else "free text, which data.text would name to be read"
@@ -168,7 +168,7 @@ def understand(columns: Mapping[str, Column], config: DataConfig) -> Schema:
             categories[name] = _frequent(column)
     of = {kind: tuple(n for n, c in free.items() if c.kind == kind and n not in unused)
           for kind in ("number", "timestamp")}  # fmt: skip
-    if texts and not images:
+    if texts and not media:
         others = (*categories, *of["number"], *of["timestamp"])
         unused |= dict.fromkeys(others, "texts are read alone, without it")
         categories, of = {}, dict.fromkeys(of, ())
@@ -183,7 +183,7 @@ def understand(columns: Mapping[str, Column], config: DataConfig) -> Schema:
                 expected=" or ".join(kinds),
             )
     return Schema(
-        TableSchema(of["number"], of["timestamp"], categories), images[0] if images else None, targets,
+        TableSchema(of["number"], of["timestamp"], categories), media[0] if media else None, targets,
         config.weight, config.split.group, config.split.time, split, unused, texts,
         bool(texts) and columns[texts[0]].kind == "chat",
     )  # fmt: skip
@@ -194,8 +194,8 @@ def wanted_texts(config: DataConfig) -> list[str]:
     return [config.text] if isinstance(config.text, str) else config.text or []
 
 
-def _texts(free: Mapping[str, Column], config: DataConfig, images: list[str]) -> tuple[str, ...]:
-    """The columns of texts to be read: those named; else, where there are no images, the conversations; else,
+def _texts(free: Mapping[str, Column], config: DataConfig, media: list[str]) -> tuple[str, ...]:
+    """The columns of texts to be read: those named; else, where there are no images or sounds, the conversations; else,
     where there is nothing else to look at, the one called so, or the first two. UsageError where a named one cannot be read."""
     named = wanted_texts(config)
     for name in named:
@@ -220,7 +220,7 @@ def _texts(free: Mapping[str, Column], config: DataConfig, images: list[str]) ->
         and not (c.kind != "timestamp" and _constant(c))
     ]  # fmt: skip
     chats = [n for n, c in free.items() if c.kind == "chat"]
-    if named or images or (others and not chats):
+    if named or media or (others and not chats):
         return tuple(named)
     if chats:
         return (chats[0],)
@@ -269,6 +269,7 @@ def _target(name: str, column: Column, config: DataConfig, texts: bool) -> Targe
         "chat": "of conversations",
         "position": "the place in a file",
         "image": "of images",
+        "audio": "of sounds",
         "timestamp": "of dates",
         "tags": "lists without any tag",
     }.get(kind, column.note)

@@ -29,7 +29,7 @@ HALF = re.compile("[\ud800-\udfff]")  # of a surrogate pair, which is no text an
 class Column:
     """One column. By kind its values are
 
-    image: paths, encoded bytes, or arrays [H, W] or [H, W, C];
+    image: paths, encoded bytes, or arrays [H, W] or [H, W, C]; audio: paths, encoded bytes, or (samples, rate);
     number: float64 [N], NaN where missing; timestamp: datetime64[s] [N], NaT where missing;
     category: int64 codes into `classes`, -1 where missing; tags: float32 [N, K], 1 where the row has
     the tag of `classes`, a row of NaN where missing; text: an Arrow array of strings; chat: such an array of
@@ -135,12 +135,13 @@ class Source:
                 yield np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
                 continue
             for value in values:
-                if column.kind == "image" and isinstance(value, (str, Path)):
+                if column.kind in ("image", "audio") and isinstance(value, (str, Path)):
                     yield str(value), stamp(value)
-                elif isinstance(value, np.ndarray):
-                    yield value.dtype.str, value.shape, value.tobytes()
                 else:
-                    yield value
+                    parts = value if isinstance(value, tuple) else (value,)  # a sound comes with its rate
+                    for part in parts:
+                        array = isinstance(part, np.ndarray)
+                        yield (part.dtype.str, part.shape, part.tobytes()) if array else part
 
 
 def stamp(path: str | bytes | Path) -> tuple[int, int, int, int]:

@@ -12,7 +12,6 @@ import contextlib
 import math
 import os
 import shutil
-import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -38,22 +37,20 @@ from jichu.core.files import (
 )
 from jichu.core.progress import task
 
-from .decode import DECODER, UNREADABLE, Header, Preprocess, decode_image, peek_image
 from .duplicates import digest, groups_of
 from .mapped import column, ragged
+from .media import DECODERS, KINDS, AnyHeader, How
 from .ragged import Ragged
 from .source import Column, Names, Source, stamp, unusable
 from .texts import TEXT, TEXT_2, equal_texts, faults, write
 
-_VERSION = 6  # of the form of the store, and of what is made of the same files
-_AHEAD = 64 * 2**20  # bytes of images decoded between two writes
-_SMALLEST, _LARGEST = 8, 64  # the range within which a size is inferred
-_PEEKED = 2000  # images whose headers are read
+_VERSION = 7  # of the form of the store, and of what is made of the same files
+_AHEAD = 64 * 2**20  # bytes of what is decoded between two writes
 _TICK = 20_000_000  # ns by which a file's time may lie behind the clock
 _STAMP = ("size", "mtime", "ctime", "inode")  # what `stamp` gives
 _SHOWN = 5  # files named in a message
 _NAMES, _FILES = "names.arrow", "files.parquet"
-EQUAL = "(equal)"  # the column of groups of equal images
+EQUAL = "(equal)"  # the column of groups of equal images, sounds, texts or rows
 
 
 @dataclass
@@ -66,8 +63,8 @@ class Store:
     names: Names
     contents: str
     quarantine: list[dict[str, Any]]
-    preprocess: Preprocess | None
-    headers: dict[int, Header]  # of some images, by row
+    preprocess: How | None
+    headers: dict[int, AnyHeader]  # of some images or sounds, by row
     about: dict[str, Any]
     texts: dict[str, Ragged]  # uint8
 
@@ -105,7 +102,7 @@ def remember(place: str, how: str, store: Store, files: Iterable[Path], began: i
 
 
 def _start(place: str, how: str) -> Path:
-    return cache_folder() / "starts" / f"{fingerprint(_VERSION, place, how, DECODER)}.parquet"
+    return cache_folder() / "starts" / f"{fingerprint(_VERSION, place, how, DECODERS)}.parquet"
 
 
 def listing(files: Iterable[Path], place: str) -> pa.Table:
@@ -139,7 +136,7 @@ def changes(before: pa.Table | None, now: pa.Table | None) -> Iterator[str]:
 
 def key_of(contents: str, how: str) -> str:
     """The name of the store of these contents, read in this way."""
-    return fingerprint(_VERSION, contents, how, DECODER)
+    return fingerprint(_VERSION, contents, how, DECODERS)
 
 
 def opened(key: str) -> Store | None:
@@ -153,29 +150,31 @@ def opened(key: str) -> Store | None:
             names = Names(pa.ipc.open_file(file).read_all()["name"])
         if not key or len(names) != about["rows"]:
             return None
+        medium = KINDS.get(about["medium"])
         return Store(
             folder, tensors, names, about["contents"], about["quarantine"],
-            about["preprocess"] and Preprocess(*about["preprocess"]),
-            {int(row): Header(*h) for row, h in about["headers"].items()}, about["about"], texts,
+            medium and medium.how(*about["preprocess"]),
+            {int(row): medium.header(*h) for row, h in about["headers"].items()} if medium else {},
+            about["about"], texts,
         )  # fmt: skip
     except (OSError, DataError, pa.ArrowException, KeyError, TypeError, ValueError, AttributeError):
         return None
 
 
 def build(
-    key: str, contents: str, files: pa.Table | None, source: Source, images: Sequence[Any] | None,
-    preprocess: Preprocess | None, arrays: dict[str, np.ndarray], found: dict[int, Header], about: dict[str, Any],
+    key: str, contents: str, files: pa.Table | None, source: Source, media: Sequence[Any],
+    preprocess: How | None, arrays: dict[str, np.ndarray], found: dict[int, AnyHeader], about: dict[str, Any],
     texts: Mapping[str, tuple[str, Column]],
 ) -> Store:  # fmt: skip
-    """Decode the images of a source and keep them beside the arrays [N, …] and the texts, which are columns
+    """Decode the images or sounds of a source and keep them beside the arrays [N, …] and the texts, which are columns
     and what they are called there. `found` are headers, `about` is what else should be known at the next
     start."""
     folder = cache_folder() / "store" / key
     with writing(folder), aside(folder) as temporary:
         kept, quarantine, shapes = np.ones(len(source.names), bool), list(source.quarantine), {}
-        if images is not None and preprocess is not None:
-            equal = _decode(images, preprocess, source.names, kept, quarantine, temporary / "image")
-            shapes["image"] = ["uint8", [preprocess.channels, preprocess.size, preprocess.size]]
+        if preprocess is not None:
+            equal = _decode(media, preprocess, source.names, kept, quarantine, temporary / preprocess.kind)
+            shapes[preprocess.kind] = [preprocess.dtype, preprocess.shape]
             arrays = {**arrays, EQUAL: equal}
         for part, (name, cells) in texts.items():
             if part in (TEXT, TEXT_2):
@@ -211,6 +210,7 @@ def build(
         headers = {int(row[i]): header for i, header in found.items() if kept[i]}
         write_json(temporary / "store.json", {
             "rows": int(kept.sum()), "columns": shapes, "contents": contents, "preprocess": preprocess,
+            "medium": preprocess and preprocess.kind,
             "headers": headers, "about": about, "quarantine": quarantine, "texts": totals,
         })  # fmt: skip
         try:
@@ -241,47 +241,18 @@ def _write_names(names: Sequence[str], kept: np.ndarray, path: Path) -> None:
         writer.write_table(table)
 
 
-# --- images
-
-
-def headers(images: Sequence[Any]) -> dict[int, Header]:
-    """The headers of at most 2,000 images, evenly spaced, by row; what cannot be read is left out."""
-    found = {}
-    for i in range(0, len(images), max(1, math.ceil(len(images) / _PEEKED))):
-        with contextlib.suppress(*UNREADABLE):
-            found[i] = peek_image(images[i])
-    return found
-
-
-def infer(
-    found: Iterable[Header], size: int | str, channels: int | str, resize: str, where: str = ""
-) -> Preprocess:
-    """Fill in `auto` from the images' headers: the median shorter side, kept between 8 and 64, and
-    three channels if any image can hold colour."""
-    found = list(found)
-    if not found and not (isinstance(size, int) and isinstance(channels, int)):
-        raise DataError(
-            "none of the images can be read",
-            where=where,
-            expected="at least one image in a format Pillow opens",
-        )
-    median = int(statistics.median([min(h.width, h.height) for h in found] or [_SMALLEST]))
-    return Preprocess(
-        size if isinstance(size, int) else max(_SMALLEST, min(_LARGEST, median)),
-        channels if isinstance(channels, int) else 3 if any(h.colour for h in found) else 1,
-        resize,
-    )
+# --- images and sounds
 
 
 def _decode(
-    images: Sequence[Any], preprocess: Preprocess, names: Sequence[str], kept: np.ndarray,
+    items: Sequence[Any], preprocess: How, names: Sequence[str], kept: np.ndarray,
     quarantine: list[dict[str, Any]], path: Path,
 ) -> np.ndarray:  # fmt: skip
-    """Write the images to `path`, one after the other, and take those that cannot be decoded out of `kept`
+    """Write what they are decoded to to `path`, one after the other, and take those that cannot be decoded out of `kept`
     and into the quarantine. Gives groups [N] of equal ones."""
     digests = []
     with _flushed(path) as file:
-        for i, result in enumerate(_decoded(images, preprocess)):
+        for i, result in enumerate(_decoded(items, preprocess)):
             if isinstance(result, str):
                 kept[i] = False
                 quarantine.append(unusable(names[i], result))
@@ -292,17 +263,19 @@ def _decode(
     return groups_of(digests)
 
 
-def _decoded(values: Sequence[Any], preprocess: Preprocess) -> Iterator[tuple[np.ndarray, bytes] | str]:
-    """Images in order, each with a digest; in the place of one that cannot be decoded, the reason."""
+def _decoded(values: Sequence[Any], preprocess: How) -> Iterator[tuple[np.ndarray, bytes] | str]:
+    """Tensors in order, each with a digest; in the place of one that cannot be decoded, the reason."""
 
     def one(i: int) -> tuple[np.ndarray, bytes] | str:
         try:
-            image = decode_image(values[i], preprocess)
-            return image, digest(image)
-        except UNREADABLE as error:
+            tensor = medium.decode(values[i], preprocess)
+            return tensor, digest(tensor)
+        except medium.unreadable as error:
             return str(error) or type(error).__name__
 
-    ahead = max(16, min(512, _AHEAD // (preprocess.channels * preprocess.size**2)))
+    medium = KINDS[preprocess.kind]
+    size = math.prod(preprocess.shape) * np.dtype(preprocess.dtype).itemsize
+    ahead = max(16, min(512, _AHEAD // size))
     with ThreadPoolExecutor(os.cpu_count()) as pool, task("decode", len(values)) as shown:
         for start in range(0, len(values), ahead):
             chunk = range(start, min(start + ahead, len(values)))

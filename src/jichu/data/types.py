@@ -51,10 +51,11 @@ def typed(name: str, column: Column, wanted: ColumnConfig) -> Column:
         some = pa.array(cells, column.values.type)
         if typed(name, Column("cells", some, column.classes), wanted).kind == "text":
             return texts(name, column.values, wanted)
-    if wanted.type == "image":
+    if wanted.type in ("image", "audio"):
+        what = {"image": "images", "audio": "sounds"}[wanted.type]
         raise DataError(
             f"the column {name!r} is of type {column.values.type}",
-            where=f"data.columns.{name}", expected=f"images; reader: {{name: table, image: {name}}} takes it for such",
+            where=f"data.columns.{name}", expected=f"{what}; reader: {{name: table, {wanted.type}: {name}}} takes it for such",
         )  # fmt: skip
     cells = column.values.combine_chunks() if isinstance(column.values, pa.ChunkedArray) else column.values
     if pa.types.is_dictionary(cells.type):

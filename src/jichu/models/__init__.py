@@ -3,6 +3,7 @@
 # One line a name: what `backbone:` and `head:` may be in a recipe, beside an import path.
 BACKBONES = {
     "alexnet": "jichu.models.alexnet:AlexNet",
+    "bands": "jichu.models.bands:Bands",
     "bert": "jichu.models.transformers_text:bert",
     "bert-base": "jichu.models.transformers_text:bert_base",
     "bert-large": "jichu.models.transformers_text:bert_large",
@@ -66,6 +67,9 @@ BACKBONES = {
     "vit-base": "jichu.models.transformers_vision:vit_base",
     "vit-small": "jichu.models.transformers_vision:vit_small",
     "vit-tiny": "jichu.models.transformers_vision:vit_tiny",
+    "wav2vec2": "jichu.models.transformers_audio:wav2vec2",
+    "wav2vec2-base": "jichu.models.transformers_audio:wav2vec2_base",
+    "wav2vec2-mini": "jichu.models.transformers_audio:wav2vec2_mini",
     "words": "jichu.models.words:Words",
 }
 INITIALISATIONS = dict.fromkeys(

@@ -80,8 +80,16 @@ def step_flops(loss: Callable[[], Tensor], module: nn.Module) -> int:
     """
     with untouched(module), _counting() as counter, torch.enable_grad():
         value = loss()
-        if value.requires_grad:
-            torch.autograd.grad(value, [p for p in module.parameters() if p.requires_grad], allow_unused=True)
+        trained = [p for p in module.parameters() if p.requires_grad]
+        before = [p.grad for p in trained]
+        try:
+            if (
+                value.requires_grad
+            ):  # `grad` would not do: the counter's hooks refuse it where weights are made of others
+                value.backward(inputs=trained)
+        finally:
+            for parameter, gradient in zip(trained, before, strict=True):
+                parameter.grad = gradient
     return counter.get_total_flops()
 
 

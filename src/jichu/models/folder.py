@@ -21,10 +21,12 @@ from jichu.core.config import Spec, check
 from jichu.core.errors import DataError, JichuError, UsageError, shown
 from jichu.core.files import read_json, replacing, write_json
 from jichu.core.names import construct, import_path, resolve
-from jichu.data.config import IN_MEMORY, DataConfig
+from jichu.data.config import IN_MEMORY, DataConfig, SpectrogramConfig
 from jichu.data.decode import Preprocess
 from jichu.data.schema import LABEL, TableSchema
+from jichu.data.sound import Sound
 from jichu.data.special import TextInputs
+from jichu.data.spectrum import frames
 from jichu.data.target import Target
 
 from . import BACKBONES, HEADS, naming
@@ -32,11 +34,17 @@ from .backbone import Backbone, ModuleBackbone
 from .classical import Estimated
 from .inputs import Inputs
 from .model import Model
+from .spectrogram import Spectrogram, Waves
 
 _OWN = "(given in Python)"
 LANGUAGE = "language"  # the head of a language model, which has no target
 # what a backbone tells its heads: by which attribute, and what holds where it says nothing
 _TOLD = {"categorical": ("categorical", None), "counts": ("counts", False), "bias": ("head_bias", True)}
+# what a backbone may be told of its inputs (`ModelConfig.shape`)
+OF_INPUTS = (
+    "channels", "size", "height", "rate", "samples", "numbers", "categories", "vocabulary", "context", "special",
+    "pair", "language",
+)  # fmt: skip
 _KEYS = ("backbone", "image", "table", "heads", "targets", "scaled")
 
 
@@ -52,6 +60,9 @@ class ModelConfig:
     # the size to which the model scales its images, where it is another than theirs
     scaled: Annotated[int, Field(ge=1, le=4096)] | None = None
     text: TextInputs | None = None
+    audio: Sound | None = None
+    # how sounds become pictures, for a backbone that looks at such
+    spectrogram: SpectrogramConfig | None = None
 
     @property
     def classes(self) -> list[str]:
@@ -68,6 +79,11 @@ class ModelConfig:
         known: dict[str, Any] = {}
         if self.image is not None:
             known |= {"channels": self.image.channels, "size": self.scaled or self.image.size}
+        if self.audio is not None and self.spectrogram is not None:
+            known |= {"channels": 1, "size": self.spectrogram.mels}
+            known["height"] = frames(self.audio, self.spectrogram)
+        elif self.audio is not None:
+            known |= self.audio._asdict()
         if self.table is not None:
             known |= {"numbers": len(self.table.number_names), "categories": self.table.sizes}
         if self.text is not None:
@@ -80,7 +96,7 @@ class ModelConfig:
         shape = self.shape()
         made = backbone if backbone is not None else self._backbone(shape)
         if not isinstance(made, Backbone):
-            if self.image is None:
+            if "channels" not in shape:
                 raise UsageError(
                     f"{type(made).__name__} is taken to read images, and these data have none",
                     expected="a jichu.Backbone, which reads the whole batch",
@@ -98,9 +114,17 @@ class ModelConfig:
             _refuse_counts(checked, made, where)
             heads[name] = construct("head", checked, HEADS, where=where, of=nn.Module, **given)()
         reads: dict[str, Any] = {
-            name: shape.get(name) for name in ("channels", "numbers", "categories") if shape.get(name)
+            name: shape.get(name) for name in ("numbers", "categories") if shape.get(name)
         }
-        return Model(made, heads, Inputs(**reads, scaled=self.scaled))
+        if self.image is not None:
+            reads["channels"] = self.image.channels
+        return Model(made, heads, Inputs(**reads, scaled=self.scaled, audio=self._hearing()))
+
+    def _hearing(self) -> nn.Module | None:
+        """What sounds become before the backbone sees them."""
+        if self.audio is None:
+            return None
+        return Spectrogram(self.audio, self.spectrogram) if self.spectrogram else Waves(self.audio)
 
     def _backbone(self, shape: dict[str, Any]) -> nn.Module:
         spec = check(Spec, self.backbone, where="backbone")
@@ -124,11 +148,16 @@ def _refuse_counts(head: Spec, backbone: Backbone, where: str) -> None:
 _CHECKER = TypeAdapter(ModelConfig)
 
 
-_READ_BY = {"image": {"channels", "size"}, "text": {"vocabulary"}, "table": {"numbers", "categories"}}
+_READ_BY = {
+    "audio": {"rate", "samples"},  # first: what hears sounds is not shown pictures of them
+    "image": {"channels", "size"},
+    "text": {"vocabulary"},
+    "table": {"numbers", "categories"},
+}
 
 
 def reads(spec: Spec) -> tuple[set[str], set[str]]:
-    """Which of `image`, `text` and `table` a backbone needs, and which it can take."""
+    """Which of `image`, `audio`, `text` and `table` a backbone needs, and which it can take."""
     parameters = inspect.signature(resolve("backbone", spec.name, BACKBONES, where="backbone")).parameters
     takes = {kind for kind, names in _READ_BY.items() if names & set(parameters)}
     needs = {
@@ -147,8 +176,9 @@ def inputs_for(spec: Spec, available: set[str], where: str = "") -> set[str]:
     if not needs <= available or not takes & available:
         wanted = " and ".join(sorted(needs or takes))
         fit = [name for name in BACKBONES if ":" not in name and _fits(name, available)]
+        there = available - {"image"} if "audio" in available else available
         raise UsageError(
-            f"the backbone {spec.name} reads {wanted} data, and these are {' and '.join(sorted(available))} data",
+            f"the backbone {spec.name} reads {wanted} data, and these are {' and '.join(sorted(there))} data",
             where=where or None, expected=f"one of {', '.join(fit)}",
         )  # fmt: skip
     return needs or {next(kind for kind in _READ_BY if kind in takes & available)}
@@ -190,11 +220,13 @@ def save(folder: Path, model: Model, config: ModelConfig, tokenizer: Kept | None
         save_file(tensors, temporary, {"format": "pt"})
     if tokenizer is not None:
         tokenizer.save(folder)
-    about = {**asdict(config), "image": config.image and config.image._asdict()}
-    if config.text is None:
-        del about["text"]
-    else:
+    media = {name: getattr(config, name) for name in ("image", "audio")}
+    about = {**asdict(config), **{name: how and how._asdict() for name, how in media.items()}}
+    if config.spectrogram is not None:
+        about["spectrogram"] = config.spectrogram.model_dump()
+    if config.text is not None:
         about["text"]["special"] = config.text.special._asdict()
+    about = {key: value for key, value in about.items() if value is not None or key in _KEYS}
     if published:
         about["backbone"].pop("config", None)  # stands beside
         about = {**naming.about(model, config.targets), "jichu": about}
@@ -224,6 +256,9 @@ def read_config(folder: Path) -> ModelConfig:
         raise DataError(f"not a model's configuration: {'; '.join(faults)}", where=file) from None
     if config.image:
         check(DataConfig, {"path": IN_MEMORY, **config.image._asdict()}, where=f"{file}:image")
+    if config.audio:
+        sound = {"rate": config.audio.rate, "seconds": config.audio.samples / max(1, config.audio.rate)}
+        check(DataConfig, {"path": IN_MEMORY, **sound}, where=f"{file}:audio")
     headless = {name for name, head in config.heads.items() if head.get("name") != LANGUAGE} - set(
         config.targets
     )

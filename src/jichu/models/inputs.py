@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from jichu.core.errors import UsageError
 
 from .layout import laid_out
+from .spectrogram import MASKS
 
 _SAMPLE, _PIXELS = 10_000, 10_240_000  # images, and pixels in them, from which mean and deviation are taken
 _FEWEST = 1000  # images from which they are, however large
@@ -116,6 +117,7 @@ class Inputs(nn.ModuleDict):
         numbers: int = 0,
         categories: list[int] | None = None,
         scaled: int | None = None,
+        audio: nn.Module | None = None,
     ):
         kinds: dict[str, nn.Module] = {}
         if channels:
@@ -124,10 +126,17 @@ class Inputs(nn.ModuleDict):
             kinds["numbers"] = Numbers(numbers)
         if categories:
             kinds["categories"] = Categories(categories)
+        if audio is not None:
+            kinds["audio"] = audio
         super().__init__(kinds)
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {**batch, **{name: ready(batch[name]) for name, ready in self.items() if name in batch}}
+        made = {}
+        for name, ready in self.items():
+            if name in batch:
+                masks = [batch[MASKS]] if name == "audio" and MASKS in batch else []
+                made[getattr(ready, "gives", name)] = ready(batch[name], *masks)
+        return {**batch, **made}
 
     def estimate(self, tensors: dict[str, Tensor], rows: Tensor) -> None:
         """Set the statistics from (training) rows of a data set."""

@@ -20,9 +20,9 @@ from .tables import filled
 class Pixels(Backbone):
     """No network at all: the pixels in a row. What the classical models look at."""
 
-    def __init__(self, channels: int, size: int):
+    def __init__(self, channels: int, size: int, height: int | None = None):
         super().__init__()
-        self.width = channels * size * size
+        self.width = channels * (height or size) * size
 
     def forward(self, batch: dict[str, Tensor]) -> Features:
         return Features(batch["image"].flatten(1))
@@ -45,6 +45,7 @@ class Mlp(Backbone):
         self,
         channels: int = 0,
         size: int = 0,
+        height: int | None = None,
         numbers: int = 0,
         categories: list[int] = [],  # noqa: B006 (read only)
         widths: Annotated[list[Width], Field(min_length=1)] = [256, 128],  # noqa: B006 (read only)
@@ -57,7 +58,7 @@ class Mlp(Backbone):
         self.has_image, self.has_numbers = bool(channels), bool(numbers)
         if not channels and not numbers and not categories:
             raise UsageError("an mlp without inputs", expected="images, numbers or categories")
-        before = channels * size * size + 2 * numbers
+        before = channels * (height or size) * size + 2 * numbers
         self.periodic = None
         if numbers and numeric == "periodic":
             self.periodic = Periodic(numbers, frequency_scale)

@@ -16,6 +16,8 @@ OBJECTIVES = {
     "causal": "jichu.objectives.language:Causal",
     "answers": "jichu.objectives.language:Answers",
     "masked-images": "jichu.objectives.masked_images:MaskedImages",
+    "masked-spectrograms": "jichu.objectives.masked_spectrograms:MaskedSpectrograms",
+    "masked-frames": "jichu.objectives.masked_frames:MaskedFrames",
     "denoising": "jichu.objectives.autoencoders:Denoising",
     "variational": "jichu.objectives.autoencoders:Variational",
     "masked-cells": "jichu.objectives.masked_cells:MaskedCells",

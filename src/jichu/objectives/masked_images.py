@@ -40,7 +40,8 @@ class MaskedImages(Objective):
     ):
         super().__init__()
         self.augment, self.share, self.width, self.depth = augment, share, width, depth
-        self.grid = self.squares = 0  # places of the backbone, and squares that are hidden, along a side
+        # places of the backbone, and squares that are hidden, in lines and columns
+        self.grid = self.squares = (0, 0)
         self.drops = False  # whether the backbone sees what is left alone
         self.enter: nn.Module = nn.Identity()
         self.decoder: nn.Module = nn.Identity()
@@ -49,28 +50,34 @@ class MaskedImages(Objective):
 
     def bind(self, model: nn.Module, batch: Batch) -> None:
         image = batch["image"]
-        channels, side = image.shape[1:3]
+        channels, sides = image.shape[1], (image.shape[2], image.shape[3])
         found, few = self._trial(model, batch)
         self.drops = few is not None and few.shape[1] == 1 < found.sequence.shape[1]
         if not self.drops and found.maps is None:
             raise UsageError(
-                "masked-images needs places in the image, and this backbone gives one vector for it",
+                "what is hidden needs places in the image, and this backbone gives one vector for it",
                 where="backbone", expected="vit, or a network of convolutions such as cnn or resnet18",
             )  # fmt: skip
-        self.grid = math.isqrt(found.sequence.shape[1]) if self.drops else found.maps.shape[2]
-        if image.shape[3] != side or side % self.grid:
+        self.grid = _grid(found.sequence.shape[1], sides) if self.drops else tuple(found.maps.shape[2:])
+        size = sides[1] // self.grid[1]  # of a place, which is square
+        if any(side != size * places for side, places in zip(sides, self.grid, strict=True)):
             raise UsageError(
-                f"images of {side} × {image.shape[3]} pixels on a grid of {self.grid} × {self.grid} places",
-                where="objective", expected=f"square images of a multiple of {self.grid} pixels, as data.size",
+                f"images of {sides[0]} × {sides[1]} pixels on a grid of {self.grid[0]} × {self.grid[1]} places",
+                where="objective", expected=f"a multiple of {self.grid[1]} pixels, as data.size",
             )  # fmt: skip
         self.squares = self.grid
-        while not self.drops and self.squares < _FEWEST and side % (2 * self.squares) == 0:
-            self.squares *= 2
-        if self.squares < 2:
+        while (
+            not self.drops
+            and min(self.squares) < _FEWEST
+            and not any(side % (2 * count) for side, count in zip(sides, self.squares, strict=True))
+        ):
+            self.squares = (2 * self.squares[0], 2 * self.squares[1])
+        if min(self.squares) < 2:
             raise UsageError(
-                f"images of {side} pixels in one square", where="objective", expected="an even data.size"
-            )
-        pixels = channels * (side // self.grid) ** 2
+                f"images of {sides[0]} × {sides[1]} pixels in one square", where="objective",
+                expected="an even data.size",
+            )  # fmt: skip
+        pixels = channels * size**2
         if self.drops:
             self.enter = nn.Linear(found.sequence.shape[2], self.width)
             self.blank = nn.Parameter(0.02 * torch.randn(self.width))
@@ -107,9 +114,14 @@ class MaskedImages(Objective):
         model.train(training)
         return found, few
 
+    def augmented(self, batch: Batch, context: Context) -> Batch:
+        """A batch whose `image` [B, C, H, W], a float, augmentation has changed."""
+        return {**batch, "image": self.augment(batch["image"], context.for_rows(batch["row"]))}
+
     def prepare(self, batch: Batch, context: Context) -> Batch:
-        image = self.augment(batch["image"], context.for_rows(batch["row"]))
-        count = self.squares**2
+        batch = self.augmented(batch, context)
+        image = batch["image"]
+        count = math.prod(self.squares)
         order = context.uniform(batch["row"], count, "masked").argsort(1).to(image.device)
         left = max(1, min(count - 1, round(count * (1 - self.share))))
         visible = order[:, :left].sort(1).values
@@ -122,9 +134,9 @@ class MaskedImages(Objective):
         return {**prepared, "image": torch.where(seen, image, mean)}
 
     def _over_pixels(self, squares: Tensor, image: Tensor) -> Tensor:
-        """[B, squares²] as [B, 1, H, W]."""
-        size = image.shape[2] // self.squares
-        whole = squares.unflatten(1, (self.squares, self.squares))[:, None]
+        """[B, squares] as [B, 1, H, W]."""
+        size = image.shape[2] // self.squares[0]
+        whole = squares.unflatten(1, self.squares)[:, None]
         return whole.repeat_interleave(size, 2).repeat_interleave(size, 3)
 
     def forward(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
@@ -136,12 +148,12 @@ class MaskedImages(Objective):
         else:
             known, visible = self.enter(features.sequence), batch[VISIBLE]
             assert self.blank is not None
-            tokens = self.blank.to(known.dtype).expand(len(known), self.grid**2, -1)
+            tokens = self.blank.to(known.dtype).expand(len(known), math.prod(self.grid), -1)
             tokens = tokens.scatter(1, visible[:, :, None].expand_as(known), known) + self.places.to(
                 known.dtype
             )
-            told = self.decoder(tokens).transpose(1, 2).unflatten(2, (self.grid, self.grid))
-        return {"images": nn.functional.pixel_shuffle(told, batch["truth"].shape[2] // self.grid)}
+            told = self.decoder(tokens).transpose(1, 2).unflatten(2, self.grid)
+        return {"images": nn.functional.pixel_shuffle(told, batch["truth"].shape[2] // self.grid[0])}
 
     def losses(self, outputs: dict[str, Any], batch: Batch) -> Tensor:
         told, truth = (squares(image.float(), self.squares) for image in (outputs["images"], batch["truth"]))
@@ -153,17 +165,24 @@ class MaskedImages(Objective):
         return (error * batch["hidden"]).sum(1) / batch["hidden"].sum(1)
 
 
-def squares(images: Tensor, along: int) -> Tensor:
-    """Images [B, C, H, W] as squares [B, along², C × h × w], line by line."""
-    size = images.shape[2] // along
-    cut = images.unflatten(3, (along, size)).unflatten(2, (along, size))  # [B, C, a, h, a, w]
+def _grid(places: int, sides: tuple[int, int]) -> tuple[int, int]:
+    """Lines and columns of so many square places that fill an image."""
+    columns = max(1, round(math.sqrt(places * sides[1] / sides[0])))
+    return places // columns, columns
+
+
+def squares(images: Tensor, along: tuple[int, int]) -> Tensor:
+    """Images [B, C, H, W] as squares [B, lines × columns, C × h × w], line by line."""
+    size = images.shape[2] // along[0]
+    cut = images.unflatten(3, (along[1], size)).unflatten(2, (along[0], size))  # [B, C, lines, h, columns, w]
     return cut.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
 
 
-def sines(along: int, width: int) -> Tensor:
-    """Places [along², width] on a grid as sines and cosines, half of them of the line, half of the column."""
+def sines(along: tuple[int, int], width: int) -> Tensor:
+    """Places [lines × columns, width] on a grid as sines and cosines, half of them of the line, half of the column."""
     rates = 10_000 ** (-torch.arange(width // 4) / (width / 4))
-    angles = torch.arange(along)[:, None] * rates
-    one = torch.cat([angles.sin(), angles.cos()], 1)  # [along, width / 2]
-    lines, columns = one[:, None].expand(-1, along, -1), one[None].expand(along, -1, -1)
+    angles = torch.arange(max(along))[:, None] * rates
+    one = torch.cat([angles.sin(), angles.cos()], 1)  # [the longer, width / 2]
+    lines = one[: along[0], None].expand(-1, along[1], -1)
+    columns = one[None, : along[1]].expand(along[0], -1, -1)
     return torch.cat([lines, columns], 2).flatten(0, 1)

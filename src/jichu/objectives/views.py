@@ -44,7 +44,7 @@ class JointEmbedding(Objective):
     independent = False
     cached = True
     task = PRETRAINING
-    kinds = ("image", "table")
+    kinds = ("image", "audio", "table")
     against_collapse = "lower optimizer.lr"  # what may help, in words
 
     def __init__(self, augment: Augment, views: int, width: int, hidden: int):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,10 @@ from jichu.core.folder import RunFolder
 from jichu.core.names import construct, resolve
 from jichu.core.randomness import guarded, seed_step
 from jichu.data.augment import Augment
-from jichu.data.config import AugmentConfig, augmentation
+from jichu.data.config import AugmentConfig, SpectrogramConfig, augmentation
 from jichu.data.dataset import Dataset
+from jichu.data.decode import Preprocess
+from jichu.data.sound import Sound
 from jichu.data.special import TextInputs
 from jichu.data.target import Target
 from jichu.data.tokenizer import Tokenizer
@@ -132,6 +134,8 @@ def default_backbone(dataset: Dataset, estimated: Any = None) -> Spec:
     """What is taken where nothing is said; `estimated` is the class of a head that learns at once."""
     if dataset.kind == "image":
         return Spec(name="pixels" if estimated else "cnn")
+    if dataset.kind == "audio":
+        return Spec(name="bands" if estimated else "cnn")
     if dataset.kind == "text":
         return Spec(name="words" if estimated else "bert-mini")
     return Spec(name=estimated.reads if estimated else "mlp")
@@ -208,18 +212,19 @@ def adaptation(stage: FinetuneStage) -> Any:
 def augmenter(stage: ModelStage, dataset: Dataset) -> Augment | None:
     """What changes the training rows at random; None where nothing is asked for."""
     image = dataset.tensors.get("image")
-    config = augmentation(stage.augment, None if image is None else image.shape[1])
+    config = augmentation(stage.augment, dataset.kind, None if image is None else image.shape[1])
     asked = config.changed if stage.augment != "auto" else set()
-    if image is None and (idle := sorted(asked - {"table"})):
-        raise UsageError(
-            f"{idle[0]} changes images, and these data have none", where=f"{stage.name}.augment.{idle[0]}",
-            expected="augment.table: {noise, swap, mask}",
-        )  # fmt: skip
-    if "table" in asked and not dataset.table:
-        raise UsageError(
-            "table changes the columns of tables, and these data have none",
-            where=f"{stage.name}.augment.table",
-        )
+    there = {"images": image is not None, "sounds": dataset.kind == "audio", "tables": bool(dataset.table)}
+    for key in sorted(asked):
+        kind = {"table": "tables", "audio": "sounds"}.get(key, "images")
+        if not there[kind]:
+            raise UsageError(
+                f"{key} changes {kind}, and these data have none", where=f"{stage.name}.augment.{key}",
+                expected={
+                    "audio": "augment.audio: {shift, speed, gain, noise, times, bands}",
+                    "table": "augment.table: {noise, swap, mask}",
+                }.get(dataset.kind, "no such key"),
+            )  # fmt: skip
     spread = None
     if "numbers" in dataset.tensors and config.table.noise:
         numbers = dataset.tensors["numbers"][dataset.splits["train"]]
@@ -239,9 +244,9 @@ def start_model(
             earlier = locate(stage.from_, getattr(work, "folder", None))
             source = model_folder.read_config(earlier)
             _refuse_other_inputs(source, dataset, stage.from_)
-            image = dataset.preprocess if source.image else None
-            text = work.text if source.text else None
-            config = ModelConfig(source.backbone, image, source.table, heads, targets, source.scaled, text)
+            text, image = work.text if source.text else None, dataset.preprocess if source.image else None
+            config = replace(source, heads=heads, targets=targets, text=text)
+            config.image = image if isinstance(image, Preprocess) else None
             model = config.build(own)
             model_folder.load_weights(model, earlier, "backbone.")
             model_folder.load_weights(model, earlier, "inputs.")
@@ -249,7 +254,8 @@ def start_model(
         spec = backbone or Spec(name="auto")
         if spec.name == "auto":
             spec = Spec(name=default_backbone(dataset).name, **spec.arguments)
-        available = {"image"} if dataset.preprocess else set()
+        # sounds can be made to pictures
+        available = {dataset.preprocess.kind, "image"} if dataset.preprocess else set()
         available |= {"table"} if dataset.table else set()
         available = {"text"} if work.text else available
         if own is not None:
@@ -258,11 +264,15 @@ def start_model(
         else:
             read = model_folder.inputs_for(spec, available, where=f"backbone {spec.name}")
             described = spec.model_dump()
-        image = dataset.preprocess if "image" in read else None
-        table = dataset.table if "table" in read else None
-        text = work.text if "text" in read else None
-        scaled = stage.pixels.size if stage.pixels else None
-        config = ModelConfig(described, image, table, heads, targets, scaled, text)
+        config = ModelConfig(
+            described, table=dataset.table if "table" in read else None, heads=heads, targets=targets,
+            scaled=stage.pixels.size if stage.pixels else None, text=work.text if "text" in read else None,
+        )  # fmt: skip
+        if isinstance(dataset.preprocess, Sound) and read & {"image", "audio"}:
+            config.audio = dataset.preprocess
+            config.spectrogram = _spectrogram(stage, read, described)
+        elif isinstance(dataset.preprocess, Preprocess) and "image" in read:
+            config.image = dataset.preprocess
         model = config.build(own)
         if stage.initialise is not None:
             initialisation(stage.initialise, f"{stage.name}.initialise", model.backbone)()
@@ -277,12 +287,32 @@ def start_model(
         return model, config
 
 
+def _spectrogram(stage: ModelStage, read: set[str], backbone: dict[str, Any]) -> SpectrogramConfig | None:
+    """How sounds become pictures; None for a backbone that hears them."""
+    if "audio" not in read:
+        return stage.spectrogram or SpectrogramConfig()
+    if stage.spectrogram is not None:
+        raise UsageError(
+            f"{backbone['name']} hears sounds as they are",
+            where=f"{stage.name}.spectrogram",
+            expected="no such key",
+        )
+    return None
+
+
 def _refuse_other_inputs(source: ModelConfig, dataset: Dataset, start: str) -> None:
-    if source.image and (dataset.preprocess is None or source.image.channels != dataset.preprocess.channels):
-        found = f"have {dataset.preprocess.channels}" if dataset.preprocess else "are no images"
+    now = dataset.preprocess if isinstance(dataset.preprocess, Preprocess) else None
+    if source.image and (now is None or source.image.channels != now.channels):
+        found = f"have {now.channels}" if now else "are no images"
         raise UsageError(
             f"{start} takes images of {source.image.channels} channels, these {found}",
-            expected=f"data.channels: {source.image.channels}" if dataset.preprocess else "images",
+            expected=f"data.channels: {source.image.channels}" if now else "images",
+        )
+    if source.audio and source.audio != dataset.preprocess:
+        kept = f"data.rate: {source.audio.rate} and data.seconds: {source.audio.seconds:g}"
+        raise UsageError(
+            f"{start} hears {source.audio}, and these data are {dataset.preprocess or 'no sounds'}",
+            expected=kept if dataset.kind == "audio" else "sounds",
         )
     if source.text and dataset.kind != "text":
         raise UsageError(

@@ -17,14 +17,15 @@ from jichu.core.errors import DataError, JichuError, UsageError, missing_extra
 from jichu.core.names import construct, resolve
 from jichu.core.randomness import guarded
 from jichu.data.batches import gather
-from jichu.data.config import TableAugmentConfig
+from jichu.data.config import AudioAugmentConfig, TableAugmentConfig
 from jichu.data.dataset import Dataset
 from jichu.metrics import metric
 from jichu.models import BACKBONES, HEADS
 from jichu.models.classical import Estimated
-from jichu.models.folder import LANGUAGE
+from jichu.models.folder import LANGUAGE, OF_INPUTS
 from jichu.objectives import OBJECTIVES
 from jichu.objectives.base import PRETRAINING, Objective
+from jichu.objectives.views import JointEmbedding
 from jichu.objectives.wrapper import Wrapper
 from jichu.train.config import TrainConfig
 
@@ -50,9 +51,8 @@ def check_names(recipe: Recipe, objects: dict[str, Any]) -> None:
         where = f"stages.{i}"
         if isinstance(stage, (PretrainStage, FinetuneStage)):
             if stage.backbone and stage.backbone.name != "auto" and "backbone" not in objects:
-                construct("backbone", stage.backbone, BACKBONES, where=f"{where}.backbone", channels=1, size=8,
-                          numbers=1, categories=[], vocabulary=8, context=8, special=None, language=False,
-                          pair=False)  # fmt: skip
+                construct("backbone", stage.backbone, BACKBONES, where=f"{where}.backbone",
+                          **dict.fromkeys(OF_INPUTS))  # fmt: skip
             if stage.initialise:
                 initialisation(stage.initialise, f"{where}.initialise", None)
             _check_training(stage, where)
@@ -181,6 +181,13 @@ def check_before(work: Work) -> None:
             "no column can be an input", where=dataset.source,
             expected="; ".join(f"{c['name']}: {c['note'] or c['role']}" for c in dataset.columns),
         )  # fmt: skip
+    rows = dataset.splits["train"].numpy()
+    media = dataset.preprocess is not None and dataset.equal is not None and len(rows) > 1
+    if media and len(np.unique(cast(Any, dataset.equal)[rows])) == 1:
+        raise DataError(
+            f"the {len(rows):,} training {_KINDS[dataset.kind]} are all the same", where=dataset.source,
+            expected="different ones",
+        )  # fmt: skip
     for i, stage in enumerate(recipe.stages):
         where = f"stages.{i}"
         if isinstance(stage, (PretrainStage, FinetuneStage)):
@@ -274,6 +281,9 @@ def _check_model(stage: PretrainStage | FinetuneStage, work: Work, where: str) -
             )
 
 
+_KINDS = {"image": "images", "audio": "sounds", "table": "tables", "text": "texts"}
+
+
 def _check_pretraining(stage: PretrainStage, work: Work, where: str) -> Objective:
     """What learns from images or tables. UsageError where it does not fit them."""
     name = "vicreg" if stage.objective.name == "auto" else stage.objective.name
@@ -282,7 +292,7 @@ def _check_pretraining(stage: PretrainStage, work: Work, where: str) -> Objectiv
     if kinds and kind not in kinds:
         fit = [n for n in OBJECTIVES if kind in getattr(resolve("objective", n, OBJECTIVES), "kinds", ())]
         raise UsageError(
-            f"{name} learns from {' or '.join(f'{k}s' for k in kinds)}, and these data have none",
+            f"{name} learns from {' or '.join(_KINDS[k] for k in kinds)}, and these data have none",
             where=f"{where}.objective", expected=f"one of {', '.join(fit)}",
         )  # fmt: skip
     if "augment" in stage.changed and "augment" not in inspect.signature(objective).parameters:
@@ -295,5 +305,11 @@ def _check_pretraining(stage: PretrainStage, work: Work, where: str) -> Objectiv
         raise UsageError(
             "nothing changes these rows, so that they have no views",
             where=f"{where}.augment.table", expected="swap, mask or noise, such as {swap: 0.3}",
+        )  # fmt: skip
+    unchanged = kind == "audio" and augment is not None and augment.config.audio == AudioAugmentConfig()
+    if unchanged and isinstance(objective, JointEmbedding):
+        raise UsageError(
+            "nothing changes these sounds, so that they have no views",
+            where=f"{where}.augment.audio", expected="shift, speed, gain, noise, times or bands, such as {times: 2}",
         )  # fmt: skip
     return objective

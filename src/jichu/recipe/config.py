@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from jichu.core.config import Config, DurationText, Named, Spec, check, override, read_yaml
 from jichu.core.errors import JichuError, UsageError, nearest, shown
-from jichu.data.config import AugmentConfig, DataConfig
+from jichu.data.config import AugmentConfig, DataConfig, SpectrogramConfig
 from jichu.train.config import OptimizerConfig, TrainConfig
 
 Name = Annotated[str, Field(pattern=r"^\w[\w.-]*$", max_length=100)]  # becomes part of file names
@@ -60,11 +60,14 @@ class ModelStage(TrainConfig):
         None,
         description="mean and std of pixels; those of the training rows, or of the weights, if not given",
     )
+    spectrogram: SpectrogramConfig | None = Field(
+        None, description="how sounds become pictures for a backbone that looks at such: mels, window, hop"
+    )
     augment: AugmentConfig | Literal["auto"] = Field(AugmentConfig(), description="off if not given")
 
     @model_validator(mode="after")
     def _one_start(self) -> Self:
-        for key in ("backbone", "weights", "initialise", "pixels"):
+        for key in ("backbone", "weights", "initialise", "pixels", "spectrogram"):
             if self.from_ is not None and getattr(self, key) != type(self).model_fields[key].default:
                 raise ValueError(f"`from` and `{key}` are both given; expected one of them")
         if self.weights is not None and self.initialise is not None:

@@ -14,7 +14,9 @@ from jichu.core.config import dump_yaml
 from jichu.core.errors import DataError, UsageError
 from jichu.data.config import DataConfig
 from jichu.data.dataset import Dataset
+from jichu.data.decode import Preprocess
 from jichu.data.schema import LABEL
+from jichu.data.sound import Sound
 from jichu.data.splits import stratified
 from jichu.data.target import Target
 
@@ -34,7 +36,7 @@ Key = tuple[str, Any, str]  # a key of the recipe, its value, and why
 def draft(dataset: Dataset, found: dict[str, Any], config: DataConfig) -> str:
     """The text of a recipe for data, from what `data.inspection.inspect` found in them.
 
-    Images with labels are fitted, those of which most have none are pretrained on first, those without
+    Images and sounds with labels are fitted, those of which most have none are pretrained on first, those without
     any only so; tables get a linear model, boosted trees and two networks. UsageError where it is not
     clear what is to be predicted.
     """
@@ -91,7 +93,10 @@ class _Draft:
         yield "data:"
         yield from ("  " + line for line in self._data())
         yield "stages:"
-        made = {"image": self._image_stages, "text": self._text_stages, "table": self._table_stages}
+        made = {
+            "image": self._media_stages, "audio": self._media_stages, "text": self._text_stages,
+            "table": self._table_stages,
+        }  # fmt: skip
         stages = made[self.dataset.kind]()
         for stage in [[("stage", "inspect", "writes data.html: look at it first")], *stages]:
             yield from ("    " + _line(key) if i else "  - " + _line(key) for i, key in enumerate(stage))
@@ -104,10 +109,14 @@ class _Draft:
             yield _line(("result", chosen, "whose model is the run's; the report says which is best"))
 
     def _what(self) -> str:
-        p, target = self.found["preprocess"], self.target
-        kind = f"images, stored as {p['size']}×{p['size']}" if p else "rows"
-        if self.dataset.kind == "text":
-            kind = "conversations" if self.dataset.chat else "texts"
+        p, target = self.dataset.preprocess, self.target
+        kind = {"image": "images", "audio": "sounds", "text": "texts", "table": "rows"}[self.dataset.kind]
+        if isinstance(p, Preprocess):
+            kind += f", stored as {p.size}×{p.size}"
+        elif p is not None:
+            kind += f", stored as {p.seconds:g} s at {p.rate:,} Hz"
+        if self.dataset.chat:
+            kind = "conversations"
         told = f"{self.found['rows']:,} {kind}"
         if self._writes():
             return told + ", to learn the answers of"
@@ -133,7 +142,7 @@ class _Draft:
                 "classification": "its values are classes", "regression": "a number", "multilabel": "tags",
                 "text": "a text to be written",
             }  # fmt: skip
-            if not (self.dataset.kind == "image" and config.target is None):
+            if not (self.dataset.preprocess is not None and config.target is None):
                 yield _line(("target", named, why[self.target.task]))
         if self.found["images"] and "size" not in given:
             low, middle, high = self.found["images"]["height"]
@@ -141,6 +150,16 @@ class _Draft:
             yield _line(
                 ("size", self.found["preprocess"]["size"], f"pixels of a side; the files are {files}")
             )
+        if isinstance(self.dataset.preprocess, Sound):
+            sound, low, high = self.dataset.preprocess, *(self.found["sounds"]["seconds"][i] for i in (0, 2))
+            if "rate" not in given:
+                yield _line(
+                    ("rate", sound.rate, "samples a second; the files say so of most sounds, up to 16,000")
+                )
+            if "seconds" not in given:
+                yield _line(
+                    ("seconds", sound.seconds, f"of a sound; the files are {low:.2f} to {high:.2f} long")
+                )
         yield from self._split()
         yield from self._columns()
 
@@ -200,10 +219,13 @@ class _Draft:
 
     # --- stages
 
-    def _image_stages(self) -> list[list[Key]]:
-        preprocess = self.found["preprocess"]
-        backbone = {"name": "resnet9", "base": 16} if preprocess["size"] >= 16 else "cnn"
-        sight = f"small and quick, for images of {preprocess['size']} pixels; resnet18 if there is a GPU"
+    def _media_stages(self) -> list[list[Key]]:
+        p = self.dataset.preprocess
+        backbone: Any = {"name": "resnet9", "base": 16}
+        sight = "small and quick, over a spectrogram; wav2vec2-mini hears the waves themselves"
+        if isinstance(p, Preprocess):
+            backbone = backbone if p.size >= 16 else "cnn"
+            sight = f"small and quick, for images of {p.size} pixels; resnet18 if there is a GPU"
         if self.target is None:
             return [self._pretrain(backbone, sight)]
         if self._few_labels():
@@ -218,14 +240,14 @@ class _Draft:
             ("optimizer", {"name": "adamw", "lr": 0.002, "weight_decay": 0.02}, "the rate first, if it does not learn"),
             *self._length(epochs, 6),
         ]]  # fmt: skip
-        return [*stages, *self._pixel_baselines(False), *self._audit("network")]
+        return [*stages, *self._baselines(False), *self._audit("network")]
 
     def _pretrain(self, backbone: Any, sight: str) -> list[Key]:
         epochs = _epochs(self.rows, 30_000, 5, 60)
         return [
-            ("stage", "pretrain", "learns from all training images, without labels"),
+            ("stage", "pretrain", "learns from all training rows, without labels"),
             ("backbone", backbone, sight),
-            ("objective", "vicreg", "two views of an image are to be told alike, all others apart"),
+            ("objective", "vicreg", "two views of a row are to be told alike, all others apart"),
             ("augment", "auto", self._augment_means()),
             ("budget", f"{epochs} epochs", self._steps(self.rows, epochs, _batch(self.rows))),
             ("batch_size", max(2, _batch(self.rows)), f"of {self.rows:,} rows"),
@@ -252,15 +274,17 @@ class _Draft:
              ("budget", "250 steps", f"each labelled row some {max(1, 250 * batch // self.labelled):,} times"),
              ("batch_size", batch, ""),
              ("optimizer", {"name": "adamw", "lr": 0.001, "weight_decay": 0.01}, "")],
-            *self._pixel_baselines(True),
+            *self._baselines(True),
             *self._audit("pretrained", "scratch"),
         ]  # fmt: skip
 
-    def _pixel_baselines(self, several: bool) -> Iterator[list[Key]]:
-        """What the pixels alone give: a network must beat it to be worth its time."""
+    def _baselines(self, several: bool) -> Iterator[list[Key]]:
+        """What pixels, or the bands of a spectrogram, alone give: a network must beat it to be worth its time."""
         assert self.target is not None
-        p = self.found["preprocess"]
-        width, task = p["channels"] * p["size"] ** 2, self.target.task
+        p, task = self.dataset.preprocess, self.target.task
+        width, looks = 320, "bands"
+        if isinstance(p, Preprocess):
+            width, looks = p.channels * p.size**2, "pixels"
         quick = self.labelled * width <= _MOST_PIXELS
         heads = {"regression": ["ridge"], "multilabel": ["logistic-regression"] if quick else []}.get(
             task, ["logistic-regression", "naive-bayes"][0 if quick else 1 : 2 if several or not quick else 1]
@@ -269,7 +293,7 @@ class _Draft:
             yield [
                 ("stage", "finetune", "no network at all: what is to be beaten"),
                 ("name", head.replace("-", "_"), ""),
-                ("backbone", "pixels", f"{width:,} numbers"),
+                ("backbone", looks, f"{width:,} numbers"),
                 ("head", self._weighed(head), self._weighed_why(head)),
                 ("adapt", "head", "nothing else is there to fit"),
             ]
@@ -431,7 +455,8 @@ class _Draft:
 
     def _few_labels(self) -> bool:
         """Whether most images have no label, so that there is something to pretrain on."""
-        return self.dataset.kind == "image" and self.target is not None and self.blind > 2 * self.labelled
+        several = self.dataset.preprocess is not None and self.target is not None
+        return several and self.blind > 2 * self.labelled
 
     def _validated(self) -> bool:
         """Whether there are, or would be, enough validation rows to stop by."""
@@ -445,12 +470,12 @@ class _Draft:
         return len(stratified(codes, {"validation": 0.1}, seed=0)["validation"]) >= _FEW_VALIDATED
 
     def _augment_means(self) -> str:
-        colour = self.found["preprocess"]["channels"] == 3
-        return (
-            "in colour: mirrored, cropped, recoloured"
-            if colour
-            else "grey: turned, shifted, scaled, not mirrored"
-        )
+        p = self.dataset.preprocess
+        if not isinstance(p, Preprocess):
+            return "moved, faster or slower, louder or softer, parts hidden"
+        if p.channels == 3:
+            return "in colour: mirrored, cropped, recoloured"
+        return "grey: turned, shifted, scaled, not mirrored"
 
     def _steps(self, rows: int, epochs: int, batch: int) -> str:
         return f"{rows:,} rows: about {epochs * math.ceil(rows / batch):,} steps"

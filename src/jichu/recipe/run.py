@@ -37,6 +37,7 @@ from jichu.core.lock import alone
 from jichu.core.progress import clock, console, say
 from jichu.data.dataset import Dataset
 from jichu.data.load import load
+from jichu.data.sound import Sound, write_sound
 from jichu.data.store import changes
 from jichu.models.folder import read_config
 
@@ -329,7 +330,7 @@ def _finish(work: Work) -> None:
         folder.report, title=recipe.name, summary=read_json(folder.summary),
         audit=read_json(folder.audit) if has_audit else None,
         table=tables.read(folder.predictions) if has_audit else None, target=work.dataset.targets.get("label"),
-        history=read_jsonl(folder.metrics), images=work.dataset.tensors.get("image"),
+        history=read_jsonl(folder.metrics), pictures=work.dataset.pictures if work.dataset.preprocess else None,
         data=work.dataset.summary(), environment=folder.notes(), chosen=recipe.chosen,
         data_page=folder.data_page.name if folder.data_page.exists() else None,
     )  # fmt: skip
@@ -337,10 +338,11 @@ def _finish(work: Work) -> None:
 
 
 def _write_examples(work: Work) -> None:
-    """A few held-out images as files, to try `predict` on; their names begin with the row."""
+    """A few held-out images or sounds as files, to try `predict` on; their names begin with the row."""
     dataset = work.dataset
     held_out = dataset.splits.get("test")
-    if held_out is None or "image" not in dataset.tensors:
+    how = dataset.preprocess
+    if held_out is None or how is None:
         return
     for row in held_out[:: max(1, len(held_out) // _EXAMPLES)][:_EXAMPLES].tolist():
         code = (
@@ -350,5 +352,9 @@ def _write_examples(work: Work) -> None:
         )
         label = dataset.classes[code] if code >= 0 else "unlabelled"
         safe = "".join(c if c.isalnum() or c in "-_" else "_" for c in label)[:_LONGEST]
-        with replacing(work.folder.examples / f"{row}-{safe}.png") as temporary:
-            picture(dataset.tensors["image"][row], 0).save(temporary, "PNG")
+        ending = "wav" if isinstance(how, Sound) else "png"
+        with replacing(work.folder.examples / f"{row}-{safe}.{ending}") as temporary:
+            if isinstance(how, Sound):
+                write_sound(temporary, dataset.tensors["audio"][row].numpy(), how)
+            else:
+                picture(dataset.tensors["image"][row], 0).save(temporary, "PNG")

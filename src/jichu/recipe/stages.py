@@ -54,7 +54,7 @@ from .results import Result, look, measured, part_of, result, settle_adapters
 _POPULATION = 10_000  # training rows that the features' mean and deviation are taken from
 _PROBED = 10  # rows trained on for each that a probe looks at, if nothing is said
 _FEWEST = 20  # labelled rows that a probe is worth it with
-_LARGE = ("image", "tokens")  # what networks look at and objectives do not
+_LARGE = ("image", "audio", "tokens")  # what networks look at and objectives do not
 
 
 def inspect(stage: InspectStage, work: Work) -> Result:
@@ -67,10 +67,10 @@ def inspect(stage: InspectStage, work: Work) -> Result:
         more = " …" if len(split["classes"]) > 12 else ""
         blind = f", {split['unlabelled']} without label" if split["unlabelled"] else ""
         say(f"  {name}: {split['rows']} rows{blind}" + (f" ({counts}{more})" if counts else ""))
-    p, near = found["preprocess"], found["near_duplicates"]["pairs"]
+    near = found["near_duplicates"]["pairs"]
     equal = f"{found['duplicates']['exact']} exact duplicates" + (f", {near} nearly so" if near else "")
-    if p:
-        say(f"  images {p['size']}×{p['size']}, {p['channels']} channels; {equal}")
+    if work.dataset.preprocess is not None:
+        say(f"  {work.dataset.preprocess}; {equal}")
     elif work.tokenizer is not None and work.text is not None:
         tokens = cast(Any, work.dataset.tensors[TOKENS]).texts.lengths.double()
         say(

@@ -19,6 +19,7 @@ from .boxes import erase, sides
 from .draws import Uniform, normal
 from .geometry import affine, flip, pad_crop, resample
 from .policies import Policy
+from .sounds import SoundAugment
 from .tables import TableAugment
 
 __all__ = ["Augment", "TableAugment", "Uniform", "to_float"]
@@ -33,6 +34,7 @@ class Augment:
         self.side: int | None = None  # pixels, as before if None
         self.policy = Policy(config.policy) if config.policy else None
         self.table = TableAugment(config.table, spread)
+        self.sound = SoundAugment(config.audio)
 
     def close_up(self, least: float, most: float, side: int) -> Augment:
         """The same changes, of parts that are `least` to `most` of the area, scaled to `side` pixels."""
@@ -43,7 +45,7 @@ class Augment:
     def columns(self, batch: dict[str, Tensor], uniform: Uniform) -> dict[str, Tensor]:
         """Those columns of a batch that augmentation changes, whatever its kind of data."""
         images = {"image": self(batch["image"], uniform)} if "image" in batch else {}
-        return {**images, **self.table(batch, uniform)}
+        return {**images, **self.sound(batch, uniform), **self.table(batch, uniform)}
 
     def __call__(self, images: Tensor, uniform: Uniform) -> Tensor:
         c = self.config

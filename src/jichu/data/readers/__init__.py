@@ -16,7 +16,17 @@ from ..source import Source
 # In the order in which they are asked whether they recognise what they are given.
 READERS = {
     name: f"jichu.data.readers.{name}:read"
-    for name in ("sklearn", "idx", "cifar", "chats", "table", "text", "arrays", "image_folder")
+    for name in (
+        "sklearn",
+        "idx",
+        "cifar",
+        "chats",
+        "table",
+        "text",
+        "arrays",
+        "audio_folder",
+        "image_folder",
+    )
 }
 
 
@@ -58,6 +68,6 @@ def _read(data: Any, reader: Spec | None) -> Source:
             return module.read(data)
     raise DataError(
         f"no reader recognises {data if isinstance(data, (str, Path)) else type(data).__name__}",
-        expected="a folder of images (one subfolder a class), CSV, TSV, JSON, JSON lines or Parquet, texts, idx or"
+        expected="a folder of images or sounds (one subfolder a class), CSV, TSV, JSON, JSON lines or Parquet, texts, idx or"
         " CIFAR files, a data frame, arrays (inputs, labels), or sklearn:digits",
     )

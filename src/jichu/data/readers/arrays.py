@@ -1,5 +1,5 @@
 """Arrays and tensors in memory: images or rows of numbers, perhaps with labels: x, (x, y), or
-{"image": x, "label": y}."""
+{"image": x, "label": y}; sounds as {"audio": [samples, …], "rate": 16000, "label": y}."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..source import Column, Names, Source, label_column, number_column, unusabl
 def recognises(data: Any) -> bool:
     """Anything array-like, a pair of them, or a dict of them."""
     if isinstance(data, dict):
-        return "image" in data
+        return "image" in data or "audio" in data
     return isinstance(data, (tuple, list)) or hasattr(data, "__array__")
 
 
@@ -24,6 +24,8 @@ def read(path: Any) -> Source:
     a table of numbers [N, F], whose columns are called x0, x1, …"""
     pair = path if isinstance(path, tuple) and len(path) == 2 else (path, None)
     given = path if isinstance(path, dict) else dict(zip(("image", "label"), pair, strict=True))
+    if "audio" in given:
+        return _sounds(given)
     images = _array(given["image"])
     if images.ndim == 2 and images.dtype.kind in "uifb" and images.size:
         return _table(images.astype(np.float64), given.get("label"))
@@ -54,6 +56,17 @@ def _table(x: np.ndarray, y: Any) -> Source:
     if y is not None:
         columns["label"] = _labels(y, np.ones(len(x), bool))
     return Source(columns, Names.numbered("array", len(x)))
+
+
+def _sounds(given: dict[str, Any]) -> Source:
+    """Samples from -1 to 1, or whole numbers, [n] or [n, channels] of each sound."""
+    if not isinstance(given.get("rate"), int):
+        raise DataError(f"sounds at a rate of {given.get('rate')}", expected="rate: samples a second")
+    sounds = [(_array(samples), given["rate"]) for samples in given["audio"]]
+    columns = {"audio": Column("audio", sounds)}
+    if given.get("label") is not None:
+        columns["label"] = _labels(given["label"], np.ones(len(sounds), bool))
+    return Source(columns, Names.numbered("array", len(sounds)))
 
 
 def _labels(given: Any, keep: np.ndarray) -> Column:

@@ -18,7 +18,7 @@ from ..chats import chat_column, dumps, learnable, said
 from ..formats import delimited, json_list, jsonl, parquet
 from ..formats.delimited import contents, decode
 from ..source import Column, Names, Source, split_named, unusable
-from .image_folder import holds, shown, walk
+from .folder import holds, shown, walk
 
 _SUFFIXES = (".yml", ".yaml")
 _TABLES = {suffix: kind for kind in (jsonl, json_list) for suffix in kind.SUFFIXES}

@@ -1,21 +1,12 @@
-"""A folder of images: one subfolder a class, perhaps below train/, validation/ and test/.
-
-Images directly in the folder, or in one named `unlabelled`, have no label.
-"""
+"""A folder of images: see `folder`."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from jichu.core.errors import DataError
-
-from ..source import SPLITS, Column, Source, label_column, unusable
-
-SUFFIXES = frozenset([".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"])
-_NO_LABEL = {"unlabelled", "unlabeled", "unsup"}
+from ..source import Source
+from .folder import Pattern, media
 
 
 def recognises(data: Any) -> bool:
@@ -23,89 +14,8 @@ def recognises(data: Any) -> bool:
     return isinstance(data, Path) and data.is_dir()
 
 
-def read(path: Path, links: bool = False) -> Source:
+def read(path: Path, links: bool = False, pattern: Pattern | None = None) -> Source:
     """Columns `image` and, where there are class folders, `label`. With `links` those that lead out of the
-    folder are followed too."""
-    root = Path(path)
-    if not root.is_dir():
-        raise DataError(f"{path} is no folder", expected="a folder of images")
-    files, names, labels, splits, quarantine = [], [], [], [], []
-    is_split = top_folders_are_splits(root)
-    seen: list[Path] = []
-    for file, fault in walk(root, os.path.realpath(root), links, seen):
-        parts = [shown(part) for part in file.relative_to(root).parts]
-        if not fault and file.suffix.lower() not in SUFFIXES:
-            fault = f"{shown(file.suffix) or 'no suffix'} is not an image"
-        if fault:
-            quarantine.append(unusable("/".join(parts), fault))
-            continue
-        split = SPLITS.get(parts[0].lower(), "") if is_split and len(parts) > 1 else ""
-        classes = parts[1:-1] if split else parts[:-1]
-        named = bool(classes) and classes[0].lower() not in _NO_LABEL
-        files.append(file)
-        names.append("/".join(parts))
-        labels.append(classes[0] if named else None)
-        splits.append(split)
-    if not files:
-        raise DataError(
-            f"no images in {path}",
-            where=quarantine[0]["record"] + ": " + quarantine[0]["reason"] if quarantine else None,
-            expected=f"files ending in {', '.join(sorted(SUFFIXES))}, one subfolder a class",
-        )
-    columns = {"image": Column("image", files)}
-    if any(label is not None for label in labels):
-        columns["label"] = label_column(labels)
-    return Source(columns, names, splits if any(splits) else None, quarantine, files=seen)
-
-
-def holds(folder: Path, wanted: Callable[[str], bool]) -> bool:
-    """Whether a folder, or one below it, has a file of a wanted name, and no image."""
-    found = False
-    for _, _, names in os.walk(folder):
-        if any(name.lower().endswith(tuple(SUFFIXES)) for name in names):
-            return False
-        found = found or any(map(wanted, names))
-    return found
-
-
-def walk(folder: Path, root: str, links: bool, seen: list[Path]) -> Iterator[tuple[Path, str]]:
-    """Each file below a folder, in the order of their names, and why it cannot be used, or "". All that
-    was looked at, the folders too, is added to `seen`."""
-    seen.append(folder)
-    try:
-        entries = sorted(p for p in folder.iterdir() if not p.name.startswith("."))
-    except OSError as error:
-        yield folder, f"cannot be read: {error.strerror}"
-        return
-    if {"recipe.yaml", "environment.json"} <= {p.name for p in entries}:
-        return  # our own results are not data
-    for path in entries:
-        fault = _fault_of_link(path, root, links) if path.is_symlink() else ""
-        if path.is_dir() and not fault:
-            yield from walk(path, root, links, seen)
-        else:
-            seen.append(path)
-            yield path, fault or ("" if path.is_file() else "neither a file nor a folder")
-
-
-def _fault_of_link(path: Path, root: str, links: bool) -> str:
-    target = os.path.realpath(path)
-    if not os.path.exists(target):
-        return "a broken link"
-    if not links and os.path.commonpath([root, target]) != root:
-        return "a link out of the folder, which reader: {name: image_folder, links: true} would follow"
-    if os.path.commonpath([os.path.realpath(path.parent), target]) == target:
-        return "a link to a folder that it stands in"
-    return ""
-
-
-def shown(name: str) -> str:
-    """A file's name as text, whatever bytes it is made of."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
-
-
-def top_folders_are_splits(path: Path) -> bool:
-    """A folder named `train` is a split where every folder beside it is one too, and a class else."""
-    tops = [p for p in path.iterdir() if p.is_dir() and not p.name.startswith(".")]
-    named = [p for p in tops if p.name.lower() not in _NO_LABEL]
-    return bool(named) and all(p.name.lower() in SPLITS for p in named)
+    folder are followed too; `pattern` is a regular expression whose named groups, found in the files' names, are
+    columns."""
+    return media(path, "image", pattern, links)

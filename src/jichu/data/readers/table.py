@@ -1,7 +1,7 @@
 """Tables: CSV, TSV, JSON, JSON lines, Parquet, data frames, Arrow tables, Hugging Face `datasets`.
 
 One file, or a folder of files whose names tell their split (`train-0.parquet`, `adult-test.csv.gz`). A
-column of images is binary, `struct{bytes, path}` as in the Hugging Face layout, or names files.
+column of images or sounds is binary, `struct{bytes, path}` as in the Hugging Face layout, or names files.
 """
 
 from __future__ import annotations
@@ -23,18 +23,16 @@ from jichu.core.errors import DataError, unknown
 from jichu.core.files import fingerprint
 
 from ..chats import chat_column, may_hold_chats
-from ..decode import UNREADABLE, peek_image
 from ..formats import delimited, json_list, jsonl, parquet
+from ..media import KINDS, MEDIA
 from ..source import SPLITS, Column, Names, Source, split_named, unusable
 from ..types import is_text, words
-from .image_folder import SUFFIXES
 
 _FORMATS = {suffix: kind for kind in (delimited, jsonl, json_list, parquet) for suffix in kind.SUFFIXES}
-_TRIED = 50  # cells looked at before a column of texts counts as one of images
-_IMAGES = tuple(SUFFIXES)
+_TRIED = 50  # cells looked at before a column of texts counts as one of images or sounds
 _LOOKED_AT, _LEAST, _WORDS = 10_000, 20, 3  # rows from which names are given, at least, and words of a text
 _MANY, _AGAIN = 0.5, 0.1  # least and most share of different cells, of texts and of labels
-_LISTS = {"metadata", "labels", *SPLITS}  # how a list of image files is called
+_LISTS = {"metadata", "labels", *SPLITS}  # how a list of files is called
 
 
 def _one_character(delimiter: str) -> str:
@@ -58,8 +56,8 @@ def _tables(folder: Path) -> list[Path]:
 
 
 def _files(path: Path) -> list[Path]:
-    """The tables in a folder (or its `data`), all of the first kind found. Among images other text than
-    a list of them counts for nothing."""
+    """The tables in a folder (or its `data`), all of the first kind found. Among images or sounds other
+    text than a list of them counts for nothing."""
     if not path.is_dir():
         return [path] if _format(path) else []
     for folder in (path, path / "data"):
@@ -70,16 +68,16 @@ def _files(path: Path) -> list[Path]:
                 p.name.lower().partition(".")[0] in _LISTS for p in mine
             )
             listing = kind is parquet or listed
-            if mine and (listing or not any(p.suffix.lower() in SUFFIXES for p in path.rglob("*"))):
+            if mine and (listing or not any(p.suffix.lower() in MEDIA for p in path.rglob("*"))):
                 return mine
     return []
 
 
 def read(
-    path: Any, image: str | None = None, label: str | None = None, encoding: str | None = None,
+    path: Any, image: str | None = None, audio: str | None = None, label: str | None = None, encoding: str | None = None,
     delimiter: Annotated[str, AfterValidator(_one_character)] | None = None, header: bool | None = None, columns: list[str] | None = None,
 ) -> Source:  # fmt: skip
-    """Columns as they stand there. `image` names the column of images, `label` the target where it is not
+    """Columns as they stand there. `image` or `audio` names the column of such, `label` the target where it is not
     called so; encoding, delimiter, header and column names of text are found where they are not given."""
     path = Path(path) if isinstance(path, str) else path
     splits: list[str] = []
@@ -132,17 +130,17 @@ def read(
             splits += [SPLITS.get(split, "")] * len(table)
         key = fingerprint(*(part for split, table in parts.items() for part in (split, _bytes(table))))
         folders, listed = [Path()] * len(tables), {}
-    found = _columns(tables, folders, names, image, label, listed)
+    found = _columns(tables, folders, names, {"image": image, "audio": audio}, label, listed)
     if read_from is not None:
-        read_from += [f for c in found.values() if isinstance(c.values, _Images) for f in c.values.files()]
+        read_from += [f for c in found.values() if isinstance(c.values, _Media) for f in c.values.files()]
     return Source(
         found, Names.joined(names), splits if any(splits) else None, faults, key, read_from, encodings
     )
 
 
 def _columns(
-    tables: list[pa.Table], folders: list[Path], names: list[Names], image: str | None, label: str | None,
-    listed: dict[str, list[str]],
+    tables: list[pa.Table], folders: list[Path], names: list[Names], media: dict[str, str | None],
+    label: str | None,     listed: dict[str, list[str]],
 ) -> dict[str, Column]:  # fmt: skip
     first = next((name for part in names for name in part), "")
     classes = {n: c for t in tables for n, c in parquet.class_names(t.schema).items()}
@@ -155,7 +153,7 @@ def _columns(
         ) from None
     if not whole.column_names:
         raise DataError("a table without columns", where=first or None)
-    for name, wanted in (("image", image), ("label", label)):
+    for name, wanted in (*media.items(), ("label", label)):
         if wanted is not None and wanted not in whole.column_names:
             raise unknown("column", wanted, whole.column_names, where=f"data.reader.{name}")
     columns = {}
@@ -164,10 +162,11 @@ def _columns(
         if chat and name in chat[0]:
             continue
         cells = whole[name]
-        images = _images(cells, [(f, len(t)) for f, t in zip(folders, tables, strict=True)], name == image)
+        named = next((kind for kind, column in media.items() if column == name), None)
+        found = _media(cells, [(f, len(t)) for f, t in zip(folders, tables, strict=True)], named)
         known = tuple(classes.get(name) or (listed.get(name) if name not in classes else None) or ())
         columns["label" if name == label else name] = (
-            Column("image", images) if images else Column("cells", cells, known)
+            Column(*found) if found else Column("cells", cells, known)
         )
     if chat:
         name = (*chat[0], "messages")[0]
@@ -247,8 +246,8 @@ def _of_hub(dataset: Any) -> pa.Table:
     return dataset.with_format("arrow")[:].replace_schema_metadata({"huggingface": json.dumps(about)})
 
 
-class _Images(Sequence[Any]):
-    """Images of one column, taken out of Arrow one at a time: bytes, or the paths of files."""
+class _Media(Sequence[Any]):
+    """Images or sounds of one column, taken out of Arrow one at a time: bytes, or the paths of files."""
 
     def __init__(self, cells: pa.ChunkedArray, parts: list[tuple[Path, int]]):
         self._cells, self._folders = cells, [folder for folder, _ in parts]
@@ -266,41 +265,51 @@ class _Images(Sequence[Any]):
         return list(dict.fromkeys(f for f in self if f is not None)) if is_text(self._cells.type) else []
 
 
-def _images(cells: pa.ChunkedArray, parts: list[tuple[Path, int]], named: bool) -> _Images | None:
-    """The images of a column, or None where it holds none. One that is not `named` is looked at."""
+def _media(
+    cells: pa.ChunkedArray, parts: list[tuple[Path, int]], named: str | None
+) -> tuple[str, _Media] | None:
+    """The kind and the images or sounds of a column, or None where it holds none. One that is not `named` to be
+    of a kind is looked at."""
     kind = cells.type
     if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
         inside = pc.struct_field(cells, "bytes")
         whole = inside.null_count < len(inside) or kind.get_field_index("path") < 0
         cells = inside if whole else pc.struct_field(cells, "path")
     if is_text(cells.type):
-        if not named and not _like_images(cells):
-            return None
+        found = named or _told_by_names(cells)
         cells = pc.utf8_trim_whitespace(cells.cast(pa.string()))
-    elif not (pa.types.is_binary(cells.type) or pa.types.is_large_binary(cells.type)):
-        cells = None
-    if cells is not None and (named or _like_images(cells)):
-        return _Images(cells, parts)
-    if named:
+    elif pa.types.is_binary(cells.type) or pa.types.is_large_binary(cells.type):
+        found = named or _told_by_opening(cells)
+    else:
+        found = None
+    if named and not found:
         raise DataError(
-            f"the image column is of type {kind}", expected="struct{bytes, path}, binary, or file names"
+            f"the {named} column is of type {kind}", expected="struct{bytes, path}, binary, or file names"
         )
+    return (found, _Media(cells, parts)) if found else None
+
+
+def _some(cells: pa.ChunkedArray) -> list[Any]:
+    """Cells with a value, evenly spaced."""
+    # one by one, because to take rows Arrow would first put all chunks together
+    some = [cells[i].as_py() for i in range(0, len(cells), max(1, len(cells) // _TRIED))]
+    return [value for value in some if value]
+
+
+def _told_by_names(cells: pa.ChunkedArray) -> str | None:
+    """Of which kind nearly all of some texts are, as they end like the files of it."""
+    some = [str(value).strip().lower() for value in _some(cells)]
+    for kind, medium in KINDS.items():
+        if some and sum(name.endswith(tuple(medium.suffixes)) for name in some) > 0.9 * len(some):
+            return kind
     return None
 
 
-def _like_images(cells: pa.ChunkedArray) -> bool:
-    """Whether nearly all of some texts end as image files do, or some of some bytes can be opened; cells
-    without a value say nothing."""
-    # one by one, because to take rows Arrow would first put all chunks together
-    some = [cells[i].as_py() for i in range(0, len(cells), max(1, len(cells) // _TRIED))]
-    some = [value for value in some if value]
-    if any(isinstance(value, str) for value in some):
-        return sum(str(value).strip().lower().endswith(_IMAGES) for value in some) > 0.9 * len(some)
-    return any(_opens(value) for value in some)
-
-
-def _opens(value: Any) -> bool:
-    with contextlib.suppress(*UNREADABLE):
-        peek_image(value)
-        return True
-    return False
+def _told_by_opening(cells: pa.ChunkedArray) -> str | None:
+    """Of which kind the first of some bytes are that can be opened."""
+    for value in _some(cells):
+        for kind, medium in KINDS.items():
+            with contextlib.suppress(*medium.unreadable):
+                medium.peek(value)
+                return kind
+    return None

@@ -23,7 +23,7 @@ from jichu.core.files import fingerprint
 from ..formats import plain
 from ..mapped import gathered
 from ..source import SPLITS, Column, Names, Source, label_column, split_named, unusable
-from .image_folder import holds, shown, top_folders_are_splits, walk
+from .folder import holds, shown, top_folders_are_splits, walk
 
 PROSE = (".txt", ".text", ".md", ".markdown", ".rst", ".tex", ".srt")
 CODE = (
