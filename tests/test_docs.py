@@ -146,6 +146,15 @@ def test_recipes_of_the_page_on_sounds_run(in_folder):
     assert [key for key in keys if f"{key}:" not in page and f"data.{key}" not in page] == []
 
 
+def test_recipes_of_the_page_on_series_run(in_folder):
+    days = np.datetime64("2030-01-01T00", "h") + np.arange(400)
+    rows = [f"{d},{100 + 10 * np.sin(i / 4):.2f},{i % 24}" for i, d in enumerate(days.tolist())]
+    Path("load.csv").write_text("\n".join(["date,load,temperature", *rows]))
+    for text in blocks("docs/series.md", "yaml"):
+        Path("page.yaml").write_text(shrink(text))
+        assert main(["run", "page.yaml", "--quiet"]) == 0
+
+
 @pytest.mark.parametrize(
     "table", ["BACKBONES", "HEADS", "METRICS", "SCHEDULES", "INITIALISATIONS", "OBJECTIVES"]
 )
@@ -159,7 +168,7 @@ def test_every_name_is_on_a_page(table):
     names = next(getattr(home, table) for home in homes if hasattr(home, table))
     pages = "".join(
         (ROOT / f"docs/{p}.md").read_text(encoding="utf-8")
-        for p in ("networks", "training", "language", "pretraining", "sounds", "extending")
+        for p in ("networks", "training", "language", "pretraining", "sounds", "series", "extending")
     )
     families = re.compile(r"(micro|macro|weighted)_|vgg|(vit|convnext)-|hf:")
     assert [n for n in names if f"`{n}" not in pages and not families.match(n)] == []

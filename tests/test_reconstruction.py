@@ -104,7 +104,9 @@ def test_convolutions_see_blanks(batch):
     objective, model = MaskedImages(PLAIN, share=0.5), convolutions()
     objective.bind(model, batch)
     prepared = objective.prepare(batch, Context(0))
-    assert not objective.drops and objective.squares == (4, 4) and prepared["hidden"].sum(1).tolist() == [8] * 48
+    assert (
+        not objective.drops and objective.squares == (4, 4) and prepared["hidden"].sum(1).tolist() == [8] * 48
+    )
     blank = objective._over_pixels(prepared["hidden"], prepared["truth"])
     for image, hole in zip(prepared["image"], blank, strict=True):
         assert len(image[hole].unique()) == 1

@@ -513,7 +513,11 @@ def test_from_files_to_predictions(tones, in_folder, capsys, backbone, objective
     capsys.readouterr()
     assert main(["embed", "runs/tones", str(tones), "--output", "e.parquet"]) == 0
     assert main(["doctor", "runs/tones", "--seconds", "0.05", "--batch-sizes", "1,4"]) == 0
-    for key, value in (("audio", {"rate": 5, "samples": 2}), ("spectrogram", {"mels": 1}), ("audio", {"rate": "a"})):
+    for key, value in (
+        ("audio", {"rate": 5, "samples": 2}),
+        ("spectrogram", {"mels": 1}),
+        ("audio", {"rate": "a"}),
+    ):
         write_json(in_folder / "runs/tones/model/config.json", {**config, key: value})
         with pytest.raises(JichuError):
             _ = jichu.open("runs/tones").model

@@ -62,7 +62,7 @@ def _tables(run: Run, dataset: Dataset, parts: list[tuple[str, Tensor]]) -> Iter
                 "split": pa.array([split] * len(piece)).dictionary_encode(),
             }
             for key, target in dataset.targets.items():
-                if key in dataset.tensors:
+                if key in dataset.tensors and target.task != "forecast":
                     taken = target.column in ("record", "split", "embedding")
                     columns[f"{target.column} (target)" if taken else target.column] = _values(
                         target, dataset.tensors[key][piece], dataset.known(piece, key)

@@ -26,13 +26,15 @@ from jichu.data.load import columns_of, load
 from jichu.data.media import KINDS, How
 from jichu.data.ragged import Ragged
 from jichu.data.readers import read
-from jichu.data.schema import understand
+from jichu.data.schema import LABEL, understand
+from jichu.data.series import latest_windows
 from jichu.data.source import HALF, Source
 from jichu.data.special import TextInputs
 from jichu.data.target import Target
 from jichu.data.texts import ragged
 from jichu.data.tokenizer import Tokenizer
 from jichu.data.tokens import Tokens, tokenise
+from jichu.data.windows import SERIES
 from jichu.models import folder as model_folder
 from jichu.models.folder import ModelConfig
 from jichu.models.generate import generate
@@ -111,7 +113,7 @@ class Run:
             )
 
     def predict(self, items: Any) -> list[dict[str, Any]]:
-        """For each image (path, bytes, array or PIL image; one or a list), sound (path, bytes or (samples, rate))
+        """Of series the next steps of each column that is forecast, after the last row of each series. For each image (path, bytes, array or PIL image; one or a list), sound (path, bytes or (samples, rate))
         or row of a table (a dict, a list
         of dicts, a data frame or a table file): of a class its label, the probability of it, and those of
         all classes; of tags those that are likely; of a number its value. With several targets, these by
@@ -119,6 +121,8 @@ class Run:
         self.require_head()
         if any(target.task == "text" for target in self.targets.values()):
             return self._written(items)
+        if self.config.series is not None:
+            return self._forecasts(items)
         names, tensors = self._inputs(items)
         outputs = predict(self.model, tensors, torch.arange(len(names)), list(self.targets))
         found: list[dict[str, Any]] = [{"input": name} for name in names]
@@ -127,6 +131,22 @@ class Run:
             for row, answer in zip(found, answered, strict=True):
                 row |= answer if len(self.targets) == 1 else {target.column: answer}
         return found
+
+    def _forecasts(self, items: Any) -> list[dict[str, Any]]:
+        inputs, (target,) = self.config.series, self.targets.values()
+        assert inputs is not None
+        items = pa.Table.from_pylist(items) if isinstance(items, list) else items
+        reader = self.recipe.data.reader if isinstance(items, (str, Path)) else None
+        source = read(items, reader)
+        numbers = {name: ColumnConfig(type="number") for name in inputs.columns if name in source.columns}
+        config = self.recipe.data.model_copy(update={"columns": numbers, "target": None})
+        names, windows = latest_windows(source, columns_of(source, config), config, inputs)
+        outputs = predict(self.model, {SERIES: windows}, torch.arange(len(names)), [LABEL])[LABEL]
+        told = answers(target, outputs).reshape(len(names), target.steps, -1)
+        return [
+            {"input": name, **{c: told[i, :, j].tolist() for j, c in enumerate(target.series)}}
+            for i, name in enumerate(names)
+        ]
 
     def _written(self, items: Any) -> list[dict[str, Any]]:
         inputs = self.config.text

@@ -19,6 +19,7 @@ USUAL: dict[str, tuple[str, ...]] = {
     "classification": ("accuracy", "log_loss", "balanced_accuracy", "macro_f1", "auroc"),
     "multilabel": ("macro_f1", "micro_f1", "average_precision", "log_loss"),
     "regression": ("rmse", "mae", "r2"),
+    "forecast": ("scaled_mse", "scaled_mae"),
     "text": ("exact_match", "perplexity", "token_loss"),
     "language": ("bits_per_byte", "perplexity", "token_loss"),
 }
@@ -51,7 +52,7 @@ def measure(
                     name, metric.bind(quantiles=list(levels)), truth, every, seed
                 )._asdict()
             else:
-                found[name] = _interval(name, metric, truth, scores, seed)._asdict()
+                found[name] = _interval(name, metric, truth, scores, seed, target.steps or 1)._asdict()
         models[stage] = {
             "metrics": found,
             "draws": len(scores),
@@ -81,6 +82,9 @@ def _scores(table: pa.Table, stage: str, target: Target) -> tuple[np.ndarray, np
     rows, truth, found = tables.scores(table, stage)
     if target.task == "regression":
         return rows, truth, tables.predictions(table, stage)
+    if target.task == "forecast":  # windows overlap, step after step
+        mean, std = tables.scale(target)
+        return rows, (truth - mean) / std, (found - mean) / std
     if (
         target.task == "text"
     ):  # beside what was written stand its tokens, bytes, nats, and whether it is right
@@ -95,14 +99,16 @@ def _of_quantiles(metric: Any) -> bool:
     return getattr(metric, "__name__", "").startswith("pinball")
 
 
-def _interval(name: str, metric: Metric, truth: np.ndarray, scores: np.ndarray, seed: int) -> Interval:
+def _interval(
+    name: str, metric: Metric, truth: np.ndarray, scores: np.ndarray, seed: int, block: int = 1
+) -> Interval:
     value = metric(truth, scores[0])
     if not isinstance(value, (int, float, np.floating, np.integer)):
         raise UsageError(
             f"the metric {name!r} gave {type(value).__name__}",
             expected="a number from truth and scores",
         )
-    return metric_interval(metric, truth, scores, seed=seed)
+    return metric_interval(metric, truth, scores, seed=seed, block=block)
 
 
 def _by_class(classes: list[str], truth: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
@@ -123,7 +129,7 @@ def paired_gain(
         )
     if getattr(metric, "lower_is_better", False):
         a, b = b, a
-    return metric_interval(metric, truth, a, against=b, seed=seed)
+    return metric_interval(metric, truth, a, against=b, seed=seed, block=target.steps or 1)
 
 
 def headline(found: dict[str, Any]) -> dict[str, Any]:

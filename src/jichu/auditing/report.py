@@ -19,7 +19,7 @@ from . import figures
 from . import table as tables
 from .page import render
 
-_MOST_EXAMPLES, _MOST_WORST = 24, 12
+_MOST_EXAMPLES, _MOST_WORST, _FORECASTS = 24, 12, 4
 _LONGEST = 300  # characters of a text
 Pictures = Callable[[Tensor], Tensor]
 
@@ -58,8 +58,9 @@ def write(
         if audit and shown and table is not None and audit["task"] == "regression" else None,
         wrong=_wrong(table, shown, pictures, audit["classes"]) if audit and table is not None and shown and target
         and target.task == "classification" else [],
-        worst=_worst(table, shown, target) if table is not None and shown and target
+        worst=_worst(table, shown, target) if table is not None and shown and target and target.task != "forecast"
         and pictures is None else [],
+        forecasts=_forecasts(table, target) if audit and table is not None and target and target.steps else [],
         data_page=data_page,
     )  # fmt: skip
 
@@ -67,6 +68,26 @@ def write(
 def _points(table: pa.Table, stage: str) -> tuple[np.ndarray, np.ndarray]:
     mine = tables.of_stage(table, stage)
     return mine["truth"].to_numpy(), mine["prediction"].to_numpy()
+
+
+def _forecasts(table: pa.Table, target: Target) -> list[dict[str, str]]:
+    """Some windows: what came in the first of the columns that are forecast, and what each model's first draw told."""
+    stages = list(dict.fromkeys(table["stage"].to_pylist()))
+    parts = {stage: tables.of_stage(table, stage).filter(pc.field("draw") == 0) for stage in stages}
+    rows = len(next(iter(parts.values())))
+    found = []
+    for at in np.unique(np.linspace(0, rows - 1, _FORECASTS + 2).astype(int)[1:-1]).tolist():
+        told = {stage: _column(part["scores"][at], target) for stage, part in parts.items()}
+        first = next(iter(parts.values()))
+        truth = _column(first["truth"][at], target)
+        found.append(
+            {"record": first["record"][at].as_py(), "chart": figures.forecast(truth, told, target.series[0])}
+        )
+    return found
+
+
+def _column(cell: pa.Scalar, target: Target) -> np.ndarray:
+    return np.array(cell.as_py(), np.float64).reshape(target.steps, -1)[:, 0]
 
 
 def _worst(table: pa.Table, stage: str, target: Target) -> list[dict[str, Any]]:

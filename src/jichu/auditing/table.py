@@ -22,8 +22,8 @@ def make(
     stage: str, draw: int, rows: Tensor, names: Sequence[str], target: Target, truth: Tensor, outputs: Tensor
 ) -> pa.Table:  # fmt: skip
     """From a head's outputs [N, K] and the true values. `scores` are probabilities of the classes or tags,
-    or the predicted numbers; `loss` is minus the log of the true class's, the mean of that over tags, or
-    the squared error."""
+    or the predicted numbers (of a forecast step after step); `loss` is minus the log of the true class's, the mean of
+    that over tags, the squared error, or its mean over a forecast in units of deviations."""
     scores, true = answers(target, outputs), truth.numpy()
     about: dict[str, Any]
     if target.task == "classification":
@@ -42,6 +42,14 @@ def make(
             "prediction": _lists((scores > 0.5).astype(np.int8)),
             "loss": loss.mean(1),
         }
+    elif target.task == "forecast":
+        std = scale(target)[1]
+        true = true.reshape(len(true), -1).astype(np.float64)
+        error = np.square((scores - true) / std)
+        there = ~np.isnan(error)
+        loss = np.where(there, error, 0).sum(1) / np.maximum(1, there.sum(1))
+        about = {"truth": _lists(true.astype(np.float32)), "loss": loss}
+        scores = scores.astype(np.float32)
     else:
         middle = scores[:, point(target)]
         about = {"truth": true.astype(np.float64), "prediction": middle, "loss": (middle - true) ** 2}
@@ -92,7 +100,15 @@ def answers(target: Target, outputs: Tensor) -> np.ndarray:
         return torch.softmax(outputs, 1).numpy()
     if target.task == "multilabel":
         return torch.sigmoid(outputs).numpy()
+    if target.task == "forecast":
+        mean, std = scale(target)
+        return outputs.numpy() * std + mean
     return (outputs * target.std + target.mean).numpy()
+
+
+def scale(target: Target) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation [steps × columns] of what is forecast, step after step."""
+    return np.tile(target.means, target.steps), np.tile(target.stds, target.steps)
 
 
 def point(target: Target) -> int:

@@ -248,6 +248,12 @@ def _said(answer: dict[str, Any]) -> str:
     """A prediction in words: of one target, or of several by column."""
     if all(isinstance(part, dict) for part in answer.values()):
         return "; ".join(f"{column} = {_said(part)}" for column, part in answer.items())
+    if answer and all(
+        isinstance(part, list) and part and isinstance(part[0], float) for part in answer.values()
+    ):
+        return "; ".join(
+            f"{column}: {', '.join(f'{v:.5g}' for v in part)}" for column, part in answer.items()
+        )
     if "label" in answer:
         others = sorted(answer["scores"].items(), key=lambda item: -item[1])[1:3]
         rest = ", ".join(f"{name} {100 * score:.0f}%" for name, score in others)

@@ -128,6 +128,23 @@ class CleanConfig(Config):
         return self
 
 
+class SeriesConfig(Config):
+    """Rows that follow each other in time, seen through windows: from `context` of them the next `horizon` are
+    told."""
+
+    time: str | None = Field(
+        None,
+        description="the column of times; the first of dates if not given, the order of rows without one",
+    )
+    by: str | None = Field(None, description="a column that tells series apart")
+    context: Annotated[int, Field(ge=1, le=2**16)] = Field(96, description="steps that a model looks at")
+    horizon: Annotated[int, Field(ge=1, le=2**14)] = Field(24, description="steps that it forecasts")
+    every: Literal["auto", "rows"] = Field(
+        "auto",
+        description="what a step is: the time that most often lies between two rows, missing ones being gaps; or each row",
+    )
+
+
 TOKENIZERS = ("bpe", "wordpiece", "characters")  # that are trained here
 
 
@@ -217,6 +234,7 @@ class DataConfig(Config):
         description="sounds are stored so long: the middle of longer ones, silence after shorter ones; if auto as"
         " long as 95% of them, up to 10",
     )
+    series: SeriesConfig | None = Field(None, description="numbers that are to be forecast")
     split: SplitConfig = SplitConfig()
     labels_per_class: Annotated[int, Field(ge=1)] | None = Field(
         None, description="use only so many labels of each class, drawn at random; all if not given"
@@ -345,7 +363,9 @@ def augmentation(
     """What was asked for, or what suits such data: images by how many channels they have."""
     if given != "auto":
         return given
-    return {"table": TABLES, "audio": SOUNDS}.get(kind, PHOTOGRAPHS if channels == 3 else SIGNS)
+    return {"table": TABLES, "audio": SOUNDS, "series": AugmentConfig()}.get(
+        kind, PHOTOGRAPHS if channels == 3 else SIGNS
+    )
 
 
 class SpectrogramConfig(Config):

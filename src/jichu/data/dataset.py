@@ -22,6 +22,7 @@ from .spectrum import pictures
 from .splits import draw_labels
 from .target import Target
 from .texts import TEXT
+from .windows import SeriesInputs, Windows, statistics
 
 
 @dataclass
@@ -50,6 +51,7 @@ class Dataset:
     cleaned: dict[str, int] = field(default_factory=dict)  # records left out by each rule of data.clean
     store: Path | None = None  # where what is made of the columns can be kept
     text_columns: tuple[str, ...] = ()  # what those were called that `text` and `text_2` come from
+    series: SeriesInputs | None = None  # what windows of series hold
 
     def __len__(self) -> int:
         return len(self.names)
@@ -61,7 +63,9 @@ class Dataset:
 
     @property
     def kind(self) -> str:
-        """What a network is to look at: `image`, `audio`, `text` or `table`."""
+        """What a network is to look at: `image`, `audio`, `series`, `text` or `table`."""
+        if self.series is not None:
+            return "series"
         if self.preprocess is not None:
             return self.preprocess.kind
         return "text" if TEXT in self.texts else "table"
@@ -78,7 +82,10 @@ class Dataset:
             return self.texts[key].lengths[rows] > 0
         if key not in self.tensors:
             return torch.zeros(len(rows), dtype=torch.bool)
-        values = self.tensors[key][rows]
+        column: Any = self.tensors[key]
+        if isinstance(column, Windows):
+            return column.known(rows)
+        values = column[rows]
         if values.dtype.is_floating_point:
             return ~(values.isnan().flatten(1).all(1) if values.ndim > 1 else values.isnan())
         return values != UNLABELLED
@@ -129,7 +136,12 @@ class Dataset:
             if target.task == "text":
                 found[key] = replace(target, rows=len(mine))
                 continue
-            values = self.tensors[key][mine]
+            column: Any = self.tensors[key]
+            if isinstance(column, Windows):
+                means, stds = (tuple(part.tolist()) for part in statistics(column.covered(mine)))
+                found[key] = replace(target, rows=len(mine), means=means, stds=stds)
+                continue
+            values = column[mine]
             if target.task == "regression":
                 std = float(values.double().std(correction=0)) if len(mine) else 0.0
                 mean = float(values.double().mean()) if len(mine) else 0.0

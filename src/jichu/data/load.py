@@ -29,6 +29,7 @@ from .profile import describe
 from .ragged import Ragged
 from .readers import read
 from .schema import LABEL, Schema, TableSchema, target_key, target_values, understand, wanted_texts
+from .series import evened, understand_series, windowed
 from .source import SPLITS, UNLABELLED, Column, Source, unusable
 from .store import EQUAL, Store, build, key_of, listing, opened, recall, remember
 from .texts import TEXT, TEXT_2, to_read
@@ -44,6 +45,7 @@ _DECIDES = {
     "channels",
     "resize",
     "rate",
+    "series",
     "seconds",
 }  # how data are decoded
 _SCHEMA = TypeAdapter(Schema)
@@ -68,7 +70,11 @@ def load(
     }
     texts = to_read(store.texts, schema.chat)
     dropped = _cleaned(store, texts, hidden, config)
-    splits, leaks, duplicates = kept_splits(store, targets, hidden, config, seed, dropped.rows)
+    if config.series is None:
+        splits, leaks, duplicates = kept_splits(store, targets, hidden, config, seed, dropped.rows)
+    else:  # split by time, once there are windows
+        splits, leaks = {"train": torch.arange(len(store.names))}, torch.empty(0, dtype=torch.int64)
+        duplicates = dict.fromkeys(("exact", "removed", "conflicting_labels"), 0)
     if config.clean.contamination:
         dropped += contaminated(texts, splits, store.names, config.clean.contamination)
         splits["train"] = splits["train"][~torch.isin(splits["train"], torch.from_numpy(dropped.rows))]
@@ -99,6 +105,8 @@ def load(
         store.folder,
         schema.texts,
     )
+    if config.series is not None:
+        dataset = windowed(dataset, hidden, config)
     _warn(dataset, config)
     return dataset
 
@@ -133,10 +141,12 @@ def _built(
     table: TableSchema | None,
 ) -> Store:
     columns = columns_of(source, config, table)
+    if config.series is not None:
+        source, columns = evened(source, columns, config)
     if config.text is None and source.texts:
         targets = [config.target] if isinstance(config.target, str) else config.target or []
         config = config.model_copy(update={"text": [n for n in source.texts if n not in targets]})
-    schema = understand(columns, config)
+    schema = understand(columns, config) if config.series is None else understand_series(columns, config)
     if table is not None:
         schema = replace(schema, table=table)
     media, preprocess, arrays, found = _encoded(source, columns, schema, config)
@@ -187,7 +197,7 @@ def _encoded(
     _take_splits(source, columns, schema)
     arrays = schema.table.encode(columns)
     for i, target in enumerate(schema.targets):
-        if target.task != "text":
+        if target.task not in ("text", "forecast"):
             arrays[target_key(i)] = target_values(target, columns[target.column])
     if schema.weight:
         arrays["weight"] = _weights(columns[schema.weight].values, source)

@@ -33,12 +33,14 @@ def describe(columns: dict[str, Column], schema: Schema) -> list[dict[str, Any]]
 
 def _role(name: str, schema: Schema) -> str:
     for i, target in enumerate(schema.targets):
+        if name in target.series:
+            return "target, forecast"
         if target.column == name:
             return f"target, {target.task}" if i == 0 else f"target {i + 1}, {target.task}"
     if name in schema.texts:
         return "input, conversations" if schema.chat else "input, text"
     for role in ("weight", "group", "time", "split"):
-        if getattr(schema, role) == name and role != "time":
+        if getattr(schema, role) == name and (role != "time" or any(t.steps for t in schema.targets)):
             return role
     return "not used" if name in schema.unused else "input"
 

@@ -39,6 +39,8 @@ METRICS = {
     "r2": "jichu.metrics.regression:r2",
     "recall_at_specificity": "jichu.metrics.ranking:recall_at_specificity",
     "rmse": "jichu.metrics.regression:rmse",
+    "scaled_mae": "jichu.metrics.forecasting:scaled_mae",
+    "scaled_mse": "jichu.metrics.forecasting:scaled_mse",
     "token_loss": "jichu.metrics.language:token_loss",
     "top5_accuracy": "jichu.metrics.classification:top5_accuracy",
     "top_k_accuracy": "jichu.metrics.classification:top_k_accuracy",

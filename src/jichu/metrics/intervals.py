@@ -35,8 +35,11 @@ class Interval(NamedTuple):
         return cls(float(value), float(low), float(high))
 
 
-def _counts(rng: np.random.Generator, items: int, resamples: int) -> np.ndarray:
-    """How often each item is in each resample, [resamples, items]."""
+def _counts(rng: np.random.Generator, items: int, resamples: int, block: int = 1) -> np.ndarray:
+    """How often each item is in each resample, [resamples, items]; with `block` so many neighbours together (Künsch,
+    1989)."""
+    if block > 1:
+        return np.repeat(_counts(rng, -(-items // block), resamples), block, axis=1)[:, :items]
     if items == 1:
         return np.ones((resamples, 1))
     picked = rng.integers(items, size=(resamples, items)) + items * np.arange(resamples)[:, None]
@@ -46,26 +49,31 @@ def _counts(rng: np.random.Generator, items: int, resamples: int) -> np.ndarray:
 
 
 def _resample(
-    values: Callable[[np.ndarray], np.ndarray], draws: int, rows: int, seed: int, resamples: int = _RESAMPLES
-) -> np.ndarray:
+    values: Callable[[np.ndarray], np.ndarray], draws: int, rows: int, seed: int, resamples: int = _RESAMPLES,
+    block: int = 1,
+) -> np.ndarray:  # fmt: skip
     """The mean over draws of values(weights [R, N]) -> [R, D], for resamples of draws and rows."""
     rng = np.random.default_rng(seed)
     found: list[np.ndarray] = []
     chunk = max(1, min(_CHUNK, _CHUNK_CELLS // rows))
     for start in range(0, resamples, chunk):
         n = min(chunk, resamples - start)
-        by_draw, by_row = _counts(rng, draws, n), _counts(rng, rows, n)
+        by_draw, by_row = _counts(rng, draws, n), _counts(rng, rows, n, block)
         found.append((values(by_row) * by_draw).sum(1) / draws)
     return np.concatenate(found)
 
 
-def mean_interval(values: np.ndarray, *, seed: int = 0) -> Interval:
+def mean_interval(values: np.ndarray, *, seed: int = 0, block: int = 1) -> Interval:
     """The mean of values [D, N] for D draws and N held-out rows. Draws and rows are resampled
     independently (Owen, 2007), so that the interval covers both sources of chance; for a paired
-    comparison give the difference."""
+    comparison give the difference. Of rows that overlap so many neighbours, a `block`, are resampled together."""
     values = np.atleast_2d(values)
     draws, rows = values.shape
-    return Interval.of(values.mean(), _resample(lambda weights: weights @ values.T / rows, draws, rows, seed))
+
+    def means(weights: np.ndarray) -> np.ndarray:
+        return weights @ values.T / weights.sum(1, keepdims=True)
+
+    return Interval.of(values.mean(), _resample(means, draws, rows, seed, block=block))
 
 
 def bootstrap(
@@ -88,11 +96,13 @@ def metric_interval(
     *,
     against: np.ndarray | None = None,
     seed: int = 0,
+    block: int = 1,
 ) -> Interval:
     """Any metric of truth [N, ...] and scores [D, N, ...], averaged over the D draws.
 
     With `against`, other scores of the same rows, their paired difference; scores of one draw are
-    compared with every draw of the other.
+    compared with every draw of the other. Of rows that overlap, a `block` of neighbours is resampled together, where the
+    metric is a mean over rows.
     """
     sides = [scores] if against is None else [scores, against]
     draws, rows = max(map(len, sides)), len(truth)
@@ -102,7 +112,9 @@ def metric_interval(
 
     if isinstance(metric, MeanOf):
         return mean_interval(
-            less(*(np.stack([metric.per_row(truth, s) for s in side]) for side in sides)), seed=seed
+            less(*(np.stack([metric.per_row(truth, s) for s in side]) for side in sides)),
+            seed=seed,
+            block=block,
         )
     if isinstance(metric, Metric):
 

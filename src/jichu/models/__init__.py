@@ -41,6 +41,7 @@ BACKBONES = {
     "lstm": "jichu.models.recurrent:Lstm",
     "lstm-text": "jichu.models.recurrent:LstmText",
     "mlp": "jichu.models.mlp:Mlp",
+    "patchtst": "jichu.models.patchtst:PatchTST",
     "pixels": "jichu.models.mlp:Pixels",
     "resnet9": "jichu.models.resnet9:ResNet9",
     "resnet18": "jichu.models.resnet:ResNet18",
@@ -70,6 +71,7 @@ BACKBONES = {
     "wav2vec2": "jichu.models.transformers_audio:wav2vec2",
     "wav2vec2-base": "jichu.models.transformers_audio:wav2vec2_base",
     "wav2vec2-mini": "jichu.models.transformers_audio:wav2vec2_mini",
+    "window": "jichu.models.window:Window",
     "words": "jichu.models.words:Words",
 }
 INITIALISATIONS = dict.fromkeys(
@@ -85,11 +87,14 @@ INITIALISATIONS = dict.fromkeys(
     "jichu.models.initialise:initialise",
 )
 HEADS = {
+    "forecast": "jichu.models.forecasting:Forecast",
     "gradient-boosting": "jichu.models.classical:GradientBoosting",
     "language": "jichu.models.language_head:Language",
     "linear": "jichu.models.heads:Linear",
+    "linear-forecast": "jichu.models.classical.forecasting:LinearForecast",
     "logistic-regression": "jichu.models.classical:LogisticRegression",
     "naive-bayes": "jichu.models.classical:NaiveBayes",
     "nearest-neighbours": "jichu.models.classical:NearestNeighbours",
     "ridge": "jichu.models.classical:Ridge",
+    "seasonal-naive": "jichu.models.classical.forecasting:SeasonalNaive",
 }

@@ -12,14 +12,17 @@ from jichu.core.errors import UsageError
 
 class Features(NamedTuple):
     """pooled [B, D]; where the network has them, sequence [B, T, D], maps [B, D, H, W], mask [B, T] of the
-    places of the sequence that hold something, and predicted [B, T], those of which the batch asks for what
-    stands there."""
+    places of the sequence that hold something, predicted [B, T], those of which the batch asks for what
+    stands there, columns [B, F, D'] of series that are looked at each by itself; and the level [B, C, 2] of
+    what is forecast, its mean and deviation, which was taken off before."""
 
     pooled: Tensor
     sequence: Tensor | None = None
     maps: Tensor | None = None
     mask: Tensor | None = None
     predicted: Tensor | None = None
+    columns: Tensor | None = None
+    level: Tensor | None = None
 
 
 class Backbone(nn.Module):

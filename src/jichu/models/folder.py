@@ -28,12 +28,14 @@ from jichu.data.sound import Sound
 from jichu.data.special import TextInputs
 from jichu.data.spectrum import frames
 from jichu.data.target import Target
+from jichu.data.windows import SeriesInputs
 
 from . import BACKBONES, HEADS, naming
 from .backbone import Backbone, ModuleBackbone
 from .classical import Estimated
 from .inputs import Inputs
 from .model import Model
+from .series import Series
 from .spectrogram import Spectrogram, Waves
 
 _OWN = "(given in Python)"
@@ -42,7 +44,7 @@ LANGUAGE = "language"  # the head of a language model, which has no target
 _TOLD = {"categorical": ("categorical", None), "counts": ("counts", False), "bias": ("head_bias", True)}
 # what a backbone may be told of its inputs (`ModelConfig.shape`)
 OF_INPUTS = (
-    "channels", "size", "height", "rate", "samples", "numbers", "categories", "vocabulary", "context", "special",
+    "channels", "size", "height", "rate", "samples", "steps", "columns", "targets", "numbers", "categories", "vocabulary", "context", "special",
     "pair", "language",
 )  # fmt: skip
 _KEYS = ("backbone", "image", "table", "heads", "targets", "scaled")
@@ -63,6 +65,8 @@ class ModelConfig:
     audio: Sound | None = None
     # how sounds become pictures, for a backbone that looks at such
     spectrogram: SpectrogramConfig | None = None
+    series: SeriesInputs | None = None
+    pictured: bool = False  # whether series are shown as pictures [1, steps, columns]
 
     @property
     def classes(self) -> list[str]:
@@ -84,6 +88,11 @@ class ModelConfig:
             known["height"] = frames(self.audio, self.spectrogram)
         elif self.audio is not None:
             known |= self.audio._asdict()
+        if self.series is not None:
+            steps, columns = self.series.steps, len(self.series.columns)
+            seen = {"channels": 1, "size": columns, "height": steps}
+            known |= seen if self.pictured else {"steps": steps, "columns": columns}
+            known["targets"] = self.series.targets
         if self.table is not None:
             known |= {"numbers": len(self.table.number_names), "categories": self.table.sizes}
         if self.text is not None:
@@ -111,6 +120,7 @@ class ModelConfig:
             if name in self.targets:
                 target = self.targets[name]
                 given |= {"outputs": target.outputs, "task": target.task, "quantiles": target.quantiles}
+                given |= {"series": self.series, "steps": target.steps}
             _refuse_counts(checked, made, where)
             heads[name] = construct("head", checked, HEADS, where=where, of=nn.Module, **given)()
         reads: dict[str, Any] = {
@@ -118,6 +128,8 @@ class ModelConfig:
         }
         if self.image is not None:
             reads["channels"] = self.image.channels
+        if self.series is not None:
+            reads["series"] = Series(self.series, self.pictured, getattr(made, "levelled", True))
         return Model(made, heads, Inputs(**reads, scaled=self.scaled, audio=self._hearing()))
 
     def _hearing(self) -> nn.Module | None:
@@ -149,7 +161,9 @@ _CHECKER = TypeAdapter(ModelConfig)
 
 
 _READ_BY = {
-    "audio": {"rate", "samples"},  # first: what hears sounds is not shown pictures of them
+    # before images: of what can be shown as pictures too
+    "audio": {"rate", "samples"},
+    "series": {"steps", "columns"},
     "image": {"channels", "size"},
     "text": {"vocabulary"},
     "table": {"numbers", "categories"},
@@ -157,7 +171,7 @@ _READ_BY = {
 
 
 def reads(spec: Spec) -> tuple[set[str], set[str]]:
-    """Which of `image`, `audio`, `text` and `table` a backbone needs, and which it can take."""
+    """Which of `image`, `audio`, `series`, `text` and `table` a backbone needs, and which it can take."""
     parameters = inspect.signature(resolve("backbone", spec.name, BACKBONES, where="backbone")).parameters
     takes = {kind for kind, names in _READ_BY.items() if names & set(parameters)}
     needs = {
@@ -176,7 +190,7 @@ def inputs_for(spec: Spec, available: set[str], where: str = "") -> set[str]:
     if not needs <= available or not takes & available:
         wanted = " and ".join(sorted(needs or takes))
         fit = [name for name in BACKBONES if ":" not in name and _fits(name, available)]
-        there = available - {"image"} if "audio" in available else available
+        there = available - {"image"} if available & {"audio", "series"} else available
         raise UsageError(
             f"the backbone {spec.name} reads {wanted} data, and these are {' and '.join(sorted(there))} data",
             where=where or None, expected=f"one of {', '.join(fit)}",

@@ -118,6 +118,7 @@ class Inputs(nn.ModuleDict):
         categories: list[int] | None = None,
         scaled: int | None = None,
         audio: nn.Module | None = None,
+        series: nn.Module | None = None,
     ):
         kinds: dict[str, nn.Module] = {}
         if channels:
@@ -128,14 +129,17 @@ class Inputs(nn.ModuleDict):
             kinds["categories"] = Categories(categories)
         if audio is not None:
             kinds["audio"] = audio
+        if series is not None:
+            kinds["series"] = series
         super().__init__(kinds)
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        made = {}
+        made: dict[str, Tensor] = {}
         for name, ready in self.items():
             if name in batch:
                 masks = [batch[MASKS]] if name == "audio" and MASKS in batch else []
-                made[getattr(ready, "gives", name)] = ready(batch[name], *masks)
+                found = ready(batch[name], *masks)
+                made |= found if isinstance(found, dict) else {getattr(ready, "gives", name): found}
         return {**batch, **made}
 
     def estimate(self, tensors: dict[str, Tensor], rows: Tensor) -> None:

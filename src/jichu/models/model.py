@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from .backbone import Backbone, Features
 from .dropout import quicken
 from .inputs import Inputs
+from .series import LEVEL
 
 
 class Model(nn.Module):
@@ -25,7 +26,9 @@ class Model(nn.Module):
 
     def features(self, batch: dict[str, Tensor]) -> Features:
         """The backbone's features of a batch."""
-        return self.backbone(self.inputs(batch))
+        ready = self.inputs(batch)
+        found = self.backbone(ready)
+        return found._replace(level=ready[LEVEL]) if LEVEL in ready else found
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Any]:
         features = self.features(batch)

@@ -23,7 +23,7 @@ Weights = Literal["balanced"] | list[NotNegative] | None
 Targets = dict[str, Target] | None  # what is known of the columns; comes from us
 
 
-def _known(targets: Targets, column: str, task: Task) -> Target | None:
+def known_target(targets: Targets, column: str, task: Task) -> Target | None:
     """What is known of a column; UsageError where it is none of this task."""
     if targets is None:
         return None
@@ -85,7 +85,7 @@ class Classification(Objective):
     ):
         super().__init__()
         self.target, self.smoothing, self.focal = target, smoothing, focal
-        known = _known(targets, target, "classification")
+        known = known_target(targets, target, "classification")
         counts = known.counts if known else ()
         balanced = [sum(counts) / (len(counts) * n) if n else 0.0 for n in counts]
         weights = _class_weights(class_weights, known, "class_weights", balanced)
@@ -142,7 +142,7 @@ class MultiLabel(Objective):
     ):
         super().__init__()
         self.target, self.focal = target, focal
-        known = _known(targets, target, "multilabel")
+        known = known_target(targets, target, "multilabel")
         balanced = [(known.rows - n) / n if n else 1.0 for n in known.counts] if known else []
         weights = _class_weights(positive_weights, known, "positive_weights", balanced)
         self.register_buffer("positive_weights", weights)
@@ -190,7 +190,7 @@ class Regression(Objective):
     ):
         super().__init__()
         self.target, self.loss, self.delta = target, loss, delta
-        known = _known(targets, target, "regression")
+        known = known_target(targets, target, "regression")
         self.mean, self.std = (known.mean, known.std) if known else (0.0, 1.0)
         if sorted(set(quantiles)) != list(quantiles) or not all(0 < q < 1 for q in quantiles):
             raise UsageError(

@@ -25,6 +25,7 @@ from jichu.data.sound import Sound
 from jichu.data.special import TextInputs
 from jichu.data.target import Target
 from jichu.data.tokenizer import Tokenizer
+from jichu.data.windows import Windows
 from jichu.models import HEADS, INITIALISATIONS
 from jichu.models import folder as model_folder
 from jichu.models.backbone import Backbone
@@ -75,7 +76,7 @@ def start_supervised(
     if any(target.task == "text" for target in targets.values()):
         return _start_answers(stage, targets, work, draw)
     for key, target in targets.items():
-        _refuse_constant(target, work.dataset.tensors[key][rows[work.dataset.known(rows, key)]])
+        _refuse_constant(target, work.dataset, key, rows[work.dataset.known(rows, key)])
     head: Any = resolve("head", stage.head.name, HEADS, where=f"{stage.name}.head")
     estimated = isinstance(head, type) and issubclass(head, Estimated)
     if estimated:
@@ -94,9 +95,15 @@ def start_supervised(
     if objective is not None:
         targets = {key: objective.answer(key, target) for key, target in targets.items()}
     backbone = stage.backbone or default_backbone(work.dataset, head if estimated else None)
-    heads = {key: stage.head.model_dump() for key in targets}
+    heads = {key: _head(stage, target) for key, target in targets.items()}
     model, config = start_model(stage, backbone, work, heads, targets, draw=draw)
     return model, config, objective
+
+
+def _head(stage: FinetuneStage, target: Target) -> dict[str, Any]:
+    """The head of a target: what is linear forecasts where that is asked for."""
+    usual = stage.head.name == "linear" and target.task == "forecast"
+    return {**stage.head.model_dump(), **({"name": "forecast"} if usual else {})}
 
 
 def _start_answers(
@@ -134,6 +141,8 @@ def default_backbone(dataset: Dataset, estimated: Any = None) -> Spec:
     """What is taken where nothing is said; `estimated` is the class of a head that learns at once."""
     if dataset.kind == "image":
         return Spec(name="pixels" if estimated else "cnn")
+    if dataset.kind == "series":
+        return Spec(name="window" if estimated else "patchtst")
     if dataset.kind == "audio":
         return Spec(name="bands" if estimated else "cnn")
     if dataset.kind == "text":
@@ -141,7 +150,9 @@ def default_backbone(dataset: Dataset, estimated: Any = None) -> Spec:
     return Spec(name=estimated.reads if estimated else "mlp")
 
 
-def _refuse_constant(target: Target, values: Tensor) -> None:
+def _refuse_constant(target: Target, dataset: Dataset, key: str, rows: Tensor) -> None:
+    column: Any = dataset.tensors[key]
+    values = column.covered(rows) if isinstance(column, Windows) else column[rows]
     if target.task != "multilabel" and len(values.unique()) < 2:
         found = target.classes[int(values[0])] if target.classes and len(values) else values[:1].tolist()
         raise DataError(
@@ -188,13 +199,18 @@ def supervised_objective(stage: FinetuneStage, work: Work, targets: dict[str, Ta
 
 def pretraining_objective(stage: PretrainStage, work: Work) -> Objective:
     """What learns from images or tables without labels."""
-    spec = Spec(name="vicreg") if stage.objective.name == "auto" else stage.objective
+    spec = usual_objective(work.dataset) if stage.objective.name == "auto" else stage.objective
     suits = getattr(resolve("objective", spec.name, OBJECTIVES), "suits", None)
     if stage.augment == "auto" and suits is not None:
         stage = stage.model_copy(update={"augment": suits})
     augment = augmenter(stage, work.dataset) or Augment(AugmentConfig())
     given: dict[str, Any] = {"augment": augment, "tensors": work.inputs, "rows": work.dataset.splits["train"]}
     return construct("objective", spec, OBJECTIVES, where=f"{stage.name}.objective", **given)()
+
+
+def usual_objective(dataset: Dataset) -> Spec:
+    """What is pretrained with where nothing is said."""
+    return Spec(name="masked-series" if dataset.kind == "series" else "vicreg")
 
 
 def wrapped(stage: FinetuneStage, objective: Objective) -> Objective:
@@ -254,8 +270,9 @@ def start_model(
         spec = backbone or Spec(name="auto")
         if spec.name == "auto":
             spec = Spec(name=default_backbone(dataset).name, **spec.arguments)
-        # sounds can be made to pictures
+        # sounds and series can be made to pictures
         available = {dataset.preprocess.kind, "image"} if dataset.preprocess else set()
+        available |= {"series", "image"} if dataset.series else set()
         available |= {"table"} if dataset.table else set()
         available = {"text"} if work.text else available
         if own is not None:
@@ -271,6 +288,8 @@ def start_model(
         if isinstance(dataset.preprocess, Sound) and read & {"image", "audio"}:
             config.audio = dataset.preprocess
             config.spectrogram = _spectrogram(stage, read, described)
+        elif dataset.series is not None and read & {"image", "series"}:
+            config.series, config.pictured = dataset.series, "series" not in read
         elif isinstance(dataset.preprocess, Preprocess) and "image" in read:
             config.image = dataset.preprocess
         model = config.build(own)
@@ -314,6 +333,12 @@ def _refuse_other_inputs(source: ModelConfig, dataset: Dataset, start: str) -> N
             f"{start} hears {source.audio}, and these data are {dataset.preprocess or 'no sounds'}",
             expected=kept if dataset.kind == "audio" else "sounds",
         )
+    if source.series and source.series != dataset.series:
+        of = source.series
+        raise UsageError(
+            f"{start} looks at {of.steps} steps of {', '.join(of.columns)}", where="data.series",
+            expected="the same columns, and the same context",
+        )  # fmt: skip
     if source.text and dataset.kind != "text":
         raise UsageError(
             f"{start} reads texts, and these data have none to read", expected="data.text: a column"

@@ -39,6 +39,7 @@ from .build import (
     pretraining_objective,
     start_model,
     start_supervised,
+    usual_objective,
 )
 from .config import AuditStage, FinetuneStage, PretrainStage, Recipe
 from .language import objective_of
@@ -82,6 +83,8 @@ def check_names(recipe: Recipe, objects: dict[str, Any]) -> None:
                 backbone=None,
                 bias=True,
                 counts=False,
+                series=None,
+                steps=1,
             )
             if stage.objective.name != "auto":
                 _refuse_objective(stage.objective, "finetune", where)
@@ -281,12 +284,12 @@ def _check_model(stage: PretrainStage | FinetuneStage, work: Work, where: str) -
             )
 
 
-_KINDS = {"image": "images", "audio": "sounds", "table": "tables", "text": "texts"}
+_KINDS = {"image": "images", "audio": "sounds", "series": "series", "table": "tables", "text": "texts"}
 
 
 def _check_pretraining(stage: PretrainStage, work: Work, where: str) -> Objective:
     """What learns from images or tables. UsageError where it does not fit them."""
-    name = "vicreg" if stage.objective.name == "auto" else stage.objective.name
+    name = (usual_objective(work.dataset) if stage.objective.name == "auto" else stage.objective).name
     objective = resolve("objective", name, OBJECTIVES)
     kinds, kind = getattr(objective, "kinds", ()), work.dataset.kind
     if kinds and kind not in kinds:

@@ -95,7 +95,7 @@ class _Draft:
         yield "stages:"
         made = {
             "image": self._media_stages, "audio": self._media_stages, "text": self._text_stages,
-            "table": self._table_stages,
+            "table": self._table_stages, "series": self._series_stages,
         }  # fmt: skip
         stages = made[self.dataset.kind]()
         for stage in [[("stage", "inspect", "writes data.html: look at it first")], *stages]:
@@ -110,7 +110,9 @@ class _Draft:
 
     def _what(self) -> str:
         p, target = self.dataset.preprocess, self.target
-        kind = {"image": "images", "audio": "sounds", "text": "texts", "table": "rows"}[self.dataset.kind]
+        kind = {"image": "images", "audio": "sounds", "text": "texts", "table": "rows", "series": "windows"}[
+            self.dataset.kind
+        ]
         if isinstance(p, Preprocess):
             kind += f", stored as {p.size}×{p.size}"
         elif p is not None:
@@ -122,6 +124,8 @@ class _Draft:
             return told + ", to learn the answers of"
         if target is None:
             return told + ", without labels"
+        if target.task == "forecast":
+            return f"{told}; the next {target.steps} steps of {_told(target.column)}"
         if target.task == "regression":
             return f"{told}; {_told(target.column)} is a number, {target.mean:.4g} ± {target.std:.4g}"
         few, many = _ends(target)
@@ -136,11 +140,11 @@ class _Draft:
             if key not in ("path", "target", "split"):
                 yield _line((key, value, "as you said"))
         if self.target:
-            columns = [t.column for t in self.dataset.targets.values()]
+            columns = [c for t in self.dataset.targets.values() for c in t.series or (t.column,)]
             named = columns[0] if len(columns) == 1 else columns
             why = {
                 "classification": "its values are classes", "regression": "a number", "multilabel": "tags",
-                "text": "a text to be written",
+                "text": "a text to be written", "forecast": "what is told of them comes next",
             }  # fmt: skip
             if not (self.dataset.preprocess is not None and config.target is None):
                 yield _line(("target", named, why[self.target.task]))
@@ -182,7 +186,7 @@ class _Draft:
         yield from ("  " + line for line in (told if shares else []))
 
     def _split_hints(self) -> Iterator[str]:
-        if self.dataset.splits_given:
+        if self.dataset.splits_given or self.dataset.kind == "series":
             return
         for c in self.found["columns"]:
             distinct, name = c.get("distinct", 0), c["name"]
@@ -297,6 +301,23 @@ class _Draft:
                 ("head", self._weighed(head), self._weighed_why(head)),
                 ("adapt", "head", "nothing else is there to fit"),
             ]
+
+    def _series_stages(self) -> list[list[Key]]:
+        epochs = _epochs(self.rows, 100_000, 3, 30)
+        return [
+            [("stage", "finetune", "the last season again: what is to be beaten"),
+             ("name", "naive", ""),
+             ("head", "seasonal-naive", "its period is found on the training rows")],
+            [("stage", "finetune", "one linear map for all columns, estimated at once"),
+             ("name", "linear", ""),
+             ("head", "linear-forecast", "hard to beat")],
+            [("stage", "finetune", "a transformer over patches of each column"),
+             ("name", "network", ""),
+             ("backbone", {"name": "patchtst", "width": 32}, "lstm, gru and mlp read all columns together"),
+             ("optimizer", {"name": "adamw", "lr": 0.001, "weight_decay": 0.01}, ""),
+             *self._length(epochs, 4)],
+            *self._audit("network", "naive"),
+        ]  # fmt: skip
 
     def _writes(self) -> bool:
         return self.dataset.chat or (self.target is not None and self.target.task == "text")
@@ -419,6 +440,8 @@ class _Draft:
         assert target is not None
         if target.task == "regression":
             return ["rmse", "mae", "r2"], f"rmse in the units of {_told(target.column)}"
+        if target.task == "forecast":
+            return ["scaled_mse", "scaled_mae"], "each column in units of its deviation"
         if target.task == "multilabel":
             return [
                 "macro_f1",

@@ -54,7 +54,7 @@ from .results import Result, look, measured, part_of, result, settle_adapters
 _POPULATION = 10_000  # training rows that the features' mean and deviation are taken from
 _PROBED = 10  # rows trained on for each that a probe looks at, if nothing is said
 _FEWEST = 20  # labelled rows that a probe is worth it with
-_LARGE = ("image", "audio", "tokens")  # what networks look at and objectives do not
+_LARGE = ("image", "audio", "series", "tokens")  # what networks look at and objectives do not
 
 
 def inspect(stage: InspectStage, work: Work) -> Result:
@@ -71,6 +71,11 @@ def inspect(stage: InspectStage, work: Work) -> Result:
     equal = f"{found['duplicates']['exact']} exact duplicates" + (f", {near} nearly so" if near else "")
     if work.dataset.preprocess is not None:
         say(f"  {work.dataset.preprocess}; {equal}")
+    elif work.dataset.series is not None:
+        (target,) = work.dataset.targets.values()
+        say(
+            f"  windows of {work.dataset.series.steps} steps; the next {target.steps} of {target.column} are told"
+        )
     elif work.tokenizer is not None and work.text is not None:
         tokens = cast(Any, work.dataset.tensors[TOKENS]).texts.lengths.double()
         say(
@@ -209,7 +214,8 @@ def _train(
     if augment is not None:
         objective = Augmented(objective, augment)
     validation = dataset.labelled("validation") if "validation" in dataset.splits else rows[:0]
-    if augment is None and not stage.wrap and _only_heads_learn(model, adaptation(stage)):
+    alone = dataset.series is None  # else heads look at more of the features than their pool
+    if alone and augment is None and not stage.wrap and _only_heads_learn(model, adaptation(stage)):
         tensors = _features(model, work, torch.cat([rows, validation]), stage)
         trained = HeadsAlone(model)
     evaluate = _evaluation(supervised, tensors, validation) if len(validation) else None
@@ -286,6 +292,8 @@ def _estimate(
             truth = work.dataset.tensors[key][mine]
             if target.task == "regression":
                 truth = (truth - target.mean) / target.std
+            if target.task == "forecast":
+                truth = (truth - torch.tensor(target.means)) / torch.tensor(target.stds)
             given = (
                 {"weight": work.dataset.tensors["weight"][mine]} if "weight" in work.dataset.tensors else {}
             )
@@ -305,6 +313,8 @@ def audit(stage: AuditStage, work: Work) -> Result:
         else:  # this stage is run again, after the run was at its end
             table = tables.read(kept)
         models = {name: model_folder.read_config(work.folder.stage_model(name)) for name in names}
+        if target.task == "forecast":  # with the units in which it is measured
+            target = next(iter(models.values())).targets[key]
         levels = {name: m.targets[key].quantiles for name, m in models.items() if key in m.targets}
         several = len(work.dataset.targets) > 1 or key not in work.dataset.targets
         metrics = metric_functions(stage, work.objects, target, several, any(levels.values()))

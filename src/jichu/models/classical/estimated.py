@@ -24,9 +24,9 @@ class Estimated(nn.Module):
     """
 
     tasks: ClassVar[tuple[Task, ...]] = ("classification",)
-    # what it is given of a table: "columns" are standardised numbers without gaps, categories one-hot;
+    # what it looks at of series: "window"; of a table: "columns" are standardised numbers without gaps, categories one-hot;
     # "cells" are the numbers with NaN where missing and the codes of the categories
-    reads: ClassVar[Literal["columns", "cells"]] = "columns"
+    reads: ClassVar[Literal["columns", "cells", "window"]] = "columns"
     # whether it takes counts: sparse features that are not negative, as a bag of words gives them
     takes_counts: ClassVar[bool] = False
 
