@@ -87,5 +87,6 @@ HEADS = {
     "logistic-regression": "jichu.models.classical:LogisticRegression",
     "naive-bayes": "jichu.models.classical:NaiveBayes",
     "nearest-neighbours": "jichu.models.classical:NearestNeighbours",
+    "prototypes": "jichu.models.classical:Prototypes",
     "ridge": "jichu.models.classical:Ridge",
 }
