@@ -193,13 +193,6 @@ def pretraining_objective(stage: PretrainStage, work: Work) -> Objective:
     return construct("objective", spec, OBJECTIVES, where=f"{stage.name}.objective", **given)()
 
 
-def wrapped(stage: FinetuneStage, objective: Objective) -> Objective:
-    """The objective with those around it that the stage names, the last one outermost."""
-    for spec in stage.wrap:
-        objective = construct("objective", spec, OBJECTIVES, where=f"{stage.name}.wrap", inner=objective)()
-    return objective
-
-
 def adaptation(stage: FinetuneStage) -> Any:
     """The preset's name, or the list of (pattern, rule)."""
     return stage.adapt if isinstance(stage.adapt, str) else [(pattern, rule) for pattern, rule in stage.adapt]
@@ -220,11 +213,17 @@ def augmenter(stage: ModelStage, dataset: Dataset) -> Augment | None:
             "table changes the columns of tables, and these data have none",
             where=f"{stage.name}.augment.table",
         )
-    spread = None
-    if "numbers" in dataset.tensors and config.table.noise:
-        numbers = dataset.tensors["numbers"][dataset.splits["train"]]
-        spread = (numbers - numbers.nanmean(0)).square().nanmean(0).sqrt().nan_to_num()
-    return None if config == AugmentConfig() else Augment(config, spread)
+    if config == AugmentConfig():
+        return None
+    return Augment(config, spread(dataset) if config.table.noise else None)
+
+
+def spread(dataset: Dataset) -> Tensor | None:
+    """The deviation of each number column among the training rows [F]."""
+    if "numbers" not in dataset.tensors:
+        return None
+    numbers = dataset.tensors["numbers"][dataset.splits["train"]]
+    return (numbers - numbers.nanmean(0)).square().nanmean(0).sqrt().nan_to_num()
 
 
 def start_model(
@@ -238,7 +237,7 @@ def start_model(
         if stage.from_ is not None:
             earlier = locate(stage.from_, getattr(work, "folder", None))
             source = model_folder.read_config(earlier)
-            _refuse_other_inputs(source, dataset, stage.from_)
+            refuse_other_inputs(source, dataset, stage.from_)
             image = dataset.preprocess if source.image else None
             text = work.text if source.text else None
             config = ModelConfig(source.backbone, image, source.table, heads, targets, source.scaled, text)
@@ -277,7 +276,8 @@ def start_model(
         return model, config
 
 
-def _refuse_other_inputs(source: ModelConfig, dataset: Dataset, start: str) -> None:
+def refuse_other_inputs(source: ModelConfig, dataset: Dataset, start: str) -> None:
+    """UsageError where the model of `start` reads other columns than these data have."""
     if source.image and (dataset.preprocess is None or source.image.channels != dataset.preprocess.channels):
         found = f"have {dataset.preprocess.channels}" if dataset.preprocess else "are no images"
         raise UsageError(

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from jichu.adapt import lora, rules
 from jichu.core import devices
@@ -17,7 +18,6 @@ from jichu.core.errors import DataError, JichuError, UsageError, missing_extra
 from jichu.core.names import construct, resolve
 from jichu.core.randomness import guarded
 from jichu.data.batches import gather
-from jichu.data.config import TableAugmentConfig
 from jichu.data.dataset import Dataset
 from jichu.metrics import metric
 from jichu.models import BACKBONES, HEADS
@@ -42,6 +42,7 @@ from .build import (
 from .config import AuditStage, FinetuneStage, PretrainStage, Recipe
 from .language import objective_of
 from .stages import metric_functions
+from .wrapping import wrapped, wrappers
 
 
 def check_names(recipe: Recipe, objects: dict[str, Any]) -> None:
@@ -91,9 +92,10 @@ def check_names(recipe: Recipe, objects: dict[str, Any]) -> None:
                     raise UsageError(
                         f"{spec.name} goes around no other objective",
                         where=f"{where}.wrap",
-                        expected="mixup or cutmix",
+                        expected=f"one of {', '.join(wrappers())}",
                     )
-                construct("objective", spec, OBJECTIVES, where=f"{where}.wrap", inner=None)
+                construct("objective", spec, OBJECTIVES, where=f"{where}.wrap", inner=None, targets=None,
+                          spread=None)  # fmt: skip
             if isinstance(stage.adapt, str):
                 rules.refuse_unknown(stage.adapt)
             _refuse_idle_settings(stage, where)
@@ -246,6 +248,8 @@ def _check_model(stage: PretrainStage | FinetuneStage, work: Work, where: str) -
             start = stage.model_copy(update=kept)
             drawn = dataset.draw(work.recipe.data.labels_per_class, seed=work.recipe.seed, draw=0)
             model, _, objective = start_supervised(start, drawn, work)
+            if objective is not None:
+                _check_wrapped(wrapped(stage, objective, work), drawn, dataset, where)
         else:
             pretrains = None if dataset.kind == "text" else _check_pretraining(stage, work, where)
             heads = {TOKENS: {"name": LANGUAGE}} if dataset.kind == "text" else {}
@@ -274,6 +278,15 @@ def _check_model(stage: PretrainStage | FinetuneStage, work: Work, where: str) -
             )
 
 
+def _check_wrapped(objective: Objective, drawn: Tensor, dataset: Dataset, where: str) -> None:
+    """There are rows without label, where they are wanted."""
+    if objective.unlabelled and not len(dataset.others(drawn)):
+        raise UsageError(
+            "every training row has a label, and rows without are to be learnt from", where=f"{where}.wrap",
+            expected="data.labels_per_class, which leaves some out, or data with unlabelled rows",
+        )  # fmt: skip
+
+
 def _check_pretraining(stage: PretrainStage, work: Work, where: str) -> Objective:
     """What learns from images or tables. UsageError where it does not fit them."""
     name = "vicreg" if stage.objective.name == "auto" else stage.objective.name
@@ -291,7 +304,7 @@ def _check_pretraining(stage: PretrainStage, work: Work, where: str) -> Objectiv
         )
     objective = pretraining_objective(stage, work)
     augment = getattr(objective, "augment", None)
-    if kind == "table" and augment is not None and augment.config.table == TableAugmentConfig():
+    if kind == "table" and augment is not None and not augment.changes(kind):
         raise UsageError(
             "nothing changes these rows, so that they have no views",
             where=f"{where}.augment.table", expected="swap, mask or noise, such as {swap: 0.3}",

@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor
 
-from jichu.data.config import AugmentConfig
+from jichu.data.config import AugmentConfig, TableAugmentConfig
 
 from . import colour
 from .boxes import erase, sides
@@ -39,6 +39,11 @@ class Augment:
         close = Augment(self.config.model_copy(update={"crop": least}), self.spread)
         close.most, close.side = most, side
         return close
+
+    def changes(self, kind: str) -> bool:
+        """Whether it changes data of a kind, image or table, at all."""
+        images, table = self.config.model_copy(update={"table": TableAugmentConfig()}), self.config.table
+        return images != AugmentConfig() if kind == "image" else table != TableAugmentConfig()
 
     def columns(self, batch: dict[str, Tensor], uniform: Uniform) -> dict[str, Tensor]:
         """Those columns of a batch that augmentation changes, whatever its kind of data."""

@@ -1,0 +1,61 @@
+"""FixMatch (Sohn et al., 2020, arXiv 2001.07685): a weak view gives the label, a strong one learns it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from jichu.data.augment import Augment, to_float
+from jichu.data.config import AugmentConfig, RandAugmentConfig, TableAugmentConfig
+
+from .base import Batch, Context, Objective
+from .unlabelled import Consistency, Ratio, Share, Weight, confident, mask_rate
+
+# the paper draws magnitudes at random, of which 5 is the mean
+STRONG = AugmentConfig(
+    policy=RandAugmentConfig(magnitude=5), erase=0.5, table=TableAugmentConfig(swap=0.3, mask=0.1)
+)
+
+
+class FixMatch(Consistency):
+    """Cross-entropy of the strong view of the rows without label with the likeliest class of their weak view, where that
+    is as likely as the threshold.
+
+    Weak is what the stage does to its rows; `strong` comes on top. Of tables, which the paper has not, cells are swapped
+    and masked. `spread` [F] is the deviation of the number columns (see `TableAugment`).
+    """
+
+    name = "fixmatch"
+    kinds = ("image", "table")
+
+    def __init__(
+        self,
+        inner: Objective,
+        threshold: Share = 0.95,
+        ratio: Ratio = 7,
+        weight: Weight = 1.0,
+        strong: AugmentConfig = STRONG,
+        spread: Tensor | None = None,
+    ):
+        super().__init__(inner, ratio, weight, ramp=0.0)
+        self.threshold, self.strong = threshold, Augment(strong, spread)
+
+    def student_view(self, batch: Batch, context: Context) -> Batch:
+        strong = self.strong.columns(batch, context.for_rows(batch["row"], f"{self.name}."))
+        return {**batch, **{n: self._where_unknown(batch, x, batch[n]) for n, x in strong.items()}}
+
+    def _where_unknown(self, batch: Batch, changed: Tensor, plain: Tensor) -> Tensor:
+        unknown = self.unknown(batch).view(-1, *[1] * (plain.ndim - 1))
+        return torch.where(unknown, changed, to_float(plain))
+
+    def disagreement(self, outputs: dict[str, Any], batch: Batch) -> Tensor:
+        code, kept = confident(self.taught(outputs), self.threshold)
+        return kept * F.cross_entropy(outputs[self.target].float(), code, reduction="none")
+
+    def diagnose(self, outputs: dict[str, Any], batch: Batch) -> dict[str, Tensor]:
+        """Also the share of the rows without label that are learnt from."""
+        _, kept = confident(self.taught(outputs), self.threshold)
+        return {**super().diagnose(outputs, batch), **mask_rate(kept, self.asked(batch))}

@@ -1,0 +1,111 @@
+"""What goes around the objective of a stage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from jichu.core.config import Spec
+from jichu.core.errors import UsageError, unknown
+from jichu.core.names import construct, resolve
+from jichu.data.tokenizer import Tokenizer
+from jichu.models.folder import read_config
+from jichu.objectives import OBJECTIVES
+from jichu.objectives.base import Objective
+from jichu.objectives.fixmatch import FixMatch
+from jichu.objectives.wrapper import Augmented, Wrapper
+
+from .build import Work, augmenter, locate, refuse_other_inputs, spread
+from .config import FinetuneStage
+
+
+def wrappers(kind: str | None = None) -> list[str]:
+    """The names of the objectives that go around another, of those for a kind of data."""
+    found = {name: resolve("objective", name, OBJECTIVES) for name in OBJECTIVES}
+    return [
+        name for name, made in found.items()
+        if issubclass(made, Wrapper) and (kind is None or not made.kinds or kind in made.kinds)  # type: ignore[arg-type, attr-defined]
+    ]  # fmt: skip
+
+
+def wrapped(stage: FinetuneStage, supervised: Objective, work: Work) -> Objective:
+    """The objective with augmentation around it, and then what the stage names, the last one outermost. What is taught
+    by an earlier stage that has yet to run is left out. UsageError where one does not fit the data or the others."""
+    augment, where = augmenter(stage, work.dataset), f"{stage.name}.wrap"
+    objective = supervised if augment is None else Augmented(supervised, augment)
+    given: dict[str, Any] = {"targets": work.dataset.targets}
+    given["spread"] = spread(work.dataset) if stage.wrap else None
+    for spec in stage.wrap:
+        _refuse_other_kind(spec, work, where)
+        if "teacher" in spec.arguments:
+            teacher = _teacher(str(spec.arguments["teacher"]), stage, work)
+            if teacher is None:
+                continue
+            spec = Spec(name=spec.name, **{**spec.arguments, "teacher": str(teacher)})
+        objective = construct("objective", spec, OBJECTIVES, where=where, inner=objective, **given)()
+        _refuse_weak(objective, work, where)
+    if objective.unlabelled and not objective.independent:
+        raise UsageError(
+            "rows without label go with nothing that mixes or compares the rows of a batch", where=where,
+            expected="no mixup or cutmix beside it",
+        )  # fmt: skip
+    return objective
+
+
+def _refuse_other_kind(spec: Spec, work: Work, where: str) -> None:
+    kinds, kind = getattr(resolve("objective", spec.name, OBJECTIVES), "kinds", ()), work.dataset.kind
+    if kinds and kind not in kinds:
+        raise UsageError(
+            f"{spec.name} is for {' and '.join(f'{k}s' for k in kinds)}, and these are {kind}s", where=where,
+            expected=f"one of {', '.join(wrappers(kind))}",
+        )  # fmt: skip
+
+
+def _refuse_weak(objective: Objective, work: Work, where: str) -> None:
+    """A strong view that is none."""
+    if isinstance(objective, FixMatch) and not objective.strong.changes(work.dataset.kind):
+        images = work.dataset.kind == "image"
+        raise UsageError(
+            "strong changes nothing of these rows", where=f"{where}.strong",
+            expected="policy, erase, …" if images else "table: {swap: 0.3, mask: 0.1}",
+        )  # fmt: skip
+
+
+def _teacher(name: str, stage: FinetuneStage, work: Work) -> Path | None:
+    """The folder of a model that reads these data: of a run, or of an earlier stage; None where that has yet to run."""
+    where, stages = f"{stage.name}.wrap.teacher", work.recipe.stages
+    earlier = [s.name for s in stages[: stages.index(stage)] if isinstance(s, FinetuneStage)]
+    folder = getattr(work, "folder", None)
+    if name in earlier and folder is None:
+        return None
+    try:
+        found = locate(name, folder if name in earlier else None)
+    except UsageError:
+        if "/" not in name and earlier:
+            raise unknown("earlier finetune stage or run folder", name, earlier, where=where) from None
+        raise UsageError(
+            f"no model in {name}", where=where, expected="a run folder, or an earlier stage"
+        ) from None
+    config = read_config(found)
+    refuse_other_inputs(config, work.dataset, name)
+    _refuse_other_reading(config, found, work, where)
+    return found
+
+
+def _refuse_other_reading(config: Any, found: Path, work: Work, where: str) -> None:
+    """The same images in another size, the same texts in other tokens."""
+    image, text = config.image, config.text
+    if image and not config.scaled and image.size != work.dataset.preprocess.size:  # type: ignore[union-attr]
+        raise UsageError(
+            f"the teacher takes images of {image.size} pixels, these have {work.dataset.preprocess.size}",  # type: ignore[union-attr]
+            where=where, expected=f"data.size: {image.size}",
+        )  # fmt: skip
+    if not text or work.text is None or work.tokenizer is None:
+        return
+    if Tokenizer.load(found).fingerprint != work.tokenizer.fingerprint:
+        raise UsageError("the teacher has other tokens", where=where, expected=f"data.tokenizer: {found}")
+    if work.text.context > text.context or work.text.windows > text.windows:
+        raise UsageError(
+            f"the teacher is given {text.context} tokens in {text.windows} windows at most", where=where,
+            expected=f"data.context: {text.context}, data.windows: {text.windows}",
+        )  # fmt: skip
