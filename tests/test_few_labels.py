@@ -498,6 +498,11 @@ def test_texts_have_pseudo_labels(in_folder, capsys):
         ({}, [stage("distillation")], ["teacher"]),
         ({}, [stage({"name": "distillation", "teacher": "runs/none"})], ["no model in runs/none"]),
         ({}, [stage(name="big"), stage({"name": "distillation", "teacher": "bigg"}, name="b")], ["did you mean: big"]),
+        (
+            {"labels_per_class": None},
+            [stage(name="big"), stage({"name": "distillation", "teacher": "big", "ratio": 1}, name="b")],
+            ["every training row has a label"],
+        ),
         ({}, [stage({"name": "distillation", "teacher": "b"}, name="a"), stage(name="b")], ["no model in b"]),
     ],
 )  # fmt: skip
@@ -518,7 +523,13 @@ def test_a_teacher_of_other_data_is_refused(table, digits, in_folder, capsys):
     assert main(recipe(table, student)) == 2
     assert "these are no images" in capsys.readouterr().err
     data = {"path": "sklearn:digits", "labels_per_class": 2}
-    assert (
-        main(recipe(data, stage({"name": "distillation", "teacher": "runs/images12"}, backbone="cnn"))) == 2
-    )
+    student = stage({"name": "distillation", "teacher": "runs/images12"}, backbone="cnn")
+    assert main(recipe(data, student)) == 2
     assert "takes images of 12 pixels, these have 8" in capsys.readouterr().err
+    config = Path("runs/images8/model/config.json")
+    told = json.loads(config.read_text())
+    told["targets"]["label"]["classes"][3] = "three"
+    config.write_text(json.dumps(told))
+    student = stage({"name": "distillation", "teacher": "runs/images8"}, backbone="cnn")
+    assert main(recipe(data, student)) == 2
+    assert "the teacher does not know 3" in capsys.readouterr().err

@@ -27,8 +27,8 @@ class Distillation(WithUnlabelled):
     goes around.
 
     With `features` a learnt projection of the student's pooled features is drawn to the teacher's (FitNets: Romero et
-    al., 2015), by the cosine or the mean squared distance, `feature_weight` times. `teacher` is a model folder, or a
-    module, whose classes are then in the order of the student's; it is neither trained nor saved.
+    al., 2015), by the cosine or the mean squared distance, `feature_weight` times. `teacher` is a model folder, read when
+    training begins, or a module, whose classes are then in the order of the student's; it is neither trained nor saved.
     """
 
     name = "distillation"
@@ -47,20 +47,26 @@ class Distillation(WithUnlabelled):
         super().__init__(inner, ratio)
         self.temperature, self.alpha = temperature, alpha
         self.features, self.feature_weight = features, feature_weight
-        order = None
-        if not isinstance(teacher, nn.Module):
-            teacher, config = folder.load(Path(teacher))
-            order = class_order(config.targets.get(self.target), targets[self.target] if targets else None)
-        self._teacher = (teacher.eval().requires_grad_(False),)  # in a tuple it is no part of this module
-        self.order = order
+        self.known = targets
+        self.order: list[int] | None = None  # where among the teacher's classes each of ours is
+        self._teacher: tuple[Any] = (teacher,)  # in a tuple a module is no part of this one
         self.projection: nn.Module = nn.Identity()
 
     def bind(self, model: nn.Module, batch: Batch) -> None:
         super().bind(model, batch)
-        self._teacher[0].to(batch["row"].device)
+        (teacher,) = self._teacher
+        if not isinstance(teacher, nn.Module):
+            teacher = self._read(Path(teacher))
+        self._teacher = (teacher.eval().requires_grad_(False).to(batch["row"].device),)
         if self.features:
             wide = self.teach(batch)["features"].pooled.shape[1]
             self.projection = nn.Linear(pooled_width(model, batch), wide).to(batch["row"].device)
+
+    def _read(self, path: Path) -> nn.Module:
+        teacher, config = folder.load(path)
+        if self.known:
+            self.order = class_order(config.targets.get(self.target), self.known.get(self.target))
+        return teacher
 
     @torch.no_grad()
     def teach(self, batch: Batch) -> dict[str, Any]:

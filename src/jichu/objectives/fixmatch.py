@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from jichu.data.augment import Augment, to_float
 from jichu.data.config import AugmentConfig, RandAugmentConfig, TableAugmentConfig
 
 from .base import Batch, Context, Objective
-from .unlabelled import Consistency, Ratio, Share, Weight, confident, mask_rate
+from .unlabelled import Consistency, Ratio, Share, Weight, confident_loss, mask_rate
 
 # the paper draws magnitudes at random, of which 5 is the mean
 STRONG = AugmentConfig(
@@ -52,10 +51,9 @@ class FixMatch(Consistency):
         return torch.where(unknown, changed, to_float(plain))
 
     def disagreement(self, outputs: dict[str, Any], batch: Batch) -> Tensor:
-        code, kept = confident(self.taught(outputs), self.threshold)
-        return kept * F.cross_entropy(outputs[self.target].float(), code, reduction="none")
+        return confident_loss(outputs[self.target].float(), self.taught(outputs), self.threshold)
 
     def diagnose(self, outputs: dict[str, Any], batch: Batch) -> dict[str, Tensor]:
         """Also the share of the rows without label that are learnt from."""
-        _, kept = confident(self.taught(outputs), self.threshold)
-        return {**super().diagnose(outputs, batch), **mask_rate(kept, self.asked(batch))}
+        used = mask_rate(self.taught(outputs), self.threshold, self.asked(batch))
+        return {**super().diagnose(outputs, batch), **used}

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from .base import Batch, Objective
-from .unlabelled import Ratio, SemiSupervised, Share, Weight, confident, mask_rate
+from .unlabelled import Ratio, SemiSupervised, Share, Weight, confident_loss, mask_rate
 
 
 class PseudoLabels(SemiSupervised):
@@ -29,10 +28,9 @@ class PseudoLabels(SemiSupervised):
 
     def disagreement(self, outputs: dict[str, Any], batch: Batch) -> Tensor:
         logits = outputs[self.target].float()
-        code, kept = confident(logits.detach(), self.threshold)
-        return kept * F.cross_entropy(logits, code, reduction="none")
+        return confident_loss(logits, logits.detach(), self.threshold)
 
     def diagnose(self, outputs: dict[str, Any], batch: Batch) -> dict[str, Tensor]:
         """Also the share of the rows without label that are learnt from."""
-        _, kept = confident(outputs[self.target].float(), self.threshold)
-        return {**super().diagnose(outputs, batch), **mask_rate(kept, self.asked(batch))}
+        used = mask_rate(outputs[self.target].float(), self.threshold, self.asked(batch))
+        return {**super().diagnose(outputs, batch), **used}

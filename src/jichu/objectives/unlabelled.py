@@ -6,6 +6,7 @@ import math
 from typing import Annotated, Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -119,12 +120,18 @@ def rise(progress: float, ramp: float) -> float:
     return math.exp(-5 * left**2)
 
 
-def confident(logits: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
-    """The likeliest class [B], and whether it is as likely as the threshold [B]."""
-    probability, code = logits.softmax(1).max(1)
+def confident(beliefs: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
+    """The likeliest class [B] of logits, and whether it is as likely as the threshold [B]."""
+    probability, code = beliefs.softmax(1).max(1)
     return code, probability >= threshold
 
 
-def mask_rate(kept: Tensor, asked: Tensor) -> dict[str, Tensor]:
-    """The share of the rows asked for that are kept."""
-    return {"mask_rate": kept[asked].float().mean()}
+def confident_loss(logits: Tensor, beliefs: Tensor, threshold: float) -> Tensor:
+    """Cross-entropy [B] with the class that is believed in; 0 where that is not as likely as the threshold."""
+    code, kept = confident(beliefs, threshold)
+    return kept * F.cross_entropy(logits, code, reduction="none")
+
+
+def mask_rate(beliefs: Tensor, threshold: float, asked: Tensor) -> dict[str, Tensor]:
+    """The share of the rows asked for of which the class is as likely as the threshold."""
+    return {"mask_rate": confident(beliefs, threshold)[1][asked].float().mean()}

@@ -8,10 +8,12 @@ from typing import Any
 from jichu.core.config import Spec
 from jichu.core.errors import UsageError, unknown
 from jichu.core.names import construct, resolve
+from jichu.data.schema import LABEL
 from jichu.data.tokenizer import Tokenizer
-from jichu.models.folder import read_config
+from jichu.models.folder import ModelConfig, read_config
 from jichu.objectives import OBJECTIVES
 from jichu.objectives.base import Objective
+from jichu.objectives.distillation import class_order
 from jichu.objectives.fixmatch import FixMatch
 from jichu.objectives.wrapper import Augmented, Wrapper
 
@@ -20,17 +22,15 @@ from .config import FinetuneStage
 
 
 def wrappers(kind: str | None = None) -> list[str]:
-    """The names of the objectives that go around another, of those for a kind of data."""
-    found = {name: resolve("objective", name, OBJECTIVES) for name in OBJECTIVES}
-    return [
-        name for name, made in found.items()
-        if issubclass(made, Wrapper) and (kind is None or not made.kinds or kind in made.kinds)  # type: ignore[arg-type, attr-defined]
-    ]  # fmt: skip
+    """The names of the objectives that go around another, or of those among them that are for a kind of data."""
+    made = {name: resolve("objective", name, OBJECTIVES) for name in OBJECTIVES}
+    around = {name: cls for name, cls in made.items() if isinstance(cls, type) and issubclass(cls, Wrapper)}
+    return [name for name, cls in around.items() if kind is None or kind in (cls.kinds or (kind,))]
 
 
 def wrapped(stage: FinetuneStage, supervised: Objective, work: Work) -> Objective:
-    """The objective with augmentation around it, and then what the stage names, the last one outermost. What is taught
-    by an earlier stage that has yet to run is left out. UsageError where one does not fit the data or the others."""
+    """The objective with augmentation around it, and then what the stage names, the last one outermost. UsageError where
+    one does not fit the data or the others."""
     augment, where = augmenter(stage, work.dataset), f"{stage.name}.wrap"
     objective = supervised if augment is None else Augmented(supervised, augment)
     given: dict[str, Any] = {"targets": work.dataset.targets}
@@ -39,8 +39,6 @@ def wrapped(stage: FinetuneStage, supervised: Objective, work: Work) -> Objectiv
         _refuse_other_kind(spec, work, where)
         if "teacher" in spec.arguments:
             teacher = _teacher(str(spec.arguments["teacher"]), stage, work)
-            if teacher is None:
-                continue
             spec = Spec(name=spec.name, **{**spec.arguments, "teacher": str(teacher)})
         objective = construct("objective", spec, OBJECTIVES, where=where, inner=objective, **given)()
         _refuse_weak(objective, work, where)
@@ -71,15 +69,16 @@ def _refuse_weak(objective: Objective, work: Work, where: str) -> None:
         )  # fmt: skip
 
 
-def _teacher(name: str, stage: FinetuneStage, work: Work) -> Path | None:
-    """The folder of a model that reads these data: of a run, or of an earlier stage; None where that has yet to run."""
+def _teacher(name: str, stage: FinetuneStage, work: Work) -> Path:
+    """The folder of a model that reads these data and tells these classes: of a run, or of an earlier stage, which may
+    have yet to run."""
     where, stages = f"{stage.name}.wrap.teacher", work.recipe.stages
     earlier = [s.name for s in stages[: stages.index(stage)] if isinstance(s, FinetuneStage)]
-    folder = getattr(work, "folder", None)
-    if name in earlier and folder is None:
-        return None
+    if name in earlier:
+        folder = getattr(work, "folder", None)
+        return locate(name, folder) if folder else Path(name)
     try:
-        found = locate(name, folder if name in earlier else None)
+        found = locate(name)
     except UsageError:
         if "/" not in name and earlier:
             raise unknown("earlier finetune stage or run folder", name, earlier, where=where) from None
@@ -89,18 +88,19 @@ def _teacher(name: str, stage: FinetuneStage, work: Work) -> Path | None:
     config = read_config(found)
     refuse_other_inputs(config, work.dataset, name)
     _refuse_other_reading(config, found, work, where)
+    class_order(config.targets.get(LABEL), work.dataset.targets.get(LABEL))
     return found
 
 
-def _refuse_other_reading(config: Any, found: Path, work: Work, where: str) -> None:
+def _refuse_other_reading(config: ModelConfig, found: Path, work: Work, where: str) -> None:
     """The same images in another size, the same texts in other tokens."""
-    image, text = config.image, config.text
-    if image and not config.scaled and image.size != work.dataset.preprocess.size:  # type: ignore[union-attr]
+    image, text, these = config.image, config.text, work.dataset.preprocess
+    if image and these and config.scaled is None and image.size != these.size:
         raise UsageError(
-            f"the teacher takes images of {image.size} pixels, these have {work.dataset.preprocess.size}",  # type: ignore[union-attr]
+            f"the teacher takes images of {image.size} pixels, these have {these.size}",
             where=where, expected=f"data.size: {image.size}",
         )  # fmt: skip
-    if not text or work.text is None or work.tokenizer is None:
+    if not text or not work.text or not work.tokenizer:
         return
     if Tokenizer.load(found).fingerprint != work.tokenizer.fingerprint:
         raise UsageError("the teacher has other tokens", where=where, expected=f"data.tokenizer: {found}")
