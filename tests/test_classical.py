@@ -96,7 +96,9 @@ def test_prototypes_are_scikit_learns_centroids(name):
     scaler = StandardScaler().fit(x[::2].numpy())
     z, train = scaler.transform(x.numpy()), scaler.transform(x[::2].numpy())
     theirs = neighbors.NearestCentroid().fit(train, y[::2].numpy())
-    found = answers(estimated(Prototypes(x.shape[1], classes + 1, temperature=20.0), x, y), x)
+    found = answers(
+        estimated(Prototypes(x.shape[1], classes + 1, distance="squared", temperature=20.0), x, y), x
+    )
     assert (found.argmax(1) == theirs.predict(z)).all() and found[:, classes].max() < 1e-30
     distances = metrics.pairwise.euclidean_distances(z, theirs.centroids_, squared=True)
     assert np.abs(found[:, :classes] - special.softmax(-distances / 20, axis=1)).max() < 1e-4
@@ -105,13 +107,15 @@ def test_prototypes_are_scikit_learns_centroids(name):
 def test_prototypes_by_cosine_and_weight():
     x, y = known("wine")
     scaler, weight = StandardScaler().fit(x[::2].numpy()), 1 + torch.arange(len(x)) % 3
-    head = estimated(Prototypes(13, 3, distance="cosine", temperature=0.1), x, y, weight)
+    head = estimated(Prototypes(13, 3), x, y, weight)
     unit = preprocessing.normalize(scaler.transform(x.numpy()))
     one, of, w = unit[::2], y[::2].numpy(), weight[::2].numpy()
     means = np.stack([np.average(one[of == c], axis=0, weights=w[of == c]) for c in range(3)])
     wanted = special.softmax(metrics.pairwise.cosine_similarity(unit, means) / 0.1, axis=1)
     assert np.abs(answers(head, x) - wanted).max() < 1e-4
-    sharp = Prototypes(1, 3, temperature=1e-3)  # the absent class stays behind, however far the others are
+    sharp = Prototypes(
+        1, 3, distance="squared", temperature=1e-3
+    )  # the absent class stays behind, however far the others are
     sharp.estimate(torch.tensor([[0.0], [9.0]]), torch.tensor([0, 2]), torch.tensor([[0.0], [1.0]]))
     assert answers(sharp, torch.tensor([[1e4]])).argmax() == 2
 

@@ -33,7 +33,7 @@ from jichu.objectives.mean_teacher import MeanTeacher
 from jichu.objectives.mixup import Mixup
 from jichu.objectives.pseudo_labels import PseudoLabels
 from jichu.objectives.supervised import Classification, Regression
-from jichu.objectives.unlabelled import rise
+from jichu.objectives.unlabelled import ramp_up
 from jichu.objectives.wrapper import Augmented
 from jichu.train.learner import Learner
 
@@ -100,8 +100,8 @@ def test_pseudo_labels_are_the_confident_answers(half):
 
 
 def test_the_weight_rises():
-    assert rise(0, 0.5) == pytest.approx(math.exp(-5)) and rise(0.5, 0.5) == rise(0.9, 0.5) == 1
-    assert rise(0.25, 0.5) == pytest.approx(math.exp(-1.25)) and rise(0, 0) == 1
+    assert ramp_up(0, 0.5) == pytest.approx(math.exp(-5)) and ramp_up(0.5, 0.5) == ramp_up(0.9, 0.5) == 1
+    assert ramp_up(0.25, 0.5) == pytest.approx(math.exp(-1.25)) and ramp_up(0, 0) == 1
 
 
 class Mean(nn.Module):
@@ -130,7 +130,7 @@ def test_fixmatch_takes_the_label_of_the_weak_view_for_the_strong_one(half):
     assert torch.equal(seen, weak().prepare(half, context.again("fixmatch"))["image"])
     assert not torch.equal(seen, plain) and set(prepared) - set(half) == {
         "fixmatch.view.image",
-        "fixmatch.risen",
+        "fixmatch.ramp",
     }
     outputs = objective(Mean(), prepared)
     logit = 8 * seen.mean((1, 2, 3))
@@ -139,8 +139,8 @@ def test_fixmatch_takes_the_label_of_the_weak_view_for_the_strong_one(half):
     )
     strong = 8 * prepared["image"].mean((1, 2, 3))
     wanted = (torch.sigmoid(2 * logit) >= 0.6) * -F.logsigmoid(2 * strong)
-    assert torch.allclose(objective.disagreement(outputs, prepared), wanted, atol=1e-5)
-    assert (prepared["fixmatch.risen"] == 1).all()
+    assert torch.allclose(objective.unsupervised_loss(outputs, prepared), wanted, atol=1e-5)
+    assert (prepared["fixmatch.ramp"] == 1).all()
     rate = objective.diagnose(outputs, prepared)["mask_rate"]
     assert float(rate) == pytest.approx((torch.sigmoid(2 * logit) >= 0.6)[unknown].float().mean().item())
 

@@ -116,7 +116,7 @@ class Dataset:
         train = self.splits["train"]
         return train[~torch.isin(train, rows)]
 
-    def told_of(self, rows: Tensor) -> dict[str, Tensor]:
+    def with_labels_of(self, rows: Tensor) -> dict[str, Tensor]:
         """The tensors, with the first target's codes of these rows alone: of the others nothing is known."""
         labels = torch.full_like(self.tensors[LABEL], UNLABELLED)
         labels[rows] = self.tensors[LABEL][rows]

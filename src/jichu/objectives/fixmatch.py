@@ -50,7 +50,7 @@ class FixMatch(Consistency):
         unknown = self.unknown(batch).view(-1, *[1] * (plain.ndim - 1))
         return torch.where(unknown, changed, to_float(plain))
 
-    def disagreement(self, outputs: dict[str, Any], batch: Batch) -> Tensor:
+    def unsupervised_loss(self, outputs: dict[str, Any], batch: Batch) -> Tensor:
         return confident_loss(outputs[self.target].float(), self.taught(outputs), self.threshold)
 
     def diagnose(self, outputs: dict[str, Any], batch: Batch) -> dict[str, Tensor]:

@@ -50,7 +50,7 @@ class MeanTeacher(Consistency):
             mine.training = theirs.training  # what is frozen is so in both
         return teacher
 
-    def disagreement(self, outputs: dict[str, Any], batch: Batch) -> Tensor:
+    def unsupervised_loss(self, outputs: dict[str, Any], batch: Batch) -> Tensor:
         mine, theirs = (x.softmax(1) for x in (outputs[self.target].float(), self.taught(outputs)))
         return (mine - theirs).square().sum(1)
 

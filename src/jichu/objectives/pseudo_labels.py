@@ -26,7 +26,7 @@ class PseudoLabels(SemiSupervised):
         super().__init__(inner, ratio, weight, ramp)
         self.threshold = threshold
 
-    def disagreement(self, outputs: dict[str, Any], batch: Batch) -> Tensor:
+    def unsupervised_loss(self, outputs: dict[str, Any], batch: Batch) -> Tensor:
         logits = outputs[self.target].float()
         return confident_loss(logits, logits.detach(), self.threshold)
 

@@ -49,7 +49,7 @@ class WithUnlabelled(Wrapper):
 
 class SemiSupervised(WithUnlabelled):
     """Has a second term, of its own name, in which rows learn what is believed of them: a subclass says which rows do
-    (`asked`), and what they lose (`disagreement`).
+    (`asked`), and what they lose (`unsupervised_loss`).
 
     The term counts `weight` times, at first hardly: it rises over the share `ramp` of the training, as
     exp(-5 (1 - t)²) does (Laine and Aila, 2017).
@@ -63,13 +63,15 @@ class SemiSupervised(WithUnlabelled):
         """The rows [B] that have this term."""
         return self.unknown(batch)
 
-    def disagreement(self, outputs: dict[str, Any], batch: Batch) -> Tensor:
+    def unsupervised_loss(self, outputs: dict[str, Any], batch: Batch) -> Tensor:
         """What each row [B] loses, before the ramp."""
-        raise NotImplementedError(f"{type(self).__name__}.disagreement")
+        raise NotImplementedError(f"{type(self).__name__}.unsupervised_loss")
 
     def prepare(self, batch: Batch, context: Context) -> Batch:
-        risen = torch.full(batch["row"].shape, rise(context.progress, self.ramp), device=batch["row"].device)
-        return {**super().prepare(batch, context), f"{self.name}.risen": risen}
+        ramp = torch.full(
+            batch["row"].shape, ramp_up(context.progress, self.ramp), device=batch["row"].device
+        )
+        return {**super().prepare(batch, context), f"{self.name}.ramp": ramp}
 
     def weights(self, batch: Batch) -> dict[str, Tensor]:
         return {**super().weights(batch), self.name: row_weight(batch) * self.asked(batch)}
@@ -78,7 +80,7 @@ class SemiSupervised(WithUnlabelled):
         return {**super().scales(), self.name: self.weight}
 
     def losses(self, outputs: Any, batch: Batch) -> Losses:
-        learnt = batch[f"{self.name}.risen"] * self.disagreement(outputs, batch)
+        learnt = batch[f"{self.name}.ramp"] * self.unsupervised_loss(outputs, batch)
         return {**as_terms(super().losses(outputs, batch)), self.name: learnt}
 
 
@@ -114,7 +116,7 @@ class Consistency(SemiSupervised):
         return outputs[self.name].float()
 
 
-def rise(progress: float, ramp: float) -> float:
+def ramp_up(progress: float, ramp: float) -> float:
     """From almost 0 to 1 over the share `ramp` of the training."""
     left = max(0.0, 1 - progress / ramp) if ramp else 0.0
     return math.exp(-5 * left**2)

@@ -211,7 +211,9 @@ def _train(
     order: dict[str, Any] = {"batch_size": stage.batch_size, "seed": work.recipe.seed}
     order["lengths"] = getattr(tensors.get("tokens"), "lengths", None)
     if ratio := objective.unlabelled:
-        batches: Batches = MixedBatches(dataset.told_of(rows), rows, dataset.others(rows), ratio, **order)
+        batches: Batches = MixedBatches(
+            dataset.with_labels_of(rows), rows, dataset.others(rows), ratio, **order
+        )
     else:
         batches = Batches(tensors, rows, **order)
     stage = spaced(stage, len(batches), len(rows) * (1 + ratio), len(validation))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,8 @@ def _refuse_other_reading(config: ModelConfig, found: Path, work: Work, where: s
     if not text or not work.text or not work.tokenizer:
         return
     if Tokenizer.load(found).fingerprint != work.tokenizer.fingerprint:
-        raise UsageError("the teacher has other tokens", where=where, expected=f"data.tokenizer: {found}")
+        folder = os.path.join(".", found)
+        raise UsageError("the teacher has other tokens", where=where, expected=f"data.tokenizer: {folder}")
     if work.text.context > text.context or work.text.windows > text.windows:
         raise UsageError(
             f"the teacher is given {text.context} tokens in {text.windows} windows at most", where=where,

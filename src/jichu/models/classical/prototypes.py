@@ -17,7 +17,8 @@ from .estimated import ABSENT, Estimated, standard, standardised
 
 class Prototypes(Estimated):
     """How near a row is to the mean of each class (Snell et al., 2017), of features standardised by the whole training
-    population: logits are minus the squared distance, or the cosine, over the temperature, less the largest."""
+    population: logits are the cosine, or minus the squared distance, over the temperature (if not given 0.1 and 1),
+    less the largest. The paper's squared distance is for features that were trained for it."""
 
     mean: Tensor
     std: Tensor
@@ -29,11 +30,12 @@ class Prototypes(Estimated):
         width: int,
         outputs: int,
         task: Task = "classification",
-        distance: Literal["squared", "cosine"] = "squared",
-        temperature: Annotated[float, Field(gt=0)] = 1.0,
+        distance: Literal["cosine", "squared"] = "cosine",
+        temperature: Annotated[float, Field(gt=0)] | None = None,
     ):
         super().__init__(task)
-        self.distance, self.temperature = distance, temperature
+        self.distance = distance
+        self.temperature = temperature or (0.1 if distance == "cosine" else 1.0)
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("std", torch.ones(width))
         self.register_buffer("prototypes", torch.zeros(outputs, width))  # standardised
