@@ -487,7 +487,7 @@ def test_texts_have_pseudo_labels(in_folder, capsys):
     ("data", "stages", "said"),
     [
         ({"labels_per_class": None}, [stage("fixmatch")], ["every training row has a label", "labels_per_class"]),
-        ({"target": "a", "labels_per_class": None}, [stage("fixmatch")], ["goes around regression", "one target of classes"]),
+        ({"target": "a", "labels_per_class": None}, [stage("fixmatch")], ["goes around regression", "the objective of one target of classes"]),
         ({"target": ["kind", "a"]}, [stage("pseudo-labels")], ["around several targets"]),
         ({}, [stage("fixmatch", "mixup")], ["mixes or compares"]),
         ({}, [stage({"name": "fixmatch", "strong": {"flip": True}})], ["changes nothing of these rows", "swap"]),

@@ -15,7 +15,6 @@ from jichu.data.schema import LABEL
 from jichu.data.source import UNLABELLED
 
 from .base import Batch, Context, Losses, Objective, as_terms, row_weight
-from .several import Several
 from .wrapper import Wrapper
 
 Ratio = Annotated[int, Field(ge=1)]
@@ -24,18 +23,19 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class WithUnlabelled(Wrapper):
-    """Around the objective of one target of classes: `ratio` rows without label stand beside each that has one."""
+    """Around the objective of one target of classes: `ratio` rows without label, -1, stand beside each that has one.
+    To what it goes around, these have no weight."""
 
     name: ClassVar[str]
 
     def __init__(self, inner: Objective, ratio: int):
         super().__init__(inner)
         learns = self.innermost
-        if isinstance(learns, Several) or learns.task not in (None, "classification"):
-            what = "several targets" if isinstance(learns, Several) else learns.task
+        if learns.task != "classification":
             raise UsageError(
-                f"{self.name} goes around {what}", where="wrap", expected="one target of classes"
-            )
+                f"{self.name} goes around {learns.task or type(learns).__name__}",
+                where="wrap", expected="the objective of one target of classes",
+            )  # fmt: skip
         self.target, self.ratio = getattr(learns, "target", LABEL), ratio
 
     @property
