@@ -370,12 +370,12 @@ AUDIT = {"stage": "audit"}
 
 def test_rows_without_label_tell_the_gap_between_the_classes(table):
     """Two half-moons, 4 labels of each: what follows the gap between them is right."""
-    trained = {"budget": "600 steps", "optimizer": {"lr": 0.01}}
+    trained = {"budget": "500 steps", "optimizer": {"lr": 0.01}}
     fixmatch = {"name": "fixmatch", "strong": {"table": {"noise": 0.3}}, "threshold": 0.8}
     both = stage(name="alone", **trained), stage(fixmatch, name="fixmatch", **trained)
-    assert main(recipe({**table, "draws": 2}, *both, AUDIT)) == 0
+    assert main(recipe(table, *both, AUDIT)) == 0
     found = json.loads(Path("runs/few/summary.json").read_text())["headline"]
-    assert found["fixmatch"]["value"] > 0.04 + found["alone"]["value"]
+    assert found["fixmatch"]["value"] > 0.02 + found["alone"]["value"]
     logged = [json.loads(line) for line in Path("runs/few/metrics.jsonl").read_text().splitlines()]
     assert logged[-1]["mask_rate"] > 0.9
 
