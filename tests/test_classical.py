@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from sklearn import datasets, linear_model, naive_bayes, neighbors
+from scipy import special
+from sklearn import datasets, linear_model, metrics, naive_bayes, neighbors, preprocessing
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.preprocessing import StandardScaler
 
@@ -19,6 +20,7 @@ from jichu.models.classical import (
     LogisticRegression,
     NaiveBayes,
     NearestNeighbours,
+    Prototypes,
     Ridge,
 )
 
@@ -86,20 +88,57 @@ def test_classifiers_equal_scikit_learn(name, balanced):
         assert np.abs(found - theirs[kind].predict_proba(given)).max() < tolerance, kind
 
 
+@pytest.mark.parametrize("name", ["iris", "wine", "breast_cancer"])
+def test_prototypes_are_scikit_learns_centroids(name):
+    x, y = known(name)
+    kept = torch.arange(len(y)) < len(y) - 40  # classes of unlike size
+    x, y, classes = x[kept], y[kept], int(y.max()) + 1
+    scaler = StandardScaler().fit(x[::2].numpy())
+    z, train = scaler.transform(x.numpy()), scaler.transform(x[::2].numpy())
+    theirs = neighbors.NearestCentroid().fit(train, y[::2].numpy())
+    found = answers(
+        estimated(Prototypes(x.shape[1], classes + 1, distance="squared", temperature=20.0), x, y), x
+    )
+    assert (found.argmax(1) == theirs.predict(z)).all() and found[:, classes].max() < 1e-30
+    distances = metrics.pairwise.euclidean_distances(z, theirs.centroids_, squared=True)
+    assert np.abs(found[:, :classes] - special.softmax(-distances / 20, axis=1)).max() < 1e-4
+
+
+def test_prototypes_by_cosine_and_weight():
+    x, y = known("wine")
+    scaler, weight = StandardScaler().fit(x[::2].numpy()), 1 + torch.arange(len(x)) % 3
+    head = estimated(Prototypes(13, 3), x, y, weight)
+    unit = preprocessing.normalize(scaler.transform(x.numpy()))
+    one, of, w = unit[::2], y[::2].numpy(), weight[::2].numpy()
+    means = np.stack([np.average(one[of == c], axis=0, weights=w[of == c]) for c in range(3)])
+    wanted = special.softmax(metrics.pairwise.cosine_similarity(unit, means) / 0.1, axis=1)
+    assert np.abs(answers(head, x) - wanted).max() < 1e-4
+    sharp = Prototypes(
+        1, 3, distance="squared", temperature=1e-3
+    )  # the absent class stays behind, however far the others are
+    sharp.estimate(torch.tensor([[0.0], [9.0]]), torch.tensor([0, 2]), torch.tensor([[0.0], [1.0]]))
+    assert answers(sharp, torch.tensor([[1e4]])).argmax() == 2
+
+
 @pytest.mark.parametrize("weights", ["uniform", "distance"])
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 @pytest.mark.parametrize("k", [1, 4])
-def test_neighbours_equal_scikit_learn(weights, k):
+def test_neighbours_equal_scikit_learn(weights, metric, k):
     x, y = known("wine")
     a, scaler = x[::2].numpy(), StandardScaler().fit(x[::2].numpy())
-    head = estimated(NearestNeighbours(13, 3, k=k, weights=weights), x, y)
-    classifier = neighbors.KNeighborsClassifier(k, weights=weights).fit(scaler.transform(a), y[::2].numpy())
+    how = {"weights": weights, "metric": metric}
+    head = estimated(NearestNeighbours(13, 3, k=k, **how), x, y)
+    # in double precision the cosine distance of a row to itself is not always 0 there
+    rows = slice(1, None, 2) if how == {"weights": "distance", "metric": "cosine"} else slice(None)
+    classifier = neighbors.KNeighborsClassifier(k, **how).fit(scaler.transform(a), y[::2].numpy())
     theirs = classifier.predict_proba(scaler.transform(x.numpy()))
-    assert np.abs(answers(head, x) - theirs).max() < 1e-4  # training rows, of distance 0, among them
+    assert np.abs(answers(head, x) - theirs)[rows].max() < 1e-4  # training rows, of distance 0, among them
     x, y = known("diabetes")
     a, scaler = x[::2].numpy(), StandardScaler().fit(x[::2].numpy())
-    head = estimated(NearestNeighbours(10, 1, "regression", k=k, weights=weights), x, y)
-    regressor = neighbors.KNeighborsRegressor(k, weights=weights).fit(scaler.transform(a), y[::2].numpy())
-    assert np.allclose(answers(head, x), regressor.predict(scaler.transform(x.numpy())), rtol=1e-4)
+    head = estimated(NearestNeighbours(10, 1, "regression", k=k, **how), x, y)
+    regressor = neighbors.KNeighborsRegressor(k, **how).fit(scaler.transform(a), y[::2].numpy())
+    theirs = regressor.predict(scaler.transform(x.numpy()))
+    assert np.allclose(answers(head, x)[rows], theirs[rows], rtol=1e-4)
 
 
 def test_neighbours_of_labels_of_weights_and_of_few_rows():
@@ -262,6 +301,7 @@ EVERY = [
     (NaiveBayes, "classification"),
     (NearestNeighbours, "multilabel"),
     (NearestNeighbours, "classification"),
+    (Prototypes, "classification"),
     (Ridge, "regression"),
     (GradientBoosting, "classification"),
     (GradientBoosting, "regression"),

@@ -103,7 +103,7 @@ def test_augmentation_page(photos, monkeypatch):
     assert (ROOT / "docs/augmentation.png").stat().st_size < 400_000
 
 
-@pytest.mark.parametrize("page", ["data", "networks", "training", "pretraining"])
+@pytest.mark.parametrize("page", ["data", "networks", "training", "pretraining", "few-labels"])
 def test_recipes_and_commands_of_pages_run(page, in_folder):
     lines = ["age;height;postcode;remark;family;grade"]
     for i in range(160):
@@ -168,7 +168,16 @@ def test_every_name_is_on_a_page(table):
     names = next(getattr(home, table) for home in homes if hasattr(home, table))
     pages = "".join(
         (ROOT / f"docs/{p}.md").read_text(encoding="utf-8")
-        for p in ("networks", "training", "language", "pretraining", "sounds", "series", "extending")
+        for p in (
+            "networks",
+            "training",
+            "language",
+            "pretraining",
+            "sounds",
+            "series",
+            "few-labels",
+            "extending",
+        )
     )
     families = re.compile(r"(micro|macro|weighted)_|vgg|(vit|convnext)-|hf:")
     assert [n for n in names if f"`{n}" not in pages and not families.match(n)] == []

@@ -209,12 +209,13 @@ def test_an_interval_is_that_of_resampling_row_by_row(task, name):
 
 
 def test_every_metric_says_what_it_is_for():
-    language = {"bits_per_byte", "exact_match", "perplexity", "token_loss"}  # see test_language
+    # see test_language and test_series
+    language = {"bits_per_byte", "exact_match", "perplexity", "token_loss", "scaled_mae", "scaled_mse"}
     assert {name for _, name in PAIRS} == set(METRICS) - language
     losses = {name for name in METRICS if metric(name).lower_is_better}
     assert losses == {
         "log_loss", "brier", "hamming_loss", "mse", "rmse", "mae", "median_absolute_error", "pinball",
-        "bits_per_byte", "perplexity", "token_loss",
+        "bits_per_byte", "perplexity", "token_loss", "scaled_mae", "scaled_mse",
     }  # fmt: skip
     assert all(metric(name).__doc__ and metric(name).__name__ == name for name in METRICS)
     with pytest.raises(UsageError, match=r"is for regression, not for classification[\s\S]*accuracy, auroc"):

@@ -96,11 +96,12 @@ def test_killed_at_any_instant_it_ends_in_the_same_weights(whole, tmp_path):
     json.loads((folder / "summary.json").read_text())
 
 
-def test_two_processes_equal_one(tmp_path):
+@pytest.mark.parametrize("wrap", ["[]", "[mean-teacher, {name: fixmatch, ratio: 2}]"])
+def test_two_processes_equal_one(wrap, tmp_path):
     """torchrun with two processes on a model without batch statistics."""
     plain = "{name: cnn, widths: [4, 8], norm: group}"
     finetune = ["finetune", "sklearn:digits", "--budget", "25 steps", "--batch-size", "31", "--precision", "float32",
-                "--backbone", plain, "--set", "augment=auto", "--set", "data.labels_per_class=7"]  # fmt: skip
+                "--backbone", plain, "--set", "augment=auto", "--set", "data.labels_per_class=7", "--set", f"wrap={wrap}"]  # fmt: skip
     for name, processes in (("one", 1), ("two", 2)):
         torchrun(processes, ["-m", "jichu", *finetune, "--name", name], tmp_path)
     one, two = (load_file(tmp_path / "runs" / n / "model" / "model.safetensors") for n in ("one", "two"))

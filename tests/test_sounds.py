@@ -26,6 +26,7 @@ from jichu.data.spectrum import filters, frames, log_mel, pictures, transform_si
 from jichu.models import hub_sounds
 from jichu.models.bands import Bands
 from jichu.models.cnn import Cnn
+from jichu.models.heads import Linear
 from jichu.models.hub import load as load_hub
 from jichu.models.inputs import Inputs
 from jichu.models.model import Model
@@ -35,8 +36,11 @@ from jichu.models.transformers_audio import UNHEARD, wav2vec2
 from jichu.models.transformers_vision import vit
 from jichu.objectives.base import Context
 from jichu.objectives.contrastive import SimCLR
+from jichu.objectives.fixmatch import FixMatch
 from jichu.objectives.masked_frames import MaskedFrames
 from jichu.objectives.masked_spectrograms import MaskedSpectrograms
+from jichu.objectives.supervised import Classification
+from jichu.objectives.wrapper import Augmented
 
 RATE = 8000
 SOUND = Sound(RATE, 2000)
@@ -417,6 +421,23 @@ def test_objectives_keep_their_contract(sounds):
         MaskedSpectrograms(CHANGED, width=16), heard(vit(1, 16, width=16, depth=1, heads=2, patch=4)), sounds
     )
     jichu.check_objective(MaskedFrames(CHANGED, mels=8), heard(wav2vec2(RATE, 2000, **SMALL), None), sounds)
+
+
+@pytest.mark.parametrize(
+    "weak", [AudioAugmentConfig(), AudioAugmentConfig(shift=0.1), AudioAugmentConfig(times=1)]
+)
+def test_sounds_without_label_are_learnt_from(sounds, weak):
+    def made():
+        return FixMatch(Augmented(Classification(), Augment(AugmentConfig(audio=weak))), threshold=0.0)
+
+    batch = {**sounds, "label": torch.where(sounds["row"] % 3 == 0, sounds["label"], -1)}
+    model = heard(Cnn(1, 16, widths=[8, 16]))
+    model.heads["label"] = Linear(16, 2)
+    jichu.check_objective(made(), model, batch, overfits=False)
+    prepared = made().prepare(batch, Context(0))
+    strong = prepared[MASKS][:, weak.times :].flatten(1).any(1)
+    assert torch.equal(strong, batch["label"] == -1)
+    assert weak.times or not prepared[f"fixmatch.view.{MASKS}"].any()
 
 
 def test_what_is_hidden_of_a_spectrogram_is_not_seen(sounds):

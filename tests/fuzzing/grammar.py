@@ -33,7 +33,7 @@ _TEXTS = {
 }  # fmt: skip
 _LENGTHS = {"min_length": 0, "max_length": 9}
 # arguments that the library itself gives
-_OURS = ("progress", "step", "steps", "inner", "network", "targets", "augment", "channels", "size", "numbers",
+_OURS = ("progress", "step", "steps", "inner", "network", "targets", "spread", "augment", "channels", "size", "numbers",
          "categories", "path", "truth", "scores", "weights", "width", "outputs", "task", "quantiles", "categorical")  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from jichu.core.errors import UsageError
-from jichu.core.randomness import generator, guarded, seed_step
+from jichu.core.randomness import derive, generator, guarded, seed_step
 from jichu.core.ranks import rank, world_size
 
 from .mapped import fetch
@@ -83,19 +83,27 @@ class Batches:
         return self
 
     def __next__(self) -> Batch:
+        return gather(self.tensors, self.take())
+
+    def take(self) -> Tensor:
+        """The rows of the next batch."""
         start = self.index * self.batch_size
-        batch = gather(self.tensors, self._order[start : start + self.batch_size][rank() :: world_size()])
+        rows = self._order[start : start + self.batch_size][rank() :: world_size()]
         self.index += 1
         if self.index == len(self):
             self.epoch, self.index = self.epoch + 1, 0
             self._order = self._shuffled()
-        return batch
+        return rows
 
     def like(self, length: float) -> Batch:
         """A batch of the rows whose `lengths` are nearest to one."""
+        return gather(self.tensors, self.near(length))
+
+    def near(self, length: float) -> Tensor:
+        """The rows of a batch whose `lengths` are nearest to one."""
         assert self.lengths is not None
         nearest = (self.lengths[self.rows] - length).abs().argsort(stable=True)[: self.batch_size]
-        return gather(self.tensors, self.rows[nearest][rank() :: world_size()])
+        return self.rows[nearest][rank() :: world_size()]
 
     def state_dict(self) -> dict[str, Any]:
         """The position of the next batch."""
@@ -105,6 +113,41 @@ class Batches:
         """Go to a position."""
         self.epoch, self.index = state["epoch"], state["index"]
         self._order = self._shuffled()
+
+
+class MixedBatches(Batches):
+    """`Batches` with rows of a second kind in each of them, `ratio` for one (fewer where there are not so many), in an
+    order and with an epoch of their own; their uneven last batch is left out. An epoch is one of the first kind.
+
+    The two are dealt evenly, so that micro-batches have both.
+    """
+
+    def __init__(
+        self, tensors: dict[str, Tensor], rows: Tensor, others: Tensor, ratio: int, *,
+        batch_size: int, seed: int = 0, lengths: Tensor | None = None,
+    ):  # fmt: skip
+        super().__init__(tensors, rows, batch_size=batch_size, seed=seed, lengths=lengths)
+        size, own = ratio * self.batch_size, derive(seed, "others")
+        self.others = Batches(tensors, others, batch_size=size, seed=own, drop_last=True, lengths=lengths)
+
+    def take(self) -> Tensor:
+        return dealt(super().take(), self.others.take())
+
+    def near(self, length: float) -> Tensor:
+        return dealt(super().near(length), self.others.near(length))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "others": self.others.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.others.load_state_dict(state["others"])
+
+
+def dealt(one: Tensor, other: Tensor) -> Tensor:
+    """Both [N] and [M] in one [N + M], each evenly spread."""
+    place = torch.cat([(torch.arange(len(x)) + 0.5) / len(x) for x in (one, other)])
+    return torch.cat([one, other])[place.argsort(stable=True)]
 
 
 def gather(tensors: dict[str, Tensor], rows: Tensor) -> Batch:

@@ -128,6 +128,17 @@ class Dataset:
         chosen = draw_labels(self.tensors[LABEL].numpy(), rows.numpy(), per_class, seed=seed, draw=draw)
         return torch.from_numpy(chosen)
 
+    def others(self, rows: Tensor) -> Tensor:
+        """The training rows that are not among these."""
+        train = self.splits["train"]
+        return train[~torch.isin(train, rows)]
+
+    def with_labels_of(self, rows: Tensor) -> dict[str, Tensor]:
+        """The tensors, with the first target's codes of these rows alone: of the others nothing is known."""
+        labels = torch.full_like(self.tensors[LABEL], UNLABELLED)
+        labels[rows] = self.tensors[LABEL][rows]
+        return {**self.tensors, LABEL: labels}
+
     def about_targets(self, rows: Tensor) -> dict[str, Target]:
         """The targets with what these (training) rows say of them: counts, or mean and deviation."""
         found = {}

@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .augment.floats import to_float
 from .config import SpectrogramConfig
 from .sound import Sound
 
 _FLOOR = 1e-8  # of the energy, the loudest tone having 1/4: 74 dB below it
 _MULTIPLE = 16  # frames are a multiple of it, so that patches and halvings divide them
-_FULL = 2**15  # of int16
 _HEARD = 20.0  # Hz, the lowest pitch
 
 
@@ -48,8 +48,7 @@ def filters(mels: int, bins: int, rate: int) -> Tensor:
 def log_mel(waves: Tensor, sound: Sound, config: SpectrogramConfig, weights: Tensor) -> Tensor:
     """Waves [B, samples], int16 or -1 to 1, to [B, mels, frames]: the logarithm of the energy in each band, from a Hann
     window around each place. `weights` are `filters`."""
-    if waves.dtype == torch.int16:
-        waves = waves.float() / _FULL
+    waves = to_float(waves)
     size, hop, looks = 2 * (weights.shape[1] - 1), step(sound, config), frames(sound, config)
     long = min(size, max(2, round(config.window * sound.rate)))
     window = torch.hann_window(long, device=waves.device)

@@ -95,6 +95,7 @@ HEADS = {
     "logistic-regression": "jichu.models.classical:LogisticRegression",
     "naive-bayes": "jichu.models.classical:NaiveBayes",
     "nearest-neighbours": "jichu.models.classical:NearestNeighbours",
+    "prototypes": "jichu.models.classical:Prototypes",
     "ridge": "jichu.models.classical:Ridge",
     "seasonal-naive": "jichu.models.classical.forecasting:SeasonalNaive",
 }

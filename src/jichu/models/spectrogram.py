@@ -5,11 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from jichu.data.augment import sounds, to_float
 from jichu.data.config import SpectrogramConfig
 from jichu.data.sound import Sound
 from jichu.data.spectrum import filters, log_mel, transform_size
 
-MASKS = "audio_masks"  # of a batch: [B, K, 4], stretches of time and of pitch that are hidden, from and to, 0 to 1
+# of a batch: [B, K, 4], stretches of time and of pitch that are hidden, from and to, 0 to 1
+MASKS = sounds.MASKS
 _SAMPLE = 2000  # sounds from which mean and deviation are taken
 _AT_ONCE = 256
 _QUIET = 1e-3  # the least deviation of a wave: of what is silent the noise is not made loud
@@ -69,7 +71,7 @@ class Waves(nn.Module):
         self.sound = sound
 
     def forward(self, waves: Tensor, masks: Tensor | None = None) -> Tensor:
-        waves = waves.float() / (2**15 if waves.dtype == torch.int16 else 1)
+        waves = to_float(waves)
         waves = waves - waves.mean(1, keepdim=True)
         waves = waves / waves.std(1, keepdim=True, correction=0).clamp(min=_QUIET)
         if masks is not None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from jichu.core.randomness import row_uniform
+from jichu.core.randomness import derive, row_uniform
 from jichu.data.config import AugmentConfig
 from jichu.data.target import Target
 
@@ -35,6 +35,10 @@ class Context:
         """[B, n] in [0, 1), a function of (seed, step, row): the same in whatever batch a row is."""
         return row_uniform(rows, n, self.seed, self.step, salt)
 
+    def again(self, salt: str) -> Context:
+        """The same place with random numbers of its own."""
+        return replace(self, seed=derive(self.seed, salt))
+
     def for_rows(self, rows: Tensor, prefix: str = "") -> Callable[[int, str], Tensor]:
         """`uniform` with the rows filled in, as augmentation takes it."""
         return lambda n, salt: self.uniform(rows, n, prefix + salt)
@@ -51,12 +55,14 @@ class Objective(nn.Module):
     with the model's; what must be kept but not trained (a teacher) are buffers. `task` is that of the
     targets that it learns, PRETRAINING where it needs none, None where it does not say; `kinds` are the
     kinds of data that it is for, any if there are none, and `suits` the augmentation, where it is not the usual.
+    `unlabelled` is how many rows whose label is not known it wants beside each whose label is.
     """
 
     independent = True
     cached = False
     task: str | None = None
     kinds: tuple[str, ...] = ()  # image, table, text
+    unlabelled = 0
     suits: AugmentConfig | None = None
 
     @property

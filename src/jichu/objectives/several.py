@@ -17,6 +17,8 @@ class Several(Objective):
     """One term for each inner objective, named by its target: a row counts in those whose target it has.
     `scales` multiply the terms; 1 where a target is not named."""
 
+    task = "several targets"
+
     def __init__(
         self,
         inner: dict[str, Objective],

@@ -22,6 +22,15 @@ class Wrapper(Objective):
         self.inner = inner
 
     @property
+    def innermost(self) -> Objective:
+        """What all is wrapped around."""
+        return self.inner.innermost if isinstance(self.inner, Wrapper) else self.inner
+
+    @property
+    def unlabelled(self) -> int:  # type: ignore[override]
+        return self.inner.unlabelled
+
+    @property
     def independent(self) -> bool:  # type: ignore[override]
         return self.inner.independent
 

@@ -41,6 +41,8 @@ from jichu.train.schedules import FOLLOWS_EVALUATIONS
 
 from .config import FinetuneStage, ModelStage, PretrainStage, Recipe
 
+# what rows of each kind of data are called
+KINDS = {"image": "images", "audio": "sounds", "series": "series", "table": "tables", "text": "texts"}
 TOKENS = "tokens"  # the tensor of a text's tokens, and the head that predicts them
 
 
@@ -213,13 +215,6 @@ def usual_objective(dataset: Dataset) -> Spec:
     return Spec(name="masked-series" if dataset.kind == "series" else "vicreg")
 
 
-def wrapped(stage: FinetuneStage, objective: Objective) -> Objective:
-    """The objective with those around it that the stage names, the last one outermost."""
-    for spec in stage.wrap:
-        objective = construct("objective", spec, OBJECTIVES, where=f"{stage.name}.wrap", inner=objective)()
-    return objective
-
-
 def adaptation(stage: FinetuneStage) -> Any:
     """The preset's name, or the list of (pattern, rule)."""
     return stage.adapt if isinstance(stage.adapt, str) else [(pattern, rule) for pattern, rule in stage.adapt]
@@ -241,11 +236,17 @@ def augmenter(stage: ModelStage, dataset: Dataset) -> Augment | None:
                     "table": "augment.table: {noise, swap, mask}",
                 }.get(dataset.kind, "no such key"),
             )  # fmt: skip
-    spread = None
-    if "numbers" in dataset.tensors and config.table.noise:
-        numbers = dataset.tensors["numbers"][dataset.splits["train"]]
-        spread = (numbers - numbers.nanmean(0)).square().nanmean(0).sqrt().nan_to_num()
-    return None if config == AugmentConfig() else Augment(config, spread)
+    if config == AugmentConfig():
+        return None
+    return Augment(config, spread(dataset) if config.table.noise else None)
+
+
+def spread(dataset: Dataset) -> Tensor | None:
+    """The deviation of each number column among the training rows [F]."""
+    if "numbers" not in dataset.tensors:
+        return None
+    numbers = dataset.tensors["numbers"][dataset.splits["train"]]
+    return (numbers - numbers.nanmean(0)).square().nanmean(0).sqrt().nan_to_num()
 
 
 def start_model(
@@ -259,7 +260,7 @@ def start_model(
         if stage.from_ is not None:
             earlier = locate(stage.from_, getattr(work, "folder", None))
             source = model_folder.read_config(earlier)
-            _refuse_other_inputs(source, dataset, stage.from_)
+            refuse_other_inputs(source, dataset, stage.from_)
             text, image = work.text if source.text else None, dataset.preprocess if source.image else None
             config = replace(source, heads=heads, targets=targets, text=text)
             config.image = image if isinstance(image, Preprocess) else None
@@ -319,7 +320,8 @@ def _spectrogram(stage: ModelStage, read: set[str], backbone: dict[str, Any]) ->
     return None
 
 
-def _refuse_other_inputs(source: ModelConfig, dataset: Dataset, start: str) -> None:
+def refuse_other_inputs(source: ModelConfig, dataset: Dataset, start: str) -> None:
+    """UsageError where the model of `start` reads other columns than these data have."""
     now = dataset.preprocess if isinstance(dataset.preprocess, Preprocess) else None
     if source.image and (now is None or source.image.channels != now.channels):
         found = f"have {now.channels}" if now else "are no images"

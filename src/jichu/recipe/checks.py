@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from jichu.adapt import lora, rules
 from jichu.core import devices
@@ -17,7 +18,6 @@ from jichu.core.errors import DataError, JichuError, UsageError, missing_extra
 from jichu.core.names import construct, resolve
 from jichu.core.randomness import guarded
 from jichu.data.batches import gather
-from jichu.data.config import AudioAugmentConfig, TableAugmentConfig
 from jichu.data.dataset import Dataset
 from jichu.metrics import metric
 from jichu.models import BACKBONES, HEADS
@@ -30,6 +30,7 @@ from jichu.objectives.wrapper import Wrapper
 from jichu.train.config import TrainConfig
 
 from .build import (
+    KINDS,
     TOKENS,
     Work,
     adaptation,
@@ -44,6 +45,7 @@ from .build import (
 from .config import AuditStage, FinetuneStage, PretrainStage, Recipe
 from .language import objective_of
 from .stages import metric_functions
+from .wrapping import wrapped, wrappers
 
 
 def check_names(recipe: Recipe, objects: dict[str, Any]) -> None:
@@ -94,9 +96,10 @@ def check_names(recipe: Recipe, objects: dict[str, Any]) -> None:
                     raise UsageError(
                         f"{spec.name} goes around no other objective",
                         where=f"{where}.wrap",
-                        expected="mixup or cutmix",
+                        expected=f"one of {', '.join(wrappers())}",
                     )
-                construct("objective", spec, OBJECTIVES, where=f"{where}.wrap", inner=None)
+                construct("objective", spec, OBJECTIVES, where=f"{where}.wrap", inner=None, targets=None,
+                          spread=None)  # fmt: skip
             if isinstance(stage.adapt, str):
                 rules.refuse_unknown(stage.adapt)
             _refuse_idle_settings(stage, where)
@@ -188,7 +191,7 @@ def check_before(work: Work) -> None:
     media = dataset.preprocess is not None and dataset.equal is not None and len(rows) > 1
     if media and len(np.unique(cast(Any, dataset.equal)[rows])) == 1:
         raise DataError(
-            f"the {len(rows):,} training {_KINDS[dataset.kind]} are all the same", where=dataset.source,
+            f"the {len(rows):,} training {KINDS[dataset.kind]} are all the same", where=dataset.source,
             expected="different ones",
         )  # fmt: skip
     for i, stage in enumerate(recipe.stages):
@@ -256,6 +259,8 @@ def _check_model(stage: PretrainStage | FinetuneStage, work: Work, where: str) -
             start = stage.model_copy(update=kept)
             drawn = dataset.draw(work.recipe.data.labels_per_class, seed=work.recipe.seed, draw=0)
             model, _, objective = start_supervised(start, drawn, work)
+            if objective is not None:
+                _check_wrapped(wrapped(stage, objective, work), drawn, dataset, where)
         else:
             pretrains = None if dataset.kind == "text" else _check_pretraining(stage, work, where)
             heads = {TOKENS: {"name": LANGUAGE}} if dataset.kind == "text" else {}
@@ -284,7 +289,13 @@ def _check_model(stage: PretrainStage | FinetuneStage, work: Work, where: str) -
             )
 
 
-_KINDS = {"image": "images", "audio": "sounds", "series": "series", "table": "tables", "text": "texts"}
+def _check_wrapped(objective: Objective, drawn: Tensor, dataset: Dataset, where: str) -> None:
+    """There are rows without label, where they are wanted."""
+    if objective.unlabelled and not len(dataset.others(drawn)):
+        raise UsageError(
+            "every training row has a label, and rows without are to be learnt from", where=f"{where}.wrap",
+            expected="data.labels_per_class, which leaves some out, or data with unlabelled rows",
+        )  # fmt: skip
 
 
 def _check_pretraining(stage: PretrainStage, work: Work, where: str) -> Objective:
@@ -295,7 +306,7 @@ def _check_pretraining(stage: PretrainStage, work: Work, where: str) -> Objectiv
     if kinds and kind not in kinds:
         fit = [n for n in OBJECTIVES if kind in getattr(resolve("objective", n, OBJECTIVES), "kinds", ())]
         raise UsageError(
-            f"{name} learns from {' or '.join(_KINDS[k] for k in kinds)}, and these data have none",
+            f"{name} learns from {' or '.join(KINDS[k] for k in kinds)}, and these data have none",
             where=f"{where}.objective", expected=f"one of {', '.join(fit)}",
         )  # fmt: skip
     if "augment" in stage.changed and "augment" not in inspect.signature(objective).parameters:
@@ -304,15 +315,12 @@ def _check_pretraining(stage: PretrainStage, work: Work, where: str) -> Objectiv
         )
     objective = pretraining_objective(stage, work)
     augment = getattr(objective, "augment", None)
-    if kind == "table" and augment is not None and augment.config.table == TableAugmentConfig():
+    ways = {"table": "swap, mask or noise, such as {swap: 0.3}",
+            "audio": "shift, speed, gain, noise, times or bands, such as {times: 2}"}  # fmt: skip
+    needs = isinstance(objective, JointEmbedding) and kind in ways
+    if needs and augment is not None and not augment.changes(kind):
         raise UsageError(
-            "nothing changes these rows, so that they have no views",
-            where=f"{where}.augment.table", expected="swap, mask or noise, such as {swap: 0.3}",
-        )  # fmt: skip
-    unchanged = kind == "audio" and augment is not None and augment.config.audio == AudioAugmentConfig()
-    if unchanged and isinstance(objective, JointEmbedding):
-        raise UsageError(
-            "nothing changes these sounds, so that they have no views",
-            where=f"{where}.augment.audio", expected="shift, speed, gain, noise, times or bands, such as {times: 2}",
+            f"nothing changes these {KINDS[kind]}, so that there are no views of them",
+            where=f"{where}.augment.{kind}", expected=ways[kind],
         )  # fmt: skip
     return objective

@@ -114,7 +114,9 @@ class FinetuneStage(ModelStage):
         Spec(name="auto"),
         description="classification, multilabel or regression as the target is, if not given",
     )
-    wrap: list[Named] = Field([], description="objectives around the objective, such as mixup")
+    wrap: list[Named] = Field(
+        [], description="objectives around the objective: mixup, fixmatch, distillation, …"
+    )
     monitor: str = Field("validation_loss", description="what patience and the schedule plateau watch")
 
     @model_validator(mode="after")
@@ -251,7 +253,26 @@ def read_recipe(name: str, assignments: list[str] | None = None) -> Recipe:
     path = find(name)
     tree = read_yaml(path)
     tree.setdefault("name", path.stem)
-    return check(Recipe, override(tree, assignments or []), where=str(path))
+    return _teachers_beside(check(Recipe, override(tree, assignments or []), where=str(path)), path.parent)
+
+
+def _teachers_beside(recipe: Recipe, folder: Path) -> Recipe:
+    """A teacher is looked for where the command is given, then where the recipe is."""
+
+    def found(spec: Spec) -> Spec:
+        teacher = spec.arguments.get("teacher")
+        if not isinstance(teacher, str) or teacher in recipe.fitted or os.path.exists(teacher):
+            return spec
+        there = folder / teacher
+        return Spec(name=spec.name, **{**spec.arguments, "teacher": str(there)}) if there.exists() else spec
+
+    stages = [
+        s.model_copy(update={"wrap": [found(spec) for spec in s.wrap]})
+        if isinstance(s, FinetuneStage) and s.wrap
+        else s
+        for s in recipe.stages
+    ]
+    return recipe.model_copy(update={"stages": stages})
 
 
 def one_stage(

@@ -18,7 +18,7 @@ from jichu.core.config import Spec
 from jichu.core.files import read_json, write_json, write_table
 from jichu.core.progress import clock, say
 from jichu.core.ranks import gather_objects
-from jichu.data.batches import Batches, gather
+from jichu.data.batches import Batches, MixedBatches, gather
 from jichu.data.dataset import Dataset
 from jichu.data.inspection import inspect as look_into
 from jichu.data.schema import LABEL
@@ -31,7 +31,6 @@ from jichu.models.heads import HeadsAlone
 from jichu.models.model import Model
 from jichu.objectives.base import Objective, as_terms
 from jichu.objectives.views import collapse
-from jichu.objectives.wrapper import Augmented
 from jichu.train.fit import Fitted, fit
 from jichu.train.predict import embed, embed_fast, evaluating, predict
 from jichu.train.probes import KNN, LINEAR, TASKS, Probe
@@ -41,15 +40,14 @@ from .build import (
     TOKENS,
     Work,
     adaptation,
-    augmenter,
     pretraining_objective,
     spaced,
     start_model,
     start_supervised,
-    wrapped,
 )
 from .config import AuditStage, FinetuneStage, InspectStage, PretrainStage
 from .results import Result, look, measured, part_of, result, settle_adapters
+from .wrapping import wrapped
 
 _POPULATION = 10_000  # training rows that the features' mean and deviation are taken from
 _PROBED = 10  # rows trained on for each that a probe looks at, if nothing is said
@@ -207,21 +205,24 @@ def _count(fitted: Fitted, draw: dict[str, Any]) -> None:
 def _train(
     model: Model, supervised: Objective, stage: FinetuneStage, rows: Tensor, work: Work, name: str
 ) -> Fitted:
-    dataset, objective = work.dataset, wrapped(stage, supervised)
+    dataset, objective = work.dataset, wrapped(stage, supervised, work)
     tensors: dict[str, Tensor] = dataset.tensors
     trained: nn.Module = model
-    augment = augmenter(stage, dataset)
-    if augment is not None:
-        objective = Augmented(objective, augment)
     validation = dataset.labelled("validation") if "validation" in dataset.splits else rows[:0]
     alone = dataset.series is None  # else heads look at more of the features than their pool
-    if alone and augment is None and not stage.wrap and _only_heads_learn(model, adaptation(stage)):
+    if alone and objective is supervised and _only_heads_learn(model, adaptation(stage)):
         tensors = _features(model, work, torch.cat([rows, validation]), stage)
         trained = HeadsAlone(model)
     evaluate = _evaluation(supervised, tensors, validation) if len(validation) else None
-    lengths = getattr(tensors.get("tokens"), "lengths", None)
-    batches = Batches(tensors, rows, batch_size=stage.batch_size, seed=work.recipe.seed, lengths=lengths)
-    stage = spaced(stage, len(batches), len(rows), len(validation))
+    order: dict[str, Any] = {"batch_size": stage.batch_size, "seed": work.recipe.seed}
+    order["lengths"] = getattr(tensors.get("tokens"), "lengths", None)
+    if ratio := objective.unlabelled:
+        batches: Batches = MixedBatches(
+            dataset.with_labels_of(rows), rows, dataset.others(rows), ratio, **order
+        )
+    else:
+        batches = Batches(tensors, rows, **order)
+    stage = spaced(stage, len(batches), len(rows) * (1 + ratio), len(validation))
     return fit(trained, objective, batches, stage, adapt=adaptation(stage), evaluate=evaluate, monitor=stage.monitor,
                seed=work.recipe.seed, folder=work.folder, name=name, resume=work.resume,
                records=dataset.names)  # fmt: skip

@@ -12,11 +12,12 @@ import math
 import torch
 from torch import Tensor
 
-from jichu.data.config import AugmentConfig
+from jichu.data.config import AudioAugmentConfig, AugmentConfig, TableAugmentConfig
 
 from . import colour
 from .boxes import erase, sides
 from .draws import Uniform, normal
+from .floats import to_float
 from .geometry import affine, flip, pad_crop, resample
 from .policies import Policy
 from .sounds import SoundAugment
@@ -41,6 +42,13 @@ class Augment:
         close = Augment(self.config.model_copy(update={"crop": least}), self.spread)
         close.most, close.side = most, side
         return close
+
+    def changes(self, kind: str) -> bool:
+        """Whether it changes data of a kind, image, audio or table, at all."""
+        rest = {"table": TableAugmentConfig(), "audio": AudioAugmentConfig()}
+        if kind in rest:
+            return getattr(self.config, kind) != rest[kind]
+        return self.config.model_copy(update=rest) != AugmentConfig()
 
     def columns(self, batch: dict[str, Tensor], uniform: Uniform) -> dict[str, Tensor]:
         """Those columns of a batch that augmentation changes, whatever its kind of data."""
@@ -109,8 +117,3 @@ class Augment:
             cut[:, :2, 2] = place
             matrix = cut @ matrix
         return matrix.to(images.device)
-
-
-def to_float(images: Tensor) -> Tensor:
-    """uint8 0 to 255 becomes float32 0 to 1; floats are left."""
-    return images.float().div_(255) if images.dtype == torch.uint8 else images

@@ -10,8 +10,9 @@ from torch import Tensor
 from jichu.data.config import AudioAugmentConfig
 
 from .draws import Uniform, normal
+from .floats import to_float
 
-FULL = 2**15  # of int16
+MASKS = "audio_masks"
 
 
 class SoundAugment:
@@ -37,7 +38,8 @@ class SoundAugment:
             waves = waves + strength * level * normal(uniform, waves)
         found = {"audio": waves}
         if c.times or c.bands:
-            found["audio_masks"] = self._masks(uniform).to(waves.device)
+            before = [batch[MASKS]] if MASKS in batch else []
+            found[MASKS] = torch.cat([*before, self._masks(uniform).to(waves.device)], 1)
         return found
 
     def _played(self, waves: Tensor, uniform: Uniform) -> Tensor:
@@ -65,8 +67,3 @@ class SoundAugment:
         nothing = torch.zeros_like(spans)
         of_time = (torch.arange(count) < c.times)[:, None]
         return torch.cat([torch.where(of_time, spans, nothing), torch.where(of_time, nothing, spans)], dim=2)
-
-
-def to_float(waves: Tensor) -> Tensor:
-    """int16 becomes -1 to 1; floats are left."""
-    return waves.float().div_(FULL) if waves.dtype == torch.int16 else waves

@@ -9,6 +9,7 @@ from .boosting import GradientBoosting
 from .estimated import Estimated
 from .linear import LogisticRegression, Ridge
 from .neighbours import NearestNeighbours
+from .prototypes import Prototypes
 
 __all__ = [
     "Estimated",
@@ -16,5 +17,6 @@ __all__ = [
     "LogisticRegression",
     "NaiveBayes",
     "NearestNeighbours",
+    "Prototypes",
     "Ridge",
 ]

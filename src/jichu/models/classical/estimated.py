@@ -73,6 +73,12 @@ def standard(population: Tensor) -> tuple[Tensor, Tensor]:
     return population.mean(0), torch.where(std > 1e-6, std, 1.0)
 
 
+def standardised(features: Tensor, mean: Tensor, std: Tensor, unit: bool = False) -> Tensor:
+    """Features [N, D] less the mean, over the deviation; scaled to length 1 where cosines are compared."""
+    x = (features.float() - mean) / std
+    return nn.functional.normalize(x) if unit else x
+
+
 def as_matrix(features: Tensor) -> Any:
     """Features [N, D] as scikit-learn takes them: sparse where they are."""
     if not features.is_sparse:

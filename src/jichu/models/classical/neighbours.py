@@ -11,14 +11,15 @@ from torch import Tensor
 from jichu.data.target import Task
 
 from ..backbone import Features
-from .estimated import ABSENT, Estimated, standard
+from .estimated import ABSENT, Estimated, standard, standardised
 
 _CELLS = 2**24  # distances held at once
 
 
 class NearestNeighbours(Estimated):
     """What the k nearest examples say (Fix and Hodges, 1951), after the features are standardised by the
-    whole training population; all examples where there are fewer than k.
+    whole training population; all examples where there are fewer than k. `metric` is the distance;
+    `cosine` is one less the cosine.
 
     Each counts alike, or by the inverse of its distance, and then only those at the very place where
     there are any. A label that is not known of an example counts as its share among the others.
@@ -38,12 +39,13 @@ class NearestNeighbours(Estimated):
         task: Task = "classification",
         k: Annotated[int, Field(ge=1)] = 5,
         weights: Literal["uniform", "distance"] = "uniform",
+        metric: Literal["euclidean", "cosine"] = "euclidean",
     ):
         super().__init__(task, outputs)
-        self.outputs, self.k, self.weights = outputs, k, weights
+        self.outputs, self.k, self.weights, self.metric = outputs, k, weights, metric
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("std", torch.ones(width))
-        self.register_buffer("examples", torch.empty(0, width))  # [N, D], standardised
+        self.register_buffer("examples", torch.empty(0, width))  # [N, D], as `_ready` makes them
         self.register_buffer("targets", torch.empty(0))  # [N] codes or [N, outputs] numbers
         self.register_buffer("weight", torch.empty(0))  # [N]
 
@@ -52,7 +54,7 @@ class NearestNeighbours(Estimated):
     ) -> None:
         self._refuse_gaps(features)
         self.mean, self.std = standard(population)
-        self.examples = (features - self.mean) / self.std
+        self.examples = self._ready(features)
         self.weight = torch.ones(len(features)) if weight is None else weight.float()
         if self.task == "classification":
             self.targets = targets.clone()
@@ -60,8 +62,11 @@ class NearestNeighbours(Estimated):
             known = targets.float().reshape(len(features), -1)
             self.targets = torch.where(known.isnan(), known.nanmean(0), known)
 
+    def _ready(self, features: Tensor) -> Tensor:
+        return standardised(features, self.mean, self.std, self.metric == "cosine")
+
     def forward(self, features: Features) -> Tensor:
-        x = (features.pooled.float() - self.mean) / self.std
+        x = self._ready(features.pooled)
         parts = x.split(max(1, _CELLS // max(1, len(self.examples))))
         found = torch.cat([self._mean(part) for part in parts])
         if self.task == "classification":
@@ -73,6 +78,8 @@ class NearestNeighbours(Estimated):
         # the faster way by matrix products does not give 0 where two rows are the same
         distances = torch.cdist(x, self.examples, compute_mode="donot_use_mm_for_euclid_dist")
         near, index = distances.topk(min(self.k, len(self.examples)), largest=False)
+        if self.metric == "cosine":
+            near = near.square() / 2  # of unit vectors
         weights = self.weight[index]
         if self.weights == "distance":
             same = near == 0
