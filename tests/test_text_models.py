@@ -405,14 +405,14 @@ def test_from_a_language_model_to_a_classifier_and_not_back(family, tmp_path):
     folder.save(tmp_path / "pretrained", source, pretrained)
     tuned = ModelConfig(spec, heads={"label": {"name": "linear"}}, targets={"label": LABEL}, text=inputs)
     model = tuned.build().eval()
-    folder.load_weights(model, tmp_path / "pretrained", "backbone.")
+    folder.take_over(model, tmp_path / "pretrained")
     tokens = rows(9, 4)
     assert torch.equal(
         model.backbone({"tokens": tokens}).sequence, source.backbone({"tokens": tokens}).sequence
     )
     folder.save(tmp_path / "tuned", model, tuned)
     with pytest.raises(UsageError, match="holds no language model"):
-        folder.load_weights(pretrained.build(), tmp_path / "tuned", "backbone.")
+        folder.take_over(pretrained.build(), tmp_path / "tuned")
 
 
 def test_weights_that_do_not_fit_are_named(tmp_path):

@@ -59,13 +59,13 @@ def finetune(stage: FinetuneStage, work: Work) -> Result:
 
     fitted = fit(model, objective, batches, stage, adapt=adaptation(stage), evaluate=evaluate, monitor=stage.monitor,
                  seed=recipe.seed, folder=work.folder, name=stage.name, resume=work.resume, records=dataset.names)  # fmt: skip
-    settle_adapters(model, stage, work)
+    based = settle_adapters(model, stage, work)
     made = None
     if "test" in dataset.splits:
         held_out = dataset.labelled("test")
         made = measured(model, objective, columns, dataset, tokenizer, held_out, stage.name, recipe.seed)
     if work.folder.writes:
-        model_folder.save(work.folder.stage_model(stage.name), model, config, tokenizer)
+        model_folder.save(work.folder.stage_model(stage.name), model, config, tokenizer, weights=not based)
         if made is not None:
             write_table(part_of(work, stage.name, 0, LABEL), made)
     return {

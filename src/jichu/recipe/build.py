@@ -243,8 +243,7 @@ def start_model(
             text = work.text if source.text else None
             config = ModelConfig(source.backbone, image, source.table, heads, targets, source.scaled, text)
             model = config.build(own)
-            model_folder.load_weights(model, earlier, "backbone.")
-            model_folder.load_weights(model, earlier, "inputs.")
+            model_folder.take_over(model, earlier)
             return model, config
         spec = backbone or Spec(name="auto")
         if spec.name == "auto":

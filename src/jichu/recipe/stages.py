@@ -157,7 +157,7 @@ def finetune(stage: FinetuneStage, work: Work) -> Result:
             continue
         rows = dataset.draw(recipe.data.labels_per_class, seed=recipe.seed, draw=draw)
         model, config, supervised = start_supervised(stage, rows, work, draw)
-        once = Fitted()
+        once, based = Fitted(), False
         if supervised is None:
             if stage.from_ is None and any(True for _ in model.backbone.parameters()):
                 features.clear()  # each draw has fresh weights
@@ -165,7 +165,7 @@ def finetune(stage: FinetuneStage, work: Work) -> Result:
         else:
             remarks = remarks or look(model, stage, rows, work, name)
             once = _train(model, supervised, stage, rows, work, name)
-            settle_adapters(model, stage, work)
+            based = settle_adapters(model, stage, work, keep=draw == 0)
             remarks += once.remarks
             outputs = predict(model, work.inputs, held_out, list(config.targets))
         spent = time.monotonic() - started + once.before
@@ -175,7 +175,8 @@ def finetune(stage: FinetuneStage, work: Work) -> Result:
         _count(fitted, about)
         if work.folder.writes:
             if draw == 0:
-                model_folder.save(work.folder.stage_model(stage.name), model, config, work.tokenizer)
+                kept_in = work.folder.stage_model(stage.name)
+                model_folder.save(kept_in, model, config, work.tokenizer, weights=not based)
             # to a later session all of it is time spent before
             write_json(told, about | {"before": spent, "remarks": remarks})
             for key, target in config.targets.items():
