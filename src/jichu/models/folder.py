@@ -179,7 +179,7 @@ def save(
     """Write a model; weights first, so that a folder with `config.json` is whole. Without `weights` where adapters
     on a base stand for them."""
     if weights:
-        _save_weights(folder, model)
+        save_weights(folder, model)
     else:
         (folder / adapters.WEIGHTS).unlink(missing_ok=True)
     if tokenizer is not None:
@@ -197,7 +197,8 @@ def save(
     write_json(folder / "config.json", about)
 
 
-def _save_weights(folder: Path, model: Model) -> None:
+def save_weights(folder: Path, model: Model) -> None:
+    """Write the weights of a model whose `config.json` stands there, or is to."""
     state = model.state_dict()
     if adapted := next((name for name in state if ".lora_A." in name), None):
         raise UsageError(

@@ -4,6 +4,7 @@ once they are."""
 from __future__ import annotations
 
 import inspect
+import os
 from typing import Any, cast
 
 import numpy as np
@@ -13,7 +14,7 @@ from jichu.adapt import lora, rules
 from jichu.core import devices
 from jichu.core.config import Spec
 from jichu.core.durations import Duration
-from jichu.core.errors import DataError, JichuError, UsageError, missing_extra
+from jichu.core.errors import DataError, JichuError, UsageError, missing_extra, nearest, shown
 from jichu.core.names import construct, resolve
 from jichu.core.randomness import guarded
 from jichu.data.batches import gather
@@ -39,13 +40,14 @@ from .build import (
     start_model,
     start_supervised,
 )
-from .config import AuditStage, FinetuneStage, PretrainStage, Recipe
+from .config import AuditStage, FinetuneStage, ModelStage, PretrainStage, Recipe
 from .language import objective_of
 from .stages import metric_functions
 
 
 def check_names(recipe: Recipe, objects: dict[str, Any]) -> None:
     """Every name resolves, every argument fits, every device and library is there."""
+    _check_starts(recipe)
     for i, stage in enumerate(recipe.stages):
         where = f"stages.{i}"
         if isinstance(stage, (PretrainStage, FinetuneStage)):
@@ -99,6 +101,21 @@ def check_names(recipe: Recipe, objects: dict[str, Any]) -> None:
             _refuse_idle_settings(stage, where)
         if isinstance(stage, AuditStage):
             _try_metrics(stage, objects, where)
+
+
+def _check_starts(recipe: Recipe) -> None:
+    """Each stage starts from an earlier one, or from a run. (A recipe that ran is read also where that is gone.)"""
+    trained: list[str] = []
+    for stage in recipe.stages:
+        start = getattr(stage, "from_", None)
+        if start is not None and start not in trained and not (start and os.path.exists(start)):
+            raise UsageError(
+                f"{shown(start)} is neither an earlier stage with a model ({', '.join(trained) or 'there is none'})"
+                " nor a run folder",
+                where=f"stages.{stage.name}.from", expected="one of them", nearest=nearest(start, trained),
+            )  # fmt: skip
+        if isinstance(stage, ModelStage):
+            trained.append(stage.name)
 
 
 def _refuse_objective(spec: Spec, stage: str, where: str) -> None:
