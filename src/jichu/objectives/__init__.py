@@ -4,6 +4,7 @@ OBJECTIVES = {
     "classification": "jichu.objectives.supervised:Classification",
     "multilabel": "jichu.objectives.supervised:MultiLabel",
     "regression": "jichu.objectives.supervised:Regression",
+    "several": "jichu.objectives.several:Several",
     "vicreg": "jichu.objectives.vicreg:VICReg",
     "barlow-twins": "jichu.objectives.barlow_twins:BarlowTwins",
     "simclr": "jichu.objectives.contrastive:SimCLR",

@@ -36,6 +36,7 @@ from .build import (
     augmenter,
     default_backbone,
     initialisation,
+    of_each_target,
     pretraining_objective,
     start_model,
     start_supervised,
@@ -87,7 +88,11 @@ def check_names(recipe: Recipe, objects: dict[str, Any]) -> None:
             )
             if stage.objective.name != "auto":
                 _refuse_objective(stage.objective, "finetune", where)
-                construct("objective", stage.objective, OBJECTIVES, where=f"{where}.objective", targets=None)
+                together, each = of_each_target(stage.objective, f"{where}.objective")
+                for spec in [together or stage.objective, *each.values()]:
+                    construct(
+                        "objective", spec, OBJECTIVES, where=f"{where}.objective", targets=None, inner=None
+                    )
             for spec in stage.wrap:
                 if "inner" not in inspect.signature(resolve("objective", spec.name, OBJECTIVES)).parameters:
                     raise UsageError(

@@ -255,10 +255,12 @@ def _evaluation(
         outputs = objective.forward(cast(Any, lambda batch: found), batch)  # in the form that its losses take
         weights, scales = objective.weights(batch), objective.scales()
         terms = as_terms(objective.losses(outputs, batch))
-        loss = sum(
-            scales.get(name, 1.0) * (weights[name] * term).sum() / weights[name].sum().clamp(min=1e-12)
+        means = {
+            name: term if term.ndim == 0
+            else (weights[name] * term).sum() / weights[name].sum().clamp(min=1e-12)
             for name, term in terms.items()
-        )
+        }  # fmt: skip
+        loss = sum(scales.get(name, 1.0) * mean for name, mean in means.items())
         told = objective.diagnose(outputs, batch)
         named = {n.replace("train_", "validation_"): float(v) for n, v in told.items()}
         return {"validation_loss": float(loss), **named}

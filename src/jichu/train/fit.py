@@ -297,7 +297,8 @@ class _Loop:
         step, steps = self.step, self.plan.steps
         context = Context(self.seed, step, steps)
         due = (step + 1) % self.config.log_every == 0 or step + 1 == steps
-        rows, scalars, found, asked = self._gradients(context, stop, due)
+        rows, loss, terms, found, asked = self._gradients(context, stop, due)
+        scalars = {"loss": loss} | ({f"loss/{n}": t for n, t in terms.items()} if len(terms) > 1 else {})
         if self.config.clip is not None:
             parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
             norm = scalars["gradient_norm"] = nn.utils.clip_grad_norm_(parameters, self.config.clip)
@@ -308,6 +309,7 @@ class _Loop:
         set_rates(self.optimizer, rate, progress)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        context.terms.update(terms)
         self.objective.after_step(self.model, context)
         if self.average is not None:
             self.average.update(step, steps)
@@ -322,8 +324,8 @@ class _Loop:
 
     def _gradients(
         self, context: Context, stop: Stop, due: bool
-    ) -> tuple[int, dict[str, Tensor], dict[str, Tensor], bool]:
-        """Gradients of the next batch's loss. Gives its rows, what to log, the diagnosis, and whether any
+    ) -> tuple[int, Tensor, dict[str, Tensor], dict[str, Tensor], bool]:
+        """Gradients of the next batch's loss. Gives its rows, its loss, that of each term, the diagnosis, and whether any
         process was asked to stop. Where the loss is not finite, it is taken back and done again without
         the rows that are the cause."""
         batch = self._next()
@@ -339,8 +341,7 @@ class _Loop:
         self.watch.sees(value)
         if self.watch.lost:
             raise self._failed(f"the loss ran away, from {self.watch.first:.4g} to {value:.4g}", None)
-        scalars = {"loss": loss} | ({f"loss/{n}": t for n, t in terms.items()} if len(terms) > 1 else {})
-        return len(batch["row"]), scalars, found, asked
+        return len(batch["row"]), loss, terms, found, asked
 
     def _in_parts(
         self, batch: Batch, context: Context, stop: Stop, due: bool
