@@ -102,7 +102,7 @@ def _execute(recipe: Any, options: Options) -> None:
     elif predicts:
         example = examples[0] if examples else '"A TEXT"' if reads_texts else "TABLE"
         after.append(f"use it:       jichu predict {folder.path} {example}")
-    elif reads_texts:
+    elif any("written" in stage for stage in summary["stages"]):
         after.append(f'go on with:   jichu generate {folder.path} "A BEGINNING"')
     else:
         after.append(f"adapt it:     jichu finetune {recipe.data.path} --from {folder.path} --adapt head")

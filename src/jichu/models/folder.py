@@ -7,6 +7,7 @@ and what is ours stands under `jichu`. In the place of weights there may be adap
 from __future__ import annotations
 
 import inspect
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Protocol
@@ -268,21 +269,27 @@ def _refuse_unfit(config: ModelConfig, tensors: dict[str, Tensor], folder: Path)
 
 
 def take_over(model: Model, folder: Path) -> None:
-    """Load backbone and inputs of another model; each tensor must be there and fit, but for a pooler, which a language
-    model does not have: it stays as it is."""
+    """Load backbone and inputs of another model; each tensor must be there and fit. What the other does not have stays
+    as it is: the pooler of a language model, and the head of one where the other predicts no tokens."""
+    fresh = {name for name in model.state_dict() if name.startswith("backbone.pooler.")}
     if getattr(model.backbone, "language", False) and not read_config(folder).language:
-        raise UsageError(
-            f"{folder} holds no language model, which is to be gone on with",
-            expected="one that was trained to predict tokens; its backbone alone serves classifiers",
-        )
+        anew = {f"backbone.{name}" for name in getattr(model.backbone, "beyond_body", ())}
+        if not anew:
+            raise UsageError(
+                f"{folder} holds no language model, which is to be gone on with",
+                expected="one that was trained to predict tokens; its backbone alone serves classifiers",
+            )
+        fresh |= anew
     tensors = adapters.tensors(folder)
     for prefix in ("backbone.", "inputs."):
-        model.load_state_dict(_fitting(model, tensors, folder, prefix), strict=False)
+        model.load_state_dict(_fitting(model, tensors, folder, prefix, fresh), strict=False)
 
 
-def _fitting(model: Model, tensors: dict[str, Tensor], folder: Path, prefix: str = "") -> dict[str, Tensor]:
-    """Those of a folder's tensors whose names in the model begin with `prefix`. UsageError where one is missing or
-    does not fit."""
+def _fitting(
+    model: Model, tensors: dict[str, Tensor], folder: Path, prefix: str = "", fresh: Collection[str] = ()
+) -> dict[str, Tensor]:
+    """Those of a folder's tensors whose names in the model begin with `prefix`. UsageError where one is missing, but for
+    the `fresh`, or does not fit."""
     for module_name, module in model.named_modules():
         if isinstance(module, Estimated) and module_name.startswith(prefix):
             start = f"{module_name}."
@@ -291,9 +298,7 @@ def _fitting(model: Model, tensors: dict[str, Tensor], folder: Path, prefix: str
     named = naming.names(model)
     found: dict[str, Tensor] = {}
     for ours, theirs in named.items():
-        if not ours.startswith(prefix) or (
-            prefix and ours.startswith("backbone.pooler.") and theirs not in tensors
-        ):
+        if not ours.startswith(prefix) or (ours in fresh and theirs not in tensors):
             continue
         if theirs not in tensors or tensors[theirs].shape != state[ours].shape:
             shape = list(tensors[theirs].shape) if theirs in tensors else "nothing"

@@ -28,7 +28,7 @@ from jichu.objectives.base import Objective
 from jichu.train.evaluate import RowLosses, row_losses
 from jichu.train.fit import fit
 
-from .build import Work, adaptation, spaced, start_supervised
+from .build import Work, adaptation, spaced, start_supervised, tell_start
 from .config import FinetuneStage
 from .results import Result, look, part_of, result, settle_adapters
 
@@ -48,6 +48,7 @@ def finetune(stage: FinetuneStage, work: Work) -> Result:
     assert objective is not None
     columns = answering(dataset, tokenizer, work.text.context, whole=is_whole(model.backbone))
     lengths = columns["tokens"].lengths
+    tell_start(stage, work)
     remarks = look(model, stage, rows, work, stage.name)
     evaluate = None
     batches = Batches(columns, rows, batch_size=stage.batch_size, seed=recipe.seed, lengths=lengths)

@@ -16,6 +16,7 @@ from jichu.core.config import Spec, check
 from jichu.core.errors import DataError, UsageError, shown, unknown
 from jichu.core.folder import RunFolder
 from jichu.core.names import construct, resolve
+from jichu.core.progress import say
 from jichu.core.randomness import guarded, seed_step
 from jichu.data.augment import Augment
 from jichu.data.config import AugmentConfig, augmentation
@@ -240,9 +241,14 @@ def _keyed(by_column: Any, targets: dict[str, Target], where: str) -> Any:
     return {keys[column]: value for column, value in by_column.items()}
 
 
+def usual(objective: Spec) -> Spec:
+    """What learns from images and tables where nothing is said."""
+    return Spec(name="vicreg") if objective.name == "auto" else objective
+
+
 def pretraining_objective(stage: PretrainStage, work: Work) -> Objective:
     """What learns from images or tables without labels."""
-    spec = Spec(name="vicreg") if stage.objective.name == "auto" else stage.objective
+    spec = usual(stage.objective)
     suits = getattr(resolve("objective", spec.name, OBJECTIVES), "suits", None)
     if stage.augment == "auto" and suits is not None:
         stage = stage.model_copy(update={"augment": suits})
@@ -334,6 +340,17 @@ def start_model(
         return model, config
 
 
+def tell_start(stage: ModelStage, work: Work, own: str | None = None) -> None:
+    """Say what begins anew where training goes on from another model: what an objective adds to the network, its `own`
+    parts, is no part of a model, and a language model's head is there only if it was trained."""
+    if stage.from_ is None:
+        return
+    if own is not None:
+        say(f"  goes on from {stage.from_}; {own}'s own parts (projector, decoder, teacher) begin anew")
+    elif not model_folder.read_config(locate(stage.from_, work.folder)).language:
+        say(f"  goes on from {stage.from_}, which predicts no tokens: the head that does begins anew")
+
+
 def _refuse_other_inputs(source: ModelConfig, dataset: Dataset, start: str) -> None:
     if source.image and (dataset.preprocess is None or source.image.channels != dataset.preprocess.channels):
         found = f"have {dataset.preprocess.channels}" if dataset.preprocess else "are no images"
@@ -360,4 +377,9 @@ def locate(start: str, folder: RunFolder | None = None) -> Path:
     for candidate in (path / "model", path):
         if (candidate / "config.json").exists():
             return candidate
+    if (path / "recipe.yaml").exists():
+        raise UsageError(
+            f"no model in {start}, a run that is not finished or whose model was removed",
+            expected="its end, by --resume",
+        )
     raise UsageError(f"no model in {start}", expected="a run folder, or a model folder with config.json")

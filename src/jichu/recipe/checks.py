@@ -40,6 +40,7 @@ from .build import (
     pretraining_objective,
     start_model,
     start_supervised,
+    usual,
 )
 from .config import AuditStage, FinetuneStage, ModelStage, PretrainStage, Recipe
 from .language import objective_of
@@ -298,7 +299,7 @@ def _check_model(stage: PretrainStage | FinetuneStage, work: Work, where: str) -
 
 def _check_pretraining(stage: PretrainStage, work: Work, where: str) -> Objective:
     """What learns from images or tables. UsageError where it does not fit them."""
-    name = "vicreg" if stage.objective.name == "auto" else stage.objective.name
+    name = usual(stage.objective).name
     objective = resolve("objective", name, OBJECTIVES)
     kinds, kind = getattr(objective, "kinds", ()), work.dataset.kind
     if kinds and kind not in kinds:

@@ -269,7 +269,17 @@ def _dataset(recipe: Recipe, data: Any) -> Dataset:
         config = config.model_copy(update={"size": trained_size(hub[0]) or "auto"})
     if ranks.rank() > 0:
         ranks.barrier()  # the first process decodes, the others find it decoded
-    dataset = load(config.path if data is None else data, config, seed=recipe.seed, table=table, texts=texts)
+    try:
+        dataset = load(
+            config.path if data is None else data, config, seed=recipe.seed, table=table, texts=texts
+        )
+    except DataError as error:
+        if table is None or not error.what.startswith("the column"):
+            raise
+        raise DataError(
+            f"{outside[0]} cannot read these data: {error.what}", where=error.where,
+            expected=error.expected, nearest=error.nearest,
+        ) from None  # fmt: skip
     if ranks.rank() == 0:
         ranks.barrier()
     return dataset

@@ -46,6 +46,8 @@ from .build import (
     spaced,
     start_model,
     start_supervised,
+    tell_start,
+    usual,
     wrapped,
 )
 from .config import AuditStage, FinetuneStage, InspectStage, PretrainStage
@@ -95,6 +97,7 @@ def pretrain(stage: PretrainStage, work: Work) -> Result:
     model, config = start_model(stage, stage.backbone, work, heads={}, targets={})
     objective, rows = pretraining_objective(stage, work), dataset.splits["train"]
     batches = Batches(work.inputs, rows, batch_size=stage.batch_size, seed=work.recipe.seed, drop_last=True)
+    tell_start(stage, work, usual(stage.objective).name)
     remarks = look(model, stage, rows, work, stage.name)
     probe = _probe(work)
     if probe is not None and stage.evaluate_every is None:
