@@ -247,6 +247,8 @@ def test_damaged_adapters(place, damage, words, capsys):
     run("predict", "runs/verdict", "text", code=3)
     told = capsys.readouterr().err
     assert words in told and "Traceback" not in told
+    states = {a.run: a.state for a in runs_adapters.found()}
+    assert states["runs/tongue"] == "there" and set(states) == {"runs/tongue", "runs/verdict"}
 
 
 def _set(at, key, value):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from jichu.core.config import check, dump_yaml, read_yaml
-from jichu.core.errors import JichuError, UsageError, unknown
+from jichu.core.errors import DataError, JichuError, UsageError, unknown
 from jichu.core.files import aside, flush, link, read_json, write_text
 from jichu.core.folder import RunFolder
 from jichu.core.lock import alone
@@ -33,7 +33,9 @@ class Adapter:
     run: str
     stage: str
     base: str | None
-    state: str  # of the base: there, gone, changed, or merged, where the run has its weights itself
+    state: (
+        str  # of the base: there, gone, changed, or merged, where the run has its weights itself; or damaged
+    )
     kind: str
     rank: int
     pattern: str
@@ -71,8 +73,11 @@ def _fingerprint(folder: Path) -> str | None:
 
 def _look(run: Path, stage: str, known: Any) -> Adapter:
     model = RunFolder(run).stage_model(stage)
-    about = adapters.settings(model)
-    tensors, meant = adapters.read(model / adapters.FOLDER / adapters.TENSORS)
+    try:
+        about = adapters.settings(model)
+        tensors, meant = adapters.read(model / adapters.FOLDER / adapters.TENSORS)
+    except DataError:  # which says more where they are used; the others are told all the same
+        return Adapter(str(run), stage, None, "damaged", "", 0, "", 0, {})
     names = sorted({re.sub(r"\.\d+(?=\.|$)", ".*", name) for name in about.target_modules})
     return Adapter(
         str(run), stage, about.base_model_name_or_path or None, _state(model, about, meant, known),
