@@ -171,6 +171,28 @@ def test_merged_in_place_and_beside(place, target, capsys):
     assert next(a.base for a in runs_adapters.found() if a.run == "runs/finetune") == "whole/model"
 
 
+def test_several_stages_of_one_run(place, capsys):
+    """Two tasks' worth of adapters in one recipe; one of them made a run of its own, one taken away."""
+    train = {"budget": "20 steps", "precision": "float32", "from": "runs/base"}
+    stages = [{"stage": "finetune", "name": "a", "adapt": "lora", **train},
+              {"stage": "finetune", "name": "b", "adapt": "dora", **train}, {"stage": "audit"}]  # fmt: skip
+    Path("r.yaml").write_text(
+        json.dumps({"name": "two", "data": {"path": "s.csv", "target": "verdict"}, "stages": stages})
+    )
+    run("run", "r.yaml")
+    capsys.readouterr()
+    run("adapters", "list", "runs/two")
+    assert "runs/two a" in (told := capsys.readouterr().out) and "runs/two b" in told
+    run("adapters", "merge", "runs/two", "--stage", "b", "--out", "b")
+    assert jichu.open("b").recipe.result == "b" and size("b/model") >= size("runs/base/model") * 0.9
+    run("adapters", "merge", "runs/two", "--stage", "c", code=2)
+    assert "one of a, b" in capsys.readouterr().err
+    before = jichu.open("runs/two").predict(ASKED)
+    runs_adapters.remove("runs/two", "b")
+    assert [a.stage for a in runs_adapters.found(["runs/two"])] == ["a"]
+    assert jichu.open("runs/two").predict(ASKED) == before
+
+
 def test_adapters_on_adapters(place):
     """A base may itself be adapters on a base."""
     run("finetune", "s.csv", "--target", "tongue", "--from", "runs/verdict", "--adapt", "lora", "--budget", "20 steps",

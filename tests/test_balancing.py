@@ -179,7 +179,7 @@ def test_objectives_of_each_column(in_folder, capsys):
         trained("wrong", wrong, "budget=2 steps", code=2)
         assert told in capsys.readouterr().err, wrong
     trained("wrong", "objective=several", "data.target=kind", "data.columns={price: ignore}", code=2)
-    assert "is for several targets" in capsys.readouterr().err
+    assert "is for more than one target" in capsys.readouterr().err
     assert main(["pretrain", "t.csv", "--objective", "several"]) == 2
     assert "learns from labels" in capsys.readouterr().err
 

@@ -18,7 +18,7 @@ from jichu.data.decode import Preprocess
 from jichu.data.schema import TableSchema
 from jichu.data.special import Special, TextInputs
 from jichu.data.target import Target
-from jichu.models import folder
+from jichu.models import adapters, folder
 from jichu.models.folder import ModelConfig
 from jichu.objectives.supervised import Classification
 from jichu.train.config import TrainConfig
@@ -81,7 +81,7 @@ def test_each_rung_on_each_network(name, rung, tmp_path):
         with pytest.raises(UsageError, match=r"full, head, discriminative, gradual, last-2"):
             rules.resolve(rung, model)
         return
-    before = copy.deepcopy(model.state_dict())
+    untouched, before = copy.deepcopy(model), copy.deepcopy(model.state_dict())
     batch = some(reads)
     settings = TrainConfig(
         budget="8 steps",
@@ -96,7 +96,14 @@ def test_each_rung_on_each_network(name, rung, tmp_path):
     assert min(row["loss"] for row in found.history) < found.history[0]["loss"]
     resolved = rules.resolve(rung, model)
     may = {rules.original(n) for n, rule in rules.assign(model, resolved).items() if rule != "frozen"}
-    lora.merge(model)
+    if rung in rules.LOW_RANK:  # beside their base they are the same model
+        folder.save(tmp_path / "base", untouched, config)
+        base = adapters.tensors(tmp_path / "base")
+        lora.save(model, tmp_path / "on" / adapters.FOLDER, "base", base)
+        lora.merge(model)
+        folder.save(tmp_path / "on", model, config, weights=False)
+        based, _ = folder.load(tmp_path / "on")
+        torch.testing.assert_close(based(batch)["label"], model.eval()(batch)["label"])
     moved = {n for n, tensor in model.state_dict().items() if not torch.equal(tensor, before[n])}
     parameters = {n for n, _ in model.named_parameters()}
     assert moved & parameters <= may and any(n.startswith("heads.") for n in moved)

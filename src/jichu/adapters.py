@@ -109,9 +109,9 @@ def merge(run: str | Path, out: str | Path | None = None, stage: str | None = No
 
     Raises UsageError where there is nothing to merge, the base is gone or another, or `out` is there already."""
     folder, recipe, stage = _of(run, stage)
-    model, _ = model_folder.load(folder.stage_model(stage))
     if not adapters.is_based(folder.stage_model(stage)):
         raise UsageError(f"{stage} of {folder.path} has its weights itself", expected="nothing to be merged")
+    model, _ = model_folder.load(folder.stage_model(stage))
     if out is not None:
         return _copied(folder, recipe, stage, model, Path(out))
     with alone(folder.path):

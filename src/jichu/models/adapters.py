@@ -34,7 +34,6 @@ class Settings(BaseModel):
     r: int
     lora_alpha: float
     alpha_pattern: dict[str, float] = {}
-    rank_pattern: dict[str, int] = {}
     target_modules: list[str] = []
     use_dora: bool = False
     fan_in_fan_out: bool = False
@@ -81,11 +80,11 @@ def tensors(folder: Path) -> dict[str, Tensor]:
         return read(folder / WEIGHTS, cure)[0]
     about = settings(folder)
     own, meant = read(folder / FOLDER / TENSORS, "the file as it was written, or the run trained again")
-    base = base_of(folder, about)
+    base = _base_of(folder, about)
     found = tensors(base)
-    refuse_other_base(folder, base, meant, fingerprint(found))
+    _refuse_other_base(folder, base, meant, fingerprint(found))
     try:
-        return added(found, {name.removeprefix(PREFIX): tensor for name, tensor in own.items()}, about)
+        return _added(found, {name.removeprefix(PREFIX): tensor for name, tensor in own.items()}, about)
     except (KeyError, RuntimeError) as error:
         told = shown(str(error).split("\n")[0])
         raise DataError(
@@ -116,7 +115,7 @@ def settings(folder: Path) -> Settings:
         ) from None  # fmt: skip
 
 
-def base_of(folder: Path, about: Settings) -> Path:
+def _base_of(folder: Path, about: Settings) -> Path:
     """The model folder that adapters stand on. Its path is that of the run's making, from here or from a folder above
     the adapters, so that runs may be moved together. UsageError where it is gone."""
     told = about.base_model_name_or_path or ""
@@ -136,7 +135,7 @@ def find_base(folder: Path, told: str) -> Path | None:
     return next((place for place in others if (place / "config.json").exists()), None)
 
 
-def refuse_other_base(folder: Path, base: Path, meant: str | None, found: str) -> None:
+def _refuse_other_base(folder: Path, base: Path, meant: str | None, found: str) -> None:
     """UsageError where adapters were trained beside other weights than these."""
     if meant != found:
         raise UsageError(
@@ -146,7 +145,7 @@ def refuse_other_base(folder: Path, base: Path, meant: str | None, found: str) -
         )  # fmt: skip
 
 
-def added(base: dict[str, Tensor], own: dict[str, Tensor], about: Settings) -> dict[str, Tensor]:
+def _added(base: dict[str, Tensor], own: dict[str, Tensor], about: Settings) -> dict[str, Tensor]:
     """A base's weights with those of its own in their place, and what adapters have learned added."""
     found = base | {name: tensor for name, tensor in own.items() if ".lora_" not in name}
     for layer in [name.removesuffix(_A) for name in own if name.endswith(_A)]:

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from jichu.core.config import Spec, check
-from jichu.core.errors import DataError, UsageError, shown, unknown
+from jichu.core.config import Spec
+from jichu.core.errors import DataError, UsageError
 from jichu.core.folder import RunFolder
 from jichu.core.names import construct, resolve
 from jichu.core.progress import say
@@ -37,8 +37,8 @@ from jichu.objectives.language import Answers
 from jichu.train.schedules import FOLLOWS_EVALUATIONS
 
 from .config import FinetuneStage, ModelStage, PretrainStage, Recipe
+from .targets import supervised
 
-SEVERAL = "several"  # the objective of more than one target
 TOKENS = "tokens"  # the tensor of a text's tokens, and the head that predicts them
 
 
@@ -89,7 +89,10 @@ def start_supervised(
                     f"{stage.head.name} does no {target.task}, which {target.column} wants",
                     where=f"{stage.name}.head", expected=f"one of {', '.join(fit)}",
                 )  # fmt: skip
-    objective = None if estimated else supervised_objective(stage, work, targets)
+    objective = None
+    if not estimated:
+        where = f"{stage.name}.objective"
+        objective = supervised(stage.objective, targets, work.dataset.tensors, where)
     if objective is not None:
         targets = {key: objective.answer(key, target) for key, target in targets.items()}
     backbone = stage.backbone or default_backbone(work.dataset, head if estimated else None)
@@ -154,91 +157,6 @@ def spaced(stage: FinetuneStage, epoch: int, rows: int, evaluated: int) -> Finet
     if stage.evaluate_every is not None or followed or not rows:
         return stage
     return stage.model_copy(update={"evaluate_every": epoch * max(1, math.ceil(2 * evaluated / rows))})
-
-
-def supervised_objective(stage: FinetuneStage, work: Work, targets: dict[str, Target]) -> Objective:
-    """The objective of a stage, one for each target, without what is wrapped around it. UsageError where
-    it does not fit the target."""
-    where = f"{stage.name}.objective"
-    together, each = of_each_target(stage.objective, where)
-    inner: dict[str, Objective] = {}
-    for key, spec in _by_key(each, targets, stage.objective, where).items():
-        of: dict[str, Any] = {} if "target" in spec.arguments else {"target": key}
-        inner[key] = construct("objective", spec, OBJECTIVES, where=where, targets=targets, **of)()
-        column = getattr(inner[key], "target", key)
-        if column not in work.dataset.tensors:
-            raise UsageError(
-                f"{spec.name} learns the column {column!r}, which these data do not have",
-                where=where, expected=f"one of {', '.join(work.dataset.tensors)}, as objective.target",
-            )  # fmt: skip
-    if len(inner) == 1 and together is not None:
-        raise UsageError(
-            f"{together.name} is for several targets, and there is {next(iter(targets.values())).column} alone",
-            where=where, expected="data.target: a list of columns, or no such objective",
-        )  # fmt: skip
-    if len(inner) == 1:
-        return next(iter(inner.values()))
-    spec = together or Spec(name=SEVERAL)
-    scales = _keyed(spec.arguments.get("scales", {}), targets, f"{where}.scales")
-    return construct(
-        "objective", spec.model_copy(update={"scales": scales}), OBJECTIVES, where=where, inner=inner
-    )()
-
-
-def of_each_target(objective: Spec, where: str) -> tuple[Spec | None, dict[str, Spec]]:
-    """Of `several` what it says of all targets together, and what of each column; of another objective nothing."""
-    if objective.name != SEVERAL:
-        return None, {}
-    arguments = objective.arguments
-    each = arguments.pop("inner", {})
-    if not isinstance(each, dict):
-        raise UsageError(
-            f"found {shown(each)}", where=f"{where}.inner", expected="an objective for each column"
-        )
-    named = {c: {"name": spec} if isinstance(spec, str) else spec for c, spec in each.items()}
-    made = {c: check(Spec, spec, where=f"{where}.inner.{c}") for c, spec in named.items()}
-    return Spec(name=SEVERAL, **arguments), made
-
-
-def _by_key(
-    each: dict[str, Spec], targets: dict[str, Target], objective: Spec, where: str
-) -> dict[str, Spec]:
-    """The objective of each target: its own, else the stage's where it is of the target's task, else the task's."""
-    own = _keyed(each, targets, f"{where}.inner")
-    one = [objective] if objective.name not in ("auto", SEVERAL) else []
-    tasks = [_task(spec, where) for spec in one]
-    if one and not any(tasks[0] in (None, target.task) for target in targets.values()):
-        raise _unfit(objective, list(targets.values()), where)
-    found: dict[str, Spec] = {}
-    for key, target in targets.items():
-        if key in own and _task(own[key], where) not in (None, target.task):
-            raise _unfit(own[key], [target], f"{where}.inner.{target.column}")
-        shared = [spec for spec, task in zip(one, tasks, strict=True) if task in (None, target.task)]
-        found[key] = own.get(key) or next(iter(shared), Spec(name=target.task))
-    return found
-
-
-def _task(spec: Spec, where: str) -> str | None:
-    """Of the targets that an objective learns; a function of the user's may say none."""
-    return getattr(resolve("objective", spec.name, OBJECTIVES, where=where), "task", None)
-
-
-def _unfit(spec: Spec, targets: list[Target], where: str) -> UsageError:
-    asked = list(dict.fromkeys(target.task for target in targets))
-    return UsageError(
-        f"{spec.name} does not learn {', '.join(t.column for t in targets)}, which asks for {' and '.join(asked)}",
-        where=where, expected=" or ".join(asked),
-    )  # fmt: skip
-
-
-def _keyed(by_column: Any, targets: dict[str, Target], where: str) -> Any:
-    """What is said of columns, by the keys of the targets; anything but a mapping as it is."""
-    if not isinstance(by_column, dict):
-        return by_column
-    keys = {target.column: key for key, target in targets.items()}
-    if other := next((column for column in by_column if column not in keys), None):
-        raise unknown("target", other, keys, where=where)
-    return {keys[column]: value for column, value in by_column.items()}
 
 
 def usual(objective: Spec) -> Spec:

@@ -36,7 +36,6 @@ from .build import (
     augmenter,
     default_backbone,
     initialisation,
-    of_each_target,
     pretraining_objective,
     start_model,
     start_supervised,
@@ -45,6 +44,7 @@ from .build import (
 from .config import AuditStage, FinetuneStage, ModelStage, PretrainStage, Recipe
 from .language import objective_of
 from .stages import metric_functions
+from .targets import SEVERAL, of_each
 
 
 def check_names(recipe: Recipe, objects: dict[str, Any]) -> None:
@@ -89,8 +89,11 @@ def check_names(recipe: Recipe, objects: dict[str, Any]) -> None:
             )
             if stage.objective.name != "auto":
                 _refuse_objective(stage.objective, "finetune", where)
-                together, each = of_each_target(stage.objective, f"{where}.objective")
-                for spec in [together or stage.objective, *each.values()]:
+                together, each = of_each(stage.objective, f"{where}.objective")
+                all_of_it = (
+                    [together, *each.values()] if stage.objective.name == SEVERAL else [stage.objective]
+                )
+                for spec in all_of_it:
                     construct(
                         "objective", spec, OBJECTIVES, where=f"{where}.objective", targets=None, inner=None
                     )
