@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from jichu.core.errors import unknown
+from jichu.core.ranks import sum_over_ranks
 from jichu.data.target import Target
 
 from .balancing import BALANCES, Balance
@@ -56,14 +57,17 @@ class Several(Objective):
             self.balance.to(batch["row"].device).begin(self._tried(model, batch))
 
     def _tried(self, model: nn.Module, batch: Batch) -> Tensor:
-        """The losses [K] of a batch, as they are before training."""
+        """The losses [K] of a batch, of all processes, as they are before training."""
         training = model.training
         with torch.no_grad():
             batch = self.prepare(batch, Context(0))
             terms, weights = self.losses(self(model.eval(), batch), batch), self.weights(batch)
         model.train(training)
-        means = {n: (weights[n] * terms[n]).sum() / weights[n].sum().clamp(min=1e-12) for n in weights}
-        return self._by_target(means)
+        sums = sum_over_ranks(
+            torch.stack([part.sum() for n in weights for part in (weights[n] * terms[n], weights[n])])
+        )
+        means = sums[::2] / sums[1::2].clamp(min=1e-12)
+        return self._by_target(dict(zip(weights, means, strict=True)))
 
     def _by_target(self, terms: Mapping[str, Tensor]) -> Tensor:
         """[K], of each target the sum of its terms as they are scaled by hand."""
