@@ -112,7 +112,6 @@ def test_all_faults_are_told_at_once():
     ("stages", "said"),
     [
         ([{"stage": "pretrain"}, {"stage": "pretrain"}], "two stages are named 'pretrain'"),
-        ([{"stage": "pretrain"}, {"stage": "finetune", "from": "pretran"}], "did you mean pretrain"),
         ([{"stage": "finetune", "from": "a", "backbone": "cnn"}], "expected one of them"),
         ([{"stage": "finetune"}, {"stage": "audit", "gain": ["finetune", "scratch"]}], "no finetune stage is named 'scratch'"),
         ([{"stage": "finetune", "adapt": [["a", 1, 2]]}], "not a pair"),

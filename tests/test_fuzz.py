@@ -186,7 +186,7 @@ def test_a_name_too_long_for_a_file_is_no_stage_and_no_run():
     stages = [{"stage": "finetune"}, {"stage": "finetune", "name": "b", "from": "a" * 5000}]
     tree = {"name": "a", "data": {"path": "a"}, "stages": stages}
     with pytest.raises(UsageError, match="nor a run folder") as told:
-        check(Recipe, tree)
+        check_names(check(Recipe, tree), {})
     assert len(str(told.value)) < 1000
     with pytest.raises(UsageError, match="no trained stage") as told:
         check(Recipe, {**tree, "stages": stages[:1], "result": "a" * 70_000})

@@ -168,7 +168,7 @@ def test_weights_that_do_not_fit_are_named(tmp_path):
     folder.save(tmp_path, config.build(), config)
     other = Model(Cnn(1, 8, widths=[5]))
     with pytest.raises(UsageError, match=r"backbone.blocks.0.0.weight is \[4, 1, 3, 3\]"):
-        folder.load_weights(other, tmp_path, "backbone.")
+        folder.take_over(other, tmp_path)
 
 
 def test_a_model_folder_does_not_get_to_call_what_it_likes(tmp_path, monkeypatch):

@@ -523,6 +523,7 @@ def test_data_that_changed_are_not_resumed_with(in_folder, photos, capsys):
         ("stages.audit.metrics=[{name: accuracy, k: 3}]", 2, "unknown key 'k'"),
         ("result=audit", 2, "no trained stage is named 'audit'"),
         ("stages.finetune.from=inspect", 2, "neither an earlier stage"),
+        ("stages.finetune.from=pretran", 2, "did you mean: pretrain"),
         ("data.split.test=0.0", 3, "no labelled rows are held out"),
     ],
 )

@@ -1,4 +1,4 @@
-"""LoRA through the library `peft`: adapters beside dense layers, kept in its format, or merged into the weights."""
+"""LoRA through the library `peft`: adapters beside layers, kept in its format, or merged into the weights."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from typing import Any, cast
 
 import torch
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
-from jichu.core.errors import UsageError, missing_extra
+from jichu.core.errors import UsageError, missing_extra, nearest
 from jichu.core.files import replacing, write_json
 from jichu.core.randomness import guarded, seed_step
-from jichu.models import naming
+from jichu.models import adapters, naming
 from jichu.models.model import Model
 
 from .rules import Lora, Rules, assign
 
 _ADAPTER = "default"  # peft can hold several, by name
 _CPU = torch.device("cpu")
+_OURS = ("heads.", "inputs.", "backbone.")  # names that the library does not know
 
 
 def _peft() -> Any:
@@ -36,18 +37,20 @@ def is_adapted(model: nn.Module) -> bool:
 
 
 def inject(model: nn.Module, rules: Rules, seed: int = 0) -> None:
-    """Put adapters beside the dense layers that LoRA rules cover, where there are none yet. The model's outputs
-    do not change: B begins at zero. UsageError where a rule covers no dense layer."""
+    """Put adapters beside the layers that LoRA rules cover, where there are none yet. The model's outputs do not
+    change: B begins at zero. UsageError where the rules cover no layer that can have them."""
     if is_adapted(model) or not any(isinstance(rule, Lora) for _, rule in rules):
         return
     peft = _peft()
-    dense = {f"{name}.weight": name for name, module in model.named_modules() if _is_dense(module)}
+    layers = adapters.layers(model)
     covered = {n: rule for n, rule in assign(model, rules).items() if isinstance(rule, Lora)}
-    wanted = {dense[name]: rule for name, rule in covered.items() if name in dense}
+    wanted = {layers[name]: rule for name, rule in covered.items() if name in layers}
     if not wanted:
+        name = next(iter(covered), "nothing")
         raise UsageError(
-            f"LoRA for {next(iter(covered), 'nothing')}, which is no dense layer's weight", where="adapt",
-            expected=f"a pattern for names such as {', '.join(list(dense)[:3])}",
+            f"LoRA for {name}, which is no dense layer's weight and no convolution's", where="adapt",
+            expected=f"a pattern for names such as {', '.join(list(layers)[:3])}" if layers else "no LoRA rule",
+            nearest=nearest(name, layers),
         )  # fmt: skip
     for key in ("dropout", "dora"):
         if len({getattr(rule, key) for rule in wanted.values()}) > 1:
@@ -65,11 +68,6 @@ def inject(model: nn.Module, rules: Rules, seed: int = 0) -> None:
         parameter.requires_grad_(flags.get(id(parameter), True))
 
 
-def _is_dense(module: nn.Module) -> bool:
-    # GPT-2 calls its dense layers so
-    return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
-
-
 def _config(peft: Any, wanted: dict[str, Lora], **more: Any) -> Any:
     """peft's configuration of the layers by name."""
     rules = list(wanted.values())
@@ -82,47 +80,52 @@ def _config(peft: Any, wanted: dict[str, Lora], **more: Any) -> Any:
     )  # fmt: skip
 
 
-def save(model: Model, folder: Path, base: str | None = None) -> None:
+def save(
+    model: Model, folder: Path, base: str | None = None, weights: dict[str, Tensor] | None = None
+) -> None:
     """Write the adapters as `peft.PeftModel.from_pretrained` reads them beside the base model: their tensors, and
-    those of a classifier's head and pooler that are the library's too. `base` says where the base model is."""
-    peft = _peft()
+    those of a classifier's head and pooler that are the library's too. `base` says where the base model is; with its
+    `weights`, by their names in the file, all that differs from them is written, so that both together are the model,
+    and their fingerprint."""
     layers = {name: cast(Any, layer) for name, layer in model.named_modules() if _is_adapter(layer)}
     if not layers:
         raise UsageError("a model without adapters", expected="one trained with the rule lora")
-    state = model.state_dict()
-    named = naming.names(model) if naming.has_layout(model) else {name: name for name in state}
-    adapters = {ours: theirs for ours, theirs in named.items() if ".lora_" in ours}
-    beside = {
-        ours: theirs for ours, theirs in named.items()
-        if ours.startswith(("heads.", "backbone.pooler.")) and not theirs.startswith("heads.")
-    }  # fmt: skip
-    called = {
-        ours.rpartition(".lora_")[0]: theirs.rpartition(".lora_")[0] for ours, theirs in adapters.items()
-    }
-    wanted = {
-        called[name]: Lora(
-            layer.r[_ADAPTER],
-            layer.lora_alpha[_ADAPTER],
-            _dropout(layer),
-            _ADAPTER in layer.lora_magnitude_vector,
-        )
-        for name, layer in layers.items()
-    }
+    state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    named = {ours: theirs.replace(".base_layer.", ".") for ours, theirs in naming.names(model).items()}
+    learned = {ours: theirs for ours, theirs in named.items() if ".lora_" in ours}
+    own = {ours: theirs for ours, theirs in named.items() if ours not in learned}
+    if weights is None:
+        beside = {
+            o: t for o, t in own.items()
+            if o.startswith(("heads.", "backbone.pooler.")) and not t.startswith("heads.")
+        }  # fmt: skip
+    else:
+        beside = {o: t for o, t in own.items() if t not in weights or not torch.equal(weights[t], state[o])}
     tensors = {
-        f"base_model.model.{_as_saved(theirs)}": state[ours].detach().cpu().contiguous().clone()
-        for ours, theirs in {**adapters, **beside}.items()
-    }  # fmt: skip
+        adapters.PREFIX + _as_saved(theirs): state[ours].contiguous().clone()
+        for ours, theirs in {**learned, **beside}.items()
+    }
     folder.mkdir(parents=True, exist_ok=True)
+    about = {"format": "pt"} | ({} if weights is None else {adapters.BASE: adapters.fingerprint(weights)})
     size = sum(t.numel() * t.element_size() for t in tensors.values())
-    with replacing(folder / "adapter_model.safetensors", size) as temporary:
-        save_file(tensors, temporary, {"format": "pt"})
+    with replacing(folder / adapters.TENSORS, size) as temporary:
+        save_file(tensors, temporary, about)
+    called = {o.rpartition(".lora_")[0]: t.rpartition(".lora_")[0] for o, t in learned.items()}
     config = _config(
-        peft, wanted, base_model_name_or_path=base, inference_mode=True, task_type=_task(model),
-        fan_in_fan_out=any(layer.fan_in_fan_out for layer in layers.values()),
-        modules_to_save=sorted({theirs.rpartition(".")[0] for theirs in beside.values()}) or None,
+        _peft(), {called[name]: _rule(layer) for name, layer in layers.items()}, base_model_name_or_path=base,
+        inference_mode=True, task_type=_task(model),
+        fan_in_fan_out=any(getattr(layer, "fan_in_fan_out", False) for layer in layers.values()),
+        modules_to_save=sorted({t.rpartition(".")[0] for t in beside.values() if not t.startswith(_OURS)}) or None,
     )  # fmt: skip
-    about = {k: sorted(v) if isinstance(v, set) else v for k, v in config.to_dict().items()}
-    write_json(folder / "adapter_config.json", about)
+    settings = {k: sorted(v) if isinstance(v, set) else v for k, v in config.to_dict().items()}
+    write_json(folder / adapters.SETTINGS, settings)
+
+
+def _rule(layer: Any) -> Lora:
+    """The rule that made an adapter."""
+    dropout = float(getattr(layer.lora_dropout[_ADAPTER], "p", 0.0))
+    dora = _ADAPTER in layer.lora_magnitude_vector
+    return Lora(layer.r[_ADAPTER], layer.lora_alpha[_ADAPTER], dropout, dora)
 
 
 def _as_saved(name: str) -> str:
@@ -143,10 +146,6 @@ def merge(model: nn.Module) -> None:
 
 def _is_adapter(module: nn.Module) -> bool:
     return hasattr(module, "lora_A") and hasattr(module, "get_base_layer")
-
-
-def _dropout(layer: Any) -> float:
-    return float(getattr(layer.lora_dropout[_ADAPTER], "p", 0.0))
 
 
 def _task(model: Model) -> str | None:

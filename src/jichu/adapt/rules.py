@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 from torch import nn
 
-from jichu.core.errors import UsageError, shown, unknown
+from jichu.core.errors import UsageError, nearest, shown, unknown
+from jichu.models.adapters import layers
 
 from . import depth
 
@@ -35,15 +36,15 @@ Rules = list[tuple[str, Rule]]
 
 # A pooler lies between backbone and head, and after pretraining is as fresh as the head. There may be neither.
 _FRESH = r"(heads|backbone\.pooler)\..*"
-# Queries and values, as in the paper, by the names of BERT, DistilBERT, GPT-2, Llama and T5.
+# Queries and values, as in the paper, by the names of BERT, ViT, DistilBERT, GPT-2, Llama and T5.
 _ATTENTION = r"backbone\..*\.(query|value|q_lin|v_lin|c_attn|q_proj|v_proj|q|v)\.weight"
 PRESETS: dict[str, Rules] = {
     "full": [(r".*", 1.0)],
     "head": [(_FRESH, 1.0), (r".*", "frozen")],
     "discriminative": [(_FRESH, 1.0), (r".*", 0.1)],
-    "lora": [(_FRESH, 1.0), (_ATTENTION, Lora(8)), (r".*", "frozen")],
-    "dora": [(_FRESH, 1.0), (_ATTENTION, Lora(8, dora=True)), (r".*", "frozen")],
 }
+LOW_RANK = {"lora": Lora(8), "dora": Lora(8, dora=True)}
+NAMES = [*PRESETS, *LOW_RANK, "gradual", "last-2"]
 
 
 _LAST = re.compile(r"last-(\d{1,6})")
@@ -51,8 +52,8 @@ _LAST = re.compile(r"last-(\d{1,6})")
 
 def refuse_unknown(name: str) -> None:
     """UsageError where no preset is called so."""
-    if name not in PRESETS and name != "gradual" and not _LAST.fullmatch(name):
-        raise unknown("adaptation", name, [*PRESETS, "gradual", "last-2"], where="adapt")
+    if name not in NAMES and not _LAST.fullmatch(name):
+        raise unknown("adaptation", name, NAMES, where="adapt")
 
 
 def resolve(adapt: str | Rules, model: nn.Module) -> Rules:
@@ -61,6 +62,8 @@ def resolve(adapt: str | Rules, model: nn.Module) -> Rules:
         refuse_unknown(adapt)
         if adapt in PRESETS:
             return PRESETS[adapt]
+        if adapt in LOW_RANK:
+            return [(_FRESH, 1.0), (_adapted(model), LOW_RANK[adapt]), (r".*", "frozen")]
         count = _LAST.fullmatch(adapt)
         return [(_FRESH, 1.0), *(depth.last(int(count[1]), model) if count else depth.gradual(model))]
     rules = [(pattern, _checked(rule, pattern)) for pattern, rule in adapt]
@@ -70,6 +73,20 @@ def resolve(adapt: str | Rules, model: nn.Module) -> Rules:
         except re.error as error:
             raise UsageError(f"{pattern!r} is not a regular expression: {error}", where="adapt") from None
     return rules
+
+
+def _adapted(model: nn.Module) -> str:
+    """A pattern for the weights that get adapters if nothing else is said: of queries and values where there is
+    attention, else of every layer of the backbone that can have them. UsageError where there is none."""
+    fit = [name for name in layers(model) if name.startswith("backbone.")]
+    if any(re.fullmatch(_ATTENTION, name) for name in fit):
+        return _ATTENTION
+    if not fit:
+        raise UsageError(
+            "LoRA, and this backbone has no dense layer and no convolution to have adapters", where="adapt",
+            expected=f"one of {', '.join(name for name in NAMES if name not in LOW_RANK)}",
+        )  # fmt: skip
+    return "|".join(map(re.escape, fit))
 
 
 def _checked(rule: Any, pattern: str) -> Rule:
@@ -135,11 +152,22 @@ def assign(model: nn.Module, rules: Rules) -> dict[str, Rule]:
             )  # fmt: skip
     for pattern, _ in rules:
         if pattern not in used and pattern not in (".*", _FRESH) and names:
-            raise UsageError(
-                f"the pattern {pattern!r} decides nothing",
-                where="adapt", expected=f"a pattern for names such as {', '.join(list(names.values())[:3])}",
-            )  # fmt: skip
+            raise _idle(pattern, list(names.values()))
     return assigned
+
+
+def _idle(pattern: str, names: list[str]) -> UsageError:
+    """The error for a pattern that decides nothing."""
+    taken = [name for name in names if re.fullmatch(pattern, name)]
+    if taken:
+        return UsageError(
+            f"the pattern {pattern!r} decides nothing: {taken[0]} and what else it matches is decided before it",
+            where="adapt", expected="the narrower pattern first",
+        )  # fmt: skip
+    return UsageError(
+        f"the pattern {pattern!r} decides nothing", where="adapt",
+        expected=f"a pattern for names such as {', '.join(names[:3])}", nearest=nearest(pattern, names),
+    )  # fmt: skip
 
 
 def frozen_modules(model: nn.Module) -> list[nn.Module]:

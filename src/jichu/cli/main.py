@@ -19,7 +19,7 @@ from jichu.core.errors import Interrupted, JichuError, PeerLost, UsageError, nea
 from jichu.core.interrupt import Stop, terminable, undisturbed
 from jichu.recipe.config import STAGES
 
-from . import language, verbs
+from . import adapters, language, verbs
 
 _EXIT_CODES = "exit codes: 0 done; 2 wrong usage or recipe; 3 unusable data; 4 a check failed; 130 interrupted; 1 anything else"
 
@@ -28,11 +28,7 @@ class _Parser(argparse.ArgumentParser):
     """Usage errors in the form of all our errors, with the nearest option."""
 
     def error(self, message: str) -> Any:
-        actions = list(self._actions)
-        for action in self._actions:  # an unknown option of a command is told by the parser above it
-            if isinstance(action, argparse._SubParsersAction):
-                actions += [a for below in action.choices.values() for a in below._actions]
-        options = [o for action in actions for o in action.option_strings]
+        options = [o for action in _actions(self) for o in action.option_strings]
         words = [w for w in message.split() if w.startswith("--")]
         near = nearest(words[0].rstrip(":,"), options) if words and "unrecognized" in message else None
         if "invalid choice" in message and not words:
@@ -40,6 +36,15 @@ class _Parser(argparse.ArgumentParser):
             choices = [c for a in self._actions if a.choices for c in a.choices]
             message, near = f"unknown command {found!r}", nearest(found, choices)
         raise UsageError(message, expected=f"{self.prog} --help", nearest=near)
+
+
+def _actions(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    """Of a parser and those below it: an unknown option of a command is told by the parser above."""
+    found = list(parser._actions)
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            found += [a for below in action.choices.values() for a in _actions(below)]
+    return found
 
 
 def parser() -> argparse.ArgumentParser:
@@ -163,6 +168,8 @@ def parser() -> argparse.ArgumentParser:
     add.add_argument("--system", metavar="TEXT", help="what the model is told before the first message")
     _add_writing(add)
 
+    _add_adapters(commands)
+
     about = (
         "what this machine has and what is fast on it; of a model its cost, and how it would begin to train"
     )
@@ -173,6 +180,43 @@ def parser() -> argparse.ArgumentParser:
     add.add_argument("--batch-sizes", default="1,8,32,128", metavar="N,N,…", help="1,8,32,128 if not given")
     add.add_argument("--seconds", type=float, default=1.0, help="for each batch size; 1 if not given")
     return top
+
+
+def _add_adapters(commands: Any) -> None:
+    about = "list, merge or remove what `--adapt lora` has trained"
+    group = commands.add_parser("adapters", help=about, description=about[0].upper() + about[1:] + ".")
+    below = group.add_subparsers(
+        dest="action", metavar="list, merge or remove", required=True, parser_class=_Parser
+    )
+
+    add = _add(
+        below,
+        "list",
+        adapters.show,
+        "the adapters of runs, and whether their base is there",
+        "jichu adapters list runs",
+    )
+    add.add_argument("runs", nargs="*", metavar="RUN", help="run folders, or folders of runs; runs if none")
+
+    add = _add(
+        below,
+        "merge",
+        adapters.merge,
+        "make a model whole, so that it needs its base no more",
+        "jichu adapters merge runs/reviews --out runs/reviews-whole",
+    )
+    add.add_argument("run", help="a run folder")
+    add.add_argument("--out", metavar="FOLDER", help="a new run folder; in place if not given")
+    _add_which(add)
+
+    about = "take adapters away; what is told of the run stays"
+    add = _add(below, "remove", adapters.remove, about, "jichu adapters remove runs/reviews")
+    add.add_argument("run", help="a run folder")
+    _add_which(add)
+
+
+def _add_which(add: argparse.ArgumentParser) -> None:
+    add.add_argument("--stage", metavar="NAME", help="of several; the recipe's result if not given")
 
 
 def _add(commands: Any, name: str, run: Any, about: str, example: str) -> argparse.ArgumentParser:

@@ -23,13 +23,15 @@ def set_quiet(quiet: bool) -> None:
         console.quiet = True
 
 
-def _print_json(value: Any) -> None:
+def print_json(value: Any) -> None:
+    """The result for machines."""
     from jichu.core.files import dumps
 
     print(dumps(value, indent=2))
 
 
-def _table(columns: list[str], rows: list[list[str]]) -> None:
+def print_table(columns: list[str], rows: list[list[str]]) -> None:
+    """Rows under the names of their columns."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -87,7 +89,7 @@ def _execute(recipe: Any, options: Options) -> None:
         return
     summary = read_json(folder.summary)
     if options.json:
-        _print_json({"run": str(folder.path), **summary})
+        print_json({"run": str(folder.path), **summary})
         return
     _headline(summary["headline"])
     predicts = bool(recipe.fitted)
@@ -100,7 +102,7 @@ def _execute(recipe: Any, options: Options) -> None:
     elif predicts:
         example = examples[0] if examples else '"A TEXT"' if reads_texts else "TABLE"
         after.append(f"use it:       jichu predict {folder.path} {example}")
-    elif reads_texts:
+    elif any("written" in stage for stage in summary["stages"]):
         after.append(f'go on with:   jichu generate {folder.path} "A BEGINNING"')
     else:
         after.append(f"adapt it:     jichu finetune {recipe.data.path} --from {folder.path} --adapt head")
@@ -133,7 +135,7 @@ def _headline(headline: dict[str, Any]) -> None:
             [name.replace("_", " "), number(v["value"]), f"{number(v['low'])} to {number(v['high'])}"]
             for name, v in headline.items()
         ]
-        _table(["on held-out rows", "value", "95% interval"], rows)
+        print_table(["on held-out rows", "value", "95% interval"], rows)
 
 
 def _data_config(verb: str, options: Options, **given: Any) -> Any:
@@ -158,7 +160,7 @@ def init(options: Options) -> None:
     found = look_into(dataset)
     write_text(path, draft(dataset, found, config))
     if options.json:
-        _print_json({"recipe": options.output, "remarks": found["remarks"]})
+        print_json({"recipe": options.output, "remarks": found["remarks"]})
         return
     for remark in found["remarks"]:
         print(f"- {remark}")
@@ -184,11 +186,11 @@ def inspect(options: Options) -> None:
         data_page.write(Path(options.page), dataset, found)
         drawn["look at it"] = options.page
     if options.json:
-        _print_json(found)
+        print_json(found)
         return
     print(f"{found['source']}: {found['rows']:,} records")
     for columns, rows in tables(found):
-        _table(columns, rows)
+        print_table(columns, rows)
     print("\n" + "\n".join(lines(found)))
     for what, where in drawn.items():
         print(f"\n{what}: {where}")
@@ -202,7 +204,7 @@ def audit(options: Options) -> None:
     run_ = Run(options.run)
     found = measure(run_, options.data)
     if options.json:
-        _print_json(found)
+        print_json(found)
         return
     from jichu.auditing.measure import headline
 
@@ -223,7 +225,7 @@ def predict(options: Options) -> int:
         except DataError as error:
             faults.append(error)
     if options.json:
-        _print_json(found)
+        print_json(found)
     else:
         for p in found:
             print(f"{p['input']}: {_said({k: v for k, v in p.items() if k != 'input'})}")
@@ -239,7 +241,7 @@ def embed(options: Options) -> None:
 
     found = write(Run(options.run), options.data, options.output)
     if options.json:
-        _print_json(found)
+        print_json(found)
     else:
         print(f"{found['rows']:,} rows of {found['width']} numbers: {found['path']}")
 
@@ -274,14 +276,14 @@ def doctor(options: Options) -> None:
 
     found = examine_machine()
     if options.json:
-        _print_json(found)
+        print_json(found)
         return
     for key, value in found["environment"].items():
         print(
             f"{key}: {value if not isinstance(value, dict) else ', '.join(f'{k} {v}' for k, v in value.items())}"
         )
     for columns, rows in machine_tables(found):
-        _table(columns, rows)
+        print_table(columns, rows)
     print()
     for line in machine_lines(found):
         print(f"- {line}")
@@ -293,10 +295,10 @@ def _doctor_of_a_model(options: Options) -> None:
     sizes = parse_yaml(f"[{options.batch_sizes}]", "--batch-sizes")
     found = examine_model(options.model, options.channels, options.size, sizes, options.seconds)
     if options.json:
-        _print_json(found)
+        print_json(found)
         return
     print("\n".join(lines(found)))
     for columns, rows in tables(found):
-        _table(columns, rows)
+        print_table(columns, rows)
     for warning in found["warnings"]:
         print(f"\n- {warning}")

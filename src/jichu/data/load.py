@@ -52,31 +52,36 @@ _SCHEMA = TypeAdapter(Schema)
 
 
 def load(
-    data: Any, config: DataConfig | None = None, *, seed: int = 0, table: TableSchema | None = None
+    data: Any,
+    config: DataConfig | None = None,
+    *,
+    seed: int = 0,
+    table: TableSchema | None = None,
+    texts: tuple[str, ...] = (),
 ) -> Dataset:
     """Read, find the types, decode (once), clean and split. With `table` its inputs are those, in that
-    order and with those codes.
+    order and with those codes; with `texts` those columns are read where they are there and no others are named.
 
     Exact duplicates stay in one split; where the source comes with splits, a training or validation image
     whose pixels are also in one held out from it is quarantined (equal rows of a table are only counted:
     two people may be alike). Files that were read before and are as they were are not read again.
     """
     config = config or DataConfig(path=data if isinstance(data, str) else IN_MEMORY)
-    store = _stored(data, config, table)
+    store = _stored(data, config, table, texts)
     schema = _SCHEMA.validate_python(store.about["schema"])
     targets = {target_key(i): t for i, t in enumerate(schema.targets)}
     hidden = {
         name: store.tensors.pop(name).numpy() for name in (GIVEN, GROUP, TIME, EQUAL) if name in store.tensors
     }
-    texts = to_read(store.texts, schema.chat)
-    dropped = _cleaned(store, texts, hidden, config)
+    contents = to_read(store.texts, schema.chat)
+    dropped = _cleaned(store, contents, hidden, config)
     if config.series is None:
         splits, leaks, duplicates = kept_splits(store, targets, hidden, config, seed, dropped.rows)
     else:  # split by time, once there are windows
         splits, leaks = {"train": torch.arange(len(store.names))}, torch.empty(0, dtype=torch.int64)
         duplicates = dict.fromkeys(("exact", "removed", "conflicting_labels"), 0)
     if config.clean.contamination:
-        dropped += contaminated(texts, splits, store.names, config.clean.contamination)
+        dropped += contaminated(contents, splits, store.names, config.clean.contamination)
         splits["train"] = splits["train"][~torch.isin(splits["train"], torch.from_numpy(dropped.rows))]
     faults = [unusable(store.names[row], "exact duplicate of a held-out record") for row in leaks.tolist()]
     faults += [
@@ -111,15 +116,19 @@ def load(
     return dataset
 
 
-def _stored(data: Any, config: DataConfig, table: TableSchema | None) -> Store:
+def _stored(data: Any, config: DataConfig, table: TableSchema | None, texts: tuple[str, ...]) -> Store:
     """The decoded columns: those of an earlier start where the files are as they were, or what is read."""
-    how = fingerprint(config.model_dump(include=_DECIDES), config.split.group, config.split.time, table)
+    how = fingerprint(
+        config.model_dump(include=_DECIDES), config.split.group, config.split.time, table, *texts
+    )
     place = _place(data)
     found = recall(place, how) if place else None
     if found is not None:
         return found
     began = time.time_ns()
     source = read(data, config.reader)
+    if texts and config.text is None and source.columns.keys() >= set(texts):
+        config = config.model_copy(update={"text": list(texts)})
     if place is None or source.files is None:
         files, contents = None, source.fingerprint
     else:

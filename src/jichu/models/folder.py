@@ -1,20 +1,20 @@
 """A model in a folder: `model.safetensors` (plain tensors by name) and `config.json` (how to build it).
 
 A language model of `transformers` is in the layout of Hugging Face: names and configuration are the library's,
-and what is ours stands under `jichu`.
+and what is ours stands under `jichu`. In the place of weights there may be adapters on those of another folder.
 """
 
 from __future__ import annotations
 
 import inspect
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Protocol, cast
+from typing import Annotated, Any, Protocol
 
 import torch
 from pydantic import Field, TypeAdapter, ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from jichu.core.config import Spec, check
@@ -30,7 +30,7 @@ from jichu.data.spectrum import frames
 from jichu.data.target import Target
 from jichu.data.windows import SeriesInputs
 
-from . import BACKBONES, HEADS, naming
+from . import BACKBONES, HEADS, adapters, naming
 from .backbone import Backbone, ModuleBackbone
 from .classical import Estimated
 from .inputs import Inputs
@@ -218,20 +218,15 @@ class Kept(Protocol):
         """Write them."""
 
 
-def save(folder: Path, model: Model, config: ModelConfig, tokenizer: Kept | None = None) -> None:
-    """Write a model; weights first, so that a folder with `config.json` is whole."""
-    published = naming.has_layout(model)
-    state = model.state_dict()
-    if adapted := next((name for name in state if ".lora_A." in name), None):
-        raise UsageError(
-            f"{adapted} stands beside its weight", expected="jichu.adapt.lora.merge(model) first"
-        )
-    named = naming.names(model) if published else {name: name for name in state}
-    # clone: tied weights share memory, which safetensors refuses
-    tensors = {theirs: state[ours].detach().cpu().contiguous().clone() for ours, theirs in named.items()}
-    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
-    with replacing(folder / "model.safetensors", size) as temporary:
-        save_file(tensors, temporary, {"format": "pt"})
+def save(
+    folder: Path, model: Model, config: ModelConfig, tokenizer: Kept | None = None, *, weights: bool = True
+) -> None:
+    """Write a model; weights first, so that a folder with `config.json` is whole. Without `weights` where adapters
+    on a base stand for them."""
+    if weights:
+        save_weights(folder, model)
+    else:
+        (folder / adapters.WEIGHTS).unlink(missing_ok=True)
     if tokenizer is not None:
         tokenizer.save(folder)
     media = {name: getattr(config, name) for name in ("image", "audio")}
@@ -241,12 +236,27 @@ def save(folder: Path, model: Model, config: ModelConfig, tokenizer: Kept | None
     if config.text is not None:
         about["text"]["special"] = config.text.special._asdict()
     about = {key: value for key, value in about.items() if value is not None or key in _KEYS}
-    if published:
+    if naming.has_layout(model):
         about["backbone"].pop("config", None)  # stands beside
         about = {**naming.about(model, config.targets), "jichu": about}
     elif made := getattr(model.backbone, "saved_config", None):  # built again without asking the hub
         about["backbone"] = {**about["backbone"], "config": made}
     write_json(folder / "config.json", about)
+
+
+def save_weights(folder: Path, model: Model) -> None:
+    """Write the weights of a model whose `config.json` stands there, or is to."""
+    state = model.state_dict()
+    if adapted := next((name for name in state if ".lora_A." in name), None):
+        raise UsageError(
+            f"{adapted} stands beside its weight", expected="jichu.adapt.lora.merge(model) first"
+        )
+    named = naming.names(model)
+    # clone: tied weights share memory, which safetensors refuses
+    tensors = {theirs: state[ours].detach().cpu().contiguous().clone() for ours, theirs in named.items()}
+    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    with replacing(folder / adapters.WEIGHTS, size) as temporary:
+        save_file(tensors, temporary, {"format": "pt"})
 
 
 def read_config(folder: Path) -> ModelConfig:
@@ -283,67 +293,66 @@ def read_config(folder: Path) -> ModelConfig:
 
 def load(folder: Path, backbone: nn.Module | None = None) -> tuple[Model, ModelConfig]:
     """A saved model in evaluation mode, and its configuration. DataError where it cannot be built."""
-    config = read_config(folder)
+    config, tensors = read_config(folder), adapters.tensors(folder)
     try:
         if backbone is None:
-            _refuse_unfit(config, folder)
+            _refuse_unfit(config, tensors, folder)
         model = config.build(backbone)
     except JichuError:
         raise
     except Exception as error:  # of arguments that fit one by one and not together
         told = shown(str(error).split("\n")[0])
         raise DataError(f"no model can be built as it says: {told}", where=folder / "config.json") from None
-    load_weights(model, folder)
+    model.load_state_dict(_fitting(model, tensors, folder), strict=False)
     return model.eval(), config
 
 
-def _refuse_unfit(config: ModelConfig, folder: Path) -> None:
+def _refuse_unfit(config: ModelConfig, tensors: dict[str, Tensor], folder: Path) -> None:
     """What the weights do not fit is found before it takes memory."""
     try:
         with torch.device("meta"):
             model = config.build()
     except RuntimeError:  # a network of the user's own that needs values to be built
         return
-    _fitting(model, folder)
+    _fitting(model, tensors, folder)
 
 
-def load_weights(model: nn.Module, folder: Path, prefix: str = "") -> None:
-    """Load the tensors whose names begin with `prefix`; each must be there and fit. With a prefix a part of
-    another model is taken over: a pooler that a language model does not have stays as it is."""
-    if getattr(getattr(model, "backbone", None), "language", False) and not read_config(folder).language:
-        raise UsageError(
-            f"{folder} holds no language model, which is to be gone on with",
-            expected="one that was trained to predict tokens; its backbone alone serves classifiers",
-        )
-    model.load_state_dict(_fitting(model, folder, prefix), strict=False)
+def take_over(model: Model, folder: Path) -> None:
+    """Load backbone and inputs of another model; each tensor must be there and fit. What the other does not have stays
+    as it is: the pooler of a language model, and the head of one where the other predicts no tokens."""
+    fresh = {name for name in model.state_dict() if name.startswith("backbone.pooler.")}
+    if getattr(model.backbone, "language", False) and not read_config(folder).language:
+        anew = {f"backbone.{name}" for name in getattr(model.backbone, "beyond_body", ())}
+        if not anew:
+            raise UsageError(
+                f"{folder} holds no language model, which is to be gone on with",
+                expected="one that was trained to predict tokens; its backbone alone serves classifiers",
+            )
+        fresh |= anew
+    tensors = adapters.tensors(folder)
+    for prefix in ("backbone.", "inputs."):
+        model.load_state_dict(_fitting(model, tensors, folder, prefix, fresh), strict=False)
 
 
-def _fitting(model: nn.Module, folder: Path, prefix: str = "") -> dict[str, Tensor]:
-    """The saved tensors whose names begin with `prefix`. UsageError where one is missing or does not fit."""
-    file = folder / "model.safetensors"
-    try:
-        tensors = load_file(file)
-    except (OSError, SafetensorError, ValueError, TypeError, KeyError) as error:
-        raise DataError(
-            f"cannot read the weights: {error}", where=file,
-            expected="the file as it was written; without it --resume runs its stage again",
-        ) from None  # fmt: skip
+def _fitting(
+    model: Model, tensors: dict[str, Tensor], folder: Path, prefix: str = "", fresh: Collection[str] = ()
+) -> dict[str, Tensor]:
+    """Those of a folder's tensors whose names in the model begin with `prefix`. UsageError where one is missing, but for
+    the `fresh`, or does not fit."""
     for module_name, module in model.named_modules():
         if isinstance(module, Estimated) and module_name.startswith(prefix):
             start = f"{module_name}."
             module.adopt({n.removeprefix(start): t for n, t in tensors.items() if n.startswith(start)})
     state = model.state_dict()
-    named = naming.names(cast(Model, model)) if naming.has_layout(model) else {name: name for name in state}
+    named = naming.names(model)
     found: dict[str, Tensor] = {}
     for ours, theirs in named.items():
-        if not ours.startswith(prefix) or (
-            prefix and ours.startswith("backbone.pooler.") and theirs not in tensors
-        ):
+        if not ours.startswith(prefix) or (ours in fresh and theirs not in tensors):
             continue
         if theirs not in tensors or tensors[theirs].shape != state[ours].shape:
             shape = list(tensors[theirs].shape) if theirs in tensors else "nothing"
             raise UsageError(
-                f"the weights do not fit: {theirs} is {shape}", where=file, expected=list(state[ours].shape)
+                f"the weights do not fit: {theirs} is {shape}", where=folder, expected=list(state[ours].shape)
             )
         found[ours] = tensors[theirs]
     return found

@@ -41,11 +41,13 @@ def lay_out(module: nn.Module, memory_format: str) -> None:
     (the images made ready); whatever comes after follows them."""
     if memory_format != "contiguous" and not has_layout(module):
         return
-    for part in module.modules():
+    for name, part in module.named_modules():
         if isinstance(part, _CONVOLUTIONS):
+            if ".lora_" in name:
+                continue  # of which peft takes plain views
             part.weight.data = laid_out(part.weight.data, FORMATS[memory_format])
         elif hasattr(part, "memory_format"):
-            part.memory_format = FORMATS[memory_format]  # type: ignore[assignment]
+            part.memory_format = FORMATS[memory_format]
 
 
 @contextmanager

@@ -42,8 +42,10 @@ def classifier(model: Model) -> str | None:
 
 
 def names(model: Model) -> dict[str, str]:
-    """Of each tensor in the state dict its name in the file; of tied ones the first alone. Heads that the library
-    does not know keep our names."""
+    """Of each tensor in the state dict its name in the file. In the library's layout of tied ones the first alone, and
+    heads that the library does not know keep our names; else all are ours."""
+    if not has_layout(model):
+        return {name: name for name in model.state_dict()}
     backbone: Any = model.backbone
     head, prefix = classifier(model), f"{backbone.module.base_model_prefix}."
     if backbone.language or backbone.config.model_type == "t5":  # whose parts are not within another

@@ -120,6 +120,11 @@ class OverText(Recurrent):
             if width == self.width:
                 self.output.weight = self.embedding.weight
 
+    @property
+    def beyond_body(self) -> list[str]:
+        """The names in the state dict that predict tokens and do no more."""
+        return [name for name in self.state_dict() if name.startswith("output.")]
+
     def logits(self, hidden: Tensor) -> Tensor:
         """Scores [..., V] of the next token from states [..., D]."""
         return self.output(hidden)

@@ -166,6 +166,14 @@ class TransformersText(Backbone):
         """The model without the language-model head."""
         return self.module.base_model
 
+    @property
+    def beyond_body(self) -> list[str]:
+        """The names in the state dict that the language-model head alone has; none of an encoder-decoder, whose
+        decoder is no mere head."""
+        prefix = f"{self.module.base_model_prefix}."
+        inside = self.body is self.module
+        return [f"module.{n}" for n in self.module.state_dict() if not inside and not n.startswith(prefix)]
+
     def logits(self, hidden: Tensor) -> Tensor:
         """Scores [..., V] of the next or the masked token from states [..., D]."""
         return self.kind.logits(self.module, hidden)

@@ -5,6 +5,7 @@ OBJECTIVES = {
     "multilabel": "jichu.objectives.supervised:MultiLabel",
     "regression": "jichu.objectives.supervised:Regression",
     "forecast": "jichu.objectives.forecast:Forecast",
+    "several": "jichu.objectives.several:Several",
     "vicreg": "jichu.objectives.vicreg:VICReg",
     "barlow-twins": "jichu.objectives.barlow_twins:BarlowTwins",
     "simclr": "jichu.objectives.contrastive:SimCLR",

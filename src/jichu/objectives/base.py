@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -25,6 +25,8 @@ class Context:
     seed: int
     step: int = 0
     steps: int = 1
+    # after the step: each term's loss, of this process
+    terms: dict[str, Tensor] = field(default_factory=dict, compare=False)
 
     @property
     def progress(self) -> float:
@@ -85,8 +87,8 @@ class Objective(nn.Module):
         """Non-negative weights [B] of each term that has rows, from the prepared batch alone."""
         return {"loss": row_weight(batch)}
 
-    def scales(self) -> dict[str, float]:
-        """What each term is multiplied by in the sum; 1 where it is not named."""
+    def scales(self) -> Mapping[str, float | Tensor]:
+        """What each term is multiplied by in the sum, a number or a scalar; 1 where it is not named."""
         return {}
 
     def forward(self, model: nn.Module, batch: Batch) -> Any:

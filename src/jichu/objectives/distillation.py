@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -87,7 +88,7 @@ class Distillation(WithUnlabelled):
         own = {TERM: everyone, FEATURES: everyone} if self.features else {TERM: everyone}
         return {**super().weights(batch), **own}
 
-    def scales(self) -> dict[str, float]:
+    def scales(self) -> Mapping[str, float | Tensor]:
         inner = {name: (1 - self.alpha) * scale for name, scale in {"loss": 1.0, **super().scales()}.items()}
         return {**inner, TERM: self.alpha, FEATURES: self.feature_weight}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
 import torch
@@ -76,7 +77,7 @@ class SemiSupervised(WithUnlabelled):
     def weights(self, batch: Batch) -> dict[str, Tensor]:
         return {**super().weights(batch), self.name: row_weight(batch) * self.asked(batch)}
 
-    def scales(self) -> dict[str, float]:
+    def scales(self) -> Mapping[str, float | Tensor]:
         return {**super().scales(), self.name: self.weight}
 
     def losses(self, outputs: Any, batch: Batch) -> Losses:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -50,7 +51,7 @@ class Wrapper(Objective):
     def weights(self, batch: Batch) -> dict[str, Tensor]:
         return self.inner.weights(batch)
 
-    def scales(self) -> dict[str, float]:
+    def scales(self) -> Mapping[str, float | Tensor]:
         return self.inner.scales()
 
     def forward(self, model: nn.Module, batch: Batch) -> Any:

@@ -28,7 +28,7 @@ from jichu.objectives.base import Objective
 from jichu.train.evaluate import RowLosses, row_losses
 from jichu.train.fit import fit
 
-from .build import Work, adaptation, spaced, start_supervised
+from .build import Work, adaptation, spaced, start_supervised, tell_start
 from .config import FinetuneStage
 from .results import Result, look, part_of, result, settle_adapters
 
@@ -48,6 +48,7 @@ def finetune(stage: FinetuneStage, work: Work) -> Result:
     assert objective is not None
     columns = answering(dataset, tokenizer, work.text.context, whole=is_whole(model.backbone))
     lengths = columns["tokens"].lengths
+    tell_start(stage, work)
     remarks = look(model, stage, rows, work, stage.name)
     evaluate = None
     batches = Batches(columns, rows, batch_size=stage.batch_size, seed=recipe.seed, lengths=lengths)
@@ -59,13 +60,13 @@ def finetune(stage: FinetuneStage, work: Work) -> Result:
 
     fitted = fit(model, objective, batches, stage, adapt=adaptation(stage), evaluate=evaluate, monitor=stage.monitor,
                  seed=recipe.seed, folder=work.folder, name=stage.name, resume=work.resume, records=dataset.names)  # fmt: skip
-    settle_adapters(model, stage, work)
+    based = settle_adapters(model, stage, work)
     made = None
     if "test" in dataset.splits:
         held_out = dataset.labelled("test")
         made = measured(model, objective, columns, dataset, tokenizer, held_out, stage.name, recipe.seed)
     if work.folder.writes:
-        model_folder.save(work.folder.stage_model(stage.name), model, config, tokenizer)
+        model_folder.save(work.folder.stage_model(stage.name), model, config, tokenizer, weights=not based)
         if made is not None:
             write_table(part_of(work, stage.name, 0, LABEL), made)
     return {

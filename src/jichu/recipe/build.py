@@ -16,6 +16,7 @@ from jichu.core.config import Spec
 from jichu.core.errors import DataError, UsageError
 from jichu.core.folder import RunFolder
 from jichu.core.names import construct, resolve
+from jichu.core.progress import say
 from jichu.core.randomness import guarded, seed_step
 from jichu.data.augment import Augment
 from jichu.data.config import AugmentConfig, SpectrogramConfig, augmentation
@@ -36,10 +37,10 @@ from jichu.models.weights import load_pretrained
 from jichu.objectives import OBJECTIVES
 from jichu.objectives.base import Objective
 from jichu.objectives.language import Answers
-from jichu.objectives.several import Several
 from jichu.train.schedules import FOLLOWS_EVALUATIONS
 
 from .config import FinetuneStage, ModelStage, PretrainStage, Recipe
+from .targets import supervised
 
 # what rows of each kind of data are called
 KINDS = {"image": "images", "audio": "sounds", "series": "series", "table": "tables", "text": "texts"}
@@ -93,7 +94,10 @@ def start_supervised(
                     f"{stage.head.name} does no {target.task}, which {target.column} wants",
                     where=f"{stage.name}.head", expected=f"one of {', '.join(fit)}",
                 )  # fmt: skip
-    objective = None if estimated else supervised_objective(stage, work, targets)
+    objective = None
+    if not estimated:
+        where = f"{stage.name}.objective"
+        objective = supervised(stage.objective, targets, work.dataset.tensors, where)
     if objective is not None:
         targets = {key: objective.answer(key, target) for key, target in targets.items()}
     backbone = stage.backbone or default_backbone(work.dataset, head if estimated else None)
@@ -172,47 +176,22 @@ def spaced(stage: FinetuneStage, epoch: int, rows: int, evaluated: int) -> Finet
     return stage.model_copy(update={"evaluate_every": epoch * max(1, math.ceil(2 * evaluated / rows))})
 
 
-def supervised_objective(stage: FinetuneStage, work: Work, targets: dict[str, Target]) -> Objective:
-    """The objective of a stage, one for each target, without what is wrapped around it. UsageError where
-    it does not fit the target."""
-    inner: dict[str, Objective] = {}
-    where, named = f"{stage.name}.objective", stage.objective.name != "auto"
-    made = resolve("objective", stage.objective.name, OBJECTIVES, where=where) if named else None
-    task = getattr(made, "task", None)  # a function of the user's may say none
-    if named and not any(task in (None, target.task) for target in targets.values()):
-        asked = list(dict.fromkeys(target.task for target in targets.values()))
-        raise UsageError(
-            f"{stage.objective.name} does not learn {', '.join(t.column for t in targets.values())}, which"
-            f" asks for {' and '.join(asked)}",
-            where=where, expected=" or ".join(asked),
-        )  # fmt: skip
-    for key, target in targets.items():
-        spec = stage.objective if named and task in (None, target.task) else Spec(name=target.task)
-        of: dict[str, Any] = {} if "target" in spec.arguments else {"target": key}
-        inner[key] = construct("objective", spec, OBJECTIVES, where=where, targets=targets, **of)()
-        column = getattr(inner[key], "target", key)
-        if column not in work.dataset.tensors:
-            raise UsageError(
-                f"{spec.name} learns the column {column!r}, which these data do not have",
-                where=where, expected=f"one of {', '.join(work.dataset.tensors)}, as objective.target",
-            )  # fmt: skip
-    return next(iter(inner.values())) if len(inner) == 1 else Several(inner)
+def usual(objective: Spec, dataset: Dataset) -> Spec:
+    """What learns from anything but texts where nothing is said."""
+    if objective.name != "auto":
+        return objective
+    return Spec(name="masked-series" if dataset.kind == "series" else "vicreg")
 
 
 def pretraining_objective(stage: PretrainStage, work: Work) -> Objective:
     """What learns from images or tables without labels."""
-    spec = usual_objective(work.dataset) if stage.objective.name == "auto" else stage.objective
+    spec = usual(stage.objective, work.dataset)
     suits = getattr(resolve("objective", spec.name, OBJECTIVES), "suits", None)
     if stage.augment == "auto" and suits is not None:
         stage = stage.model_copy(update={"augment": suits})
     augment = augmenter(stage, work.dataset) or Augment(AugmentConfig())
     given: dict[str, Any] = {"augment": augment, "tensors": work.inputs, "rows": work.dataset.splits["train"]}
     return construct("objective", spec, OBJECTIVES, where=f"{stage.name}.objective", **given)()
-
-
-def usual_objective(dataset: Dataset) -> Spec:
-    """What is pretrained with where nothing is said."""
-    return Spec(name="masked-series" if dataset.kind == "series" else "vicreg")
 
 
 def adaptation(stage: FinetuneStage) -> Any:
@@ -265,8 +244,7 @@ def start_model(
             config = replace(source, heads=heads, targets=targets, text=text)
             config.image = image if isinstance(image, Preprocess) else None
             model = config.build(own)
-            model_folder.load_weights(model, earlier, "backbone.")
-            model_folder.load_weights(model, earlier, "inputs.")
+            model_folder.take_over(model, earlier)
             return model, config
         spec = backbone or Spec(name="auto")
         if spec.name == "auto":
@@ -305,6 +283,17 @@ def start_model(
         else:
             model.inputs.adopt(model.backbone)
         return model, config
+
+
+def tell_start(stage: ModelStage, work: Work, own: str | None = None) -> None:
+    """Say what begins anew where training goes on from another model: what an objective adds to the network, its `own`
+    parts, is no part of a model, and a language model's head is there only if it was trained."""
+    if stage.from_ is None:
+        return
+    if own is not None:
+        say(f"  goes on from {stage.from_}; {own}'s own parts (projector, decoder, teacher) begin anew")
+    elif not model_folder.read_config(locate(stage.from_, work.folder)).language:
+        say(f"  goes on from {stage.from_}, which predicts no tokens: the head that does begins anew")
 
 
 def _spectrogram(stage: ModelStage, read: set[str], backbone: dict[str, Any]) -> SpectrogramConfig | None:
@@ -360,4 +349,9 @@ def locate(start: str, folder: RunFolder | None = None) -> Path:
     for candidate in (path / "model", path):
         if (candidate / "config.json").exists():
             return candidate
+    if (path / "recipe.yaml").exists():
+        raise UsageError(
+            f"no model in {start}, a run that is not finished or whose model was removed",
+            expected="its end, by --resume",
+        )
     raise UsageError(f"no model in {start}", expected="a run folder, or a model folder with config.json")

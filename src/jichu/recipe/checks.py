@@ -4,6 +4,7 @@ once they are."""
 from __future__ import annotations
 
 import inspect
+import os
 from typing import Any, cast
 
 import numpy as np
@@ -14,7 +15,7 @@ from jichu.adapt import lora, rules
 from jichu.core import devices
 from jichu.core.config import Spec
 from jichu.core.durations import Duration
-from jichu.core.errors import DataError, JichuError, UsageError, missing_extra
+from jichu.core.errors import DataError, JichuError, UsageError, missing_extra, nearest, shown
 from jichu.core.names import construct, resolve
 from jichu.core.randomness import guarded
 from jichu.data.batches import gather
@@ -40,16 +41,18 @@ from .build import (
     pretraining_objective,
     start_model,
     start_supervised,
-    usual_objective,
+    usual,
 )
-from .config import AuditStage, FinetuneStage, PretrainStage, Recipe
+from .config import AuditStage, FinetuneStage, ModelStage, PretrainStage, Recipe
 from .language import objective_of
 from .stages import metric_functions
+from .targets import SEVERAL, of_each
 from .wrapping import wrapped, wrappers
 
 
 def check_names(recipe: Recipe, objects: dict[str, Any]) -> None:
     """Every name resolves, every argument fits, every device and library is there."""
+    _check_starts(recipe)
     for i, stage in enumerate(recipe.stages):
         where = f"stages.{i}"
         if isinstance(stage, (PretrainStage, FinetuneStage)):
@@ -90,7 +93,14 @@ def check_names(recipe: Recipe, objects: dict[str, Any]) -> None:
             )
             if stage.objective.name != "auto":
                 _refuse_objective(stage.objective, "finetune", where)
-                construct("objective", stage.objective, OBJECTIVES, where=f"{where}.objective", targets=None)
+                together, each = of_each(stage.objective, f"{where}.objective")
+                all_of_it = (
+                    [together, *each.values()] if stage.objective.name == SEVERAL else [stage.objective]
+                )
+                for spec in all_of_it:
+                    construct(
+                        "objective", spec, OBJECTIVES, where=f"{where}.objective", targets=None, inner=None
+                    )
             for spec in stage.wrap:
                 if "inner" not in inspect.signature(resolve("objective", spec.name, OBJECTIVES)).parameters:
                     raise UsageError(
@@ -105,6 +115,21 @@ def check_names(recipe: Recipe, objects: dict[str, Any]) -> None:
             _refuse_idle_settings(stage, where)
         if isinstance(stage, AuditStage):
             _try_metrics(stage, objects, where)
+
+
+def _check_starts(recipe: Recipe) -> None:
+    """Each stage starts from an earlier one, or from a run. (A recipe that ran is read also where that is gone.)"""
+    trained: list[str] = []
+    for stage in recipe.stages:
+        start = getattr(stage, "from_", None)
+        if start is not None and start not in trained and not (start and os.path.exists(start)):
+            raise UsageError(
+                f"{shown(start)} is neither an earlier stage with a model ({', '.join(trained) or 'there is none'})"
+                " nor a run folder",
+                where=f"stages.{stage.name}.from", expected="one of them", nearest=nearest(start, trained),
+            )  # fmt: skip
+        if isinstance(stage, ModelStage):
+            trained.append(stage.name)
 
 
 def _refuse_objective(spec: Spec, stage: str, where: str) -> None:
@@ -300,7 +325,7 @@ def _check_wrapped(objective: Objective, drawn: Tensor, dataset: Dataset, where:
 
 def _check_pretraining(stage: PretrainStage, work: Work, where: str) -> Objective:
     """What learns from images or tables. UsageError where it does not fit them."""
-    name = (usual_objective(work.dataset) if stage.objective.name == "auto" else stage.objective).name
+    name = usual(stage.objective, work.dataset).name
     objective = resolve("objective", name, OBJECTIVES)
     kinds, kind = getattr(objective, "kinds", ()), work.dataset.kind
     if kinds and kind not in kinds:

@@ -171,14 +171,6 @@ class Recipe(Config):
         for stage in self.stages:
             if stage.name in seen:
                 raise ValueError(f"two stages are named {stage.name!r}; expected a name of its own for each")
-            start = getattr(stage, "from_", None)
-            if start is not None and start not in trained and not (start and os.path.exists(start)):
-                near = nearest(start, trained)
-                raise ValueError(
-                    f"stages.{stage.name}.from is {shown(start)}, which is neither an earlier stage with a model"
-                    f" ({', '.join(trained) or 'there is none'}) nor a run folder"
-                    + (f"; did you mean {near}?" if near else "")
-                )
             measurable = bool(trained) and set(self.fitted) <= set(trained)
             if isinstance(stage, AuditStage) and not measurable:
                 raise ValueError(

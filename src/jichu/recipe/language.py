@@ -17,7 +17,7 @@ from jichu.auditing import table as tables
 from jichu.core import ranks
 from jichu.core.config import Spec, check
 from jichu.core.errors import DataError, UsageError
-from jichu.core.files import cache_folder, fingerprint, write_table, writing
+from jichu.core.files import cache_folder, fingerprint, read_json, write_table, writing
 from jichu.core.names import construct
 from jichu.core.progress import say
 from jichu.data.chat_template import TURN_END
@@ -35,17 +35,20 @@ from jichu.models.fetch import find
 from jichu.models.folder import LANGUAGE
 from jichu.models.generate import generate
 from jichu.models.model import Model
+from jichu.models.recurrent import OverText
+from jichu.models.transformers_text import TransformersText
 from jichu.objectives import OBJECTIVES
 from jichu.objectives.language import Answers, Causal, Language
 from jichu.train.evaluate import RowLosses, row_losses
 from jichu.train.fit import fit
 
-from .build import TOKENS, Work, locate, start_model
+from .build import TOKENS, Work, locate, start_model, tell_start
 from .config import ModelStage, PretrainStage, Recipe
 from .results import Result, look, part_of, result
 
 _CONTEXT = 256  # tokens, where neither recipe nor model says how many
 _USUAL = {"MaskedLM": "masked", "CausalLM": "causal", "Seq2SeqLM": "spans"}  # objective, by kind of model
+_FOR = {"masked": "bert", "causal": "gpt, llama or lstm-text", "spans": "t5"}
 _AT_ONCE = 2**13  # tokens evaluated together
 _SHOWN, _BEGINNING, _WRITTEN = 4, 24, 200  # texts that are begun, of so many tokens, and tokens written after
 
@@ -127,7 +130,8 @@ def _tokenizer(recipe: Recipe, dataset: Dataset) -> tuple[Tokenizer, int, int]:
         )  # fmt: skip
     earlier = [text for folder in given.values() if (text := _text_of(folder)) is not None]
     asked, parts = recipe.data.context, recipe.data.windows
-    context = min((text.context for text in earlier), default=_CONTEXT) if asked == "auto" else asked
+    usual = min((text.context for text in earlier), default=min([_CONTEXT, *map(_holds, given.values())]))
+    context = usual if asked == "auto" else asked
     windows = max((text.windows for text in earlier), default=1) if parts == "auto" else parts
     return one or _trained(named or _suiting(recipe), recipe, dataset), context, windows
 
@@ -136,7 +140,13 @@ def _starts(stage: ModelStage, recipe: Recipe) -> Iterator[tuple[str, Path]]:
     """The folders outside the run that a stage starts from, and how they are called."""
     inside = {other.name for other in recipe.stages}
     if stage.from_ is not None and stage.from_ not in inside:
-        yield stage.from_, locate(stage.from_)
+        folder = locate(stage.from_)
+        if model_folder.read_config(folder).text is None:
+            raise UsageError(
+                f"{stage.from_} reads no texts, and these data are texts", where=f"{stage.name}.from",
+                expected="a run on texts, or a backbone such as bert-mini",
+            )  # fmt: skip
+        yield stage.from_, folder
     if stage.backbone is not None and stage.backbone.name.startswith("hf:"):
         yield stage.backbone.name, find(stage.backbone.name.removeprefix("hf:"))
 
@@ -147,6 +157,13 @@ def _text_of(folder: Path) -> TextInputs | None:
         return model_folder.read_config(folder).text
     except (DataError, UsageError):
         return None
+
+
+def _holds(folder: Path) -> int:
+    """How many tokens a published model takes, as far as its configuration says it under the usual names."""
+    about = read_json(folder / "config.json")
+    found = about.get("max_position_embeddings") or about.get("n_positions")
+    return found if isinstance(found, int) and found > 0 else _CONTEXT
 
 
 def _suiting(recipe: Recipe) -> TokenizerConfig:
@@ -260,6 +277,7 @@ def pretrain(stage: PretrainStage, work: Work) -> Result:
     reading = Reading(objective, dataset, tokenizer, text.context, work.recipe.seed)
     splits = dataset.splits
     batches = reading.windows(splits["train"], stage.batch_size, shuffle=True)
+    tell_start(stage, work)
     remarks = look(model, stage, splits["train"], work, stage.name)
     evaluate = reading.evaluate(splits["validation"]) if "validation" in splits else None
     fitted = fit(model, objective, batches, stage, evaluate=evaluate, monitor="validation_loss", seed=work.recipe.seed,
@@ -296,10 +314,23 @@ def _written(model: Model, reading: Reading, rows: Tensor) -> list[dict[str, str
 
 
 def objective_of(spec: Spec, model: Model, tokenizer: Tokenizer, where: str) -> Language:
-    """The objective by which a model learns from texts; what suits it where nothing is said."""
+    """The objective by which a model learns from texts; what suits it where nothing is said. UsageError where the model
+    reads otherwise than the objective wants."""
+    backbone: Any = model.backbone
+    kind = getattr(backbone, "kind", None)
+    suits = _USUAL[kind.task] if kind else "causal"
     if spec.name == "auto":
-        kind = getattr(model.backbone, "kind", None)
-        spec = Spec(name=_USUAL[kind.task] if kind else "causal")
+        spec = Spec(name=suits)
+    if spec.name in _FOR and spec.name != suits and isinstance(backbone, (TransformersText, OverText)):
+        name = (
+            str(backbone.config.model_type)
+            if isinstance(backbone, TransformersText)
+            else "a recurrent network"
+        )
+        raise UsageError(
+            f"{spec.name} does not fit {name}, which learns by {suits}", where=where,
+            expected=f"{suits}, or a backbone such as {_FOR[spec.name]}",
+        )  # fmt: skip
     found = construct("objective", spec, OBJECTIVES, where=where, tokenizer=tokenizer, augment=None)()
     if not isinstance(found, Language) or isinstance(found, Answers):
         raise UsageError(

@@ -14,14 +14,14 @@ from jichu.core.progress import say
 from jichu.data.batches import gather
 from jichu.data.dataset import Dataset
 from jichu.data.target import Target
-from jichu.models import naming
+from jichu.models import adapters, naming
 from jichu.models.model import Model
 from jichu.models.statistics import layer_statistics
 from jichu.models.statistics import warnings as foretold
 from jichu.train.fit import Fitted
 from jichu.train.memory import out_of_memory
 
-from .build import TOKENS, Work
+from .build import TOKENS, Work, locate
 from .config import AuditStage, FinetuneStage, InspectStage, ModelStage, PretrainStage, Recipe, Stage
 
 TEXTS = Target("text", "language")
@@ -70,14 +70,19 @@ def look(model: Model, stage: ModelStage, rows: Tensor, work: Work, name: str) -
     return remarks
 
 
-def settle_adapters(model: Model, stage: FinetuneStage, work: Work) -> None:
-    """Adapters that were trained are kept in `peft`'s format and become part of the weights."""
+def settle_adapters(model: Model, stage: FinetuneStage, work: Work, *, keep: bool = True) -> bool:
+    """Adapters that were trained are kept in `peft`'s format, and become part of the weights. Gives whether those kept
+    are all that has to be written: they stand on a model outside this run, which has its weights."""
     if not lora.is_adapted(model):
-        return
-    if work.folder.writes and naming.has_layout(model):
-        base = stage.from_ or (stage.backbone.name if stage.backbone else None)
-        lora.save(model, work.folder.stage_model(stage.name) / "adapter", base=base)
+        return False
+    base = None if stage.from_ is None else locate(stage.from_, work.folder)
+    inside = base is None or work.folder.path in base.parents
+    if work.folder.writes and keep and (base is not None or naming.has_layout(model)):
+        kept = adapters.tensors(base) if base is not None else None
+        named = str(base or (stage.backbone.name.removeprefix("hf:") if stage.backbone else ""))
+        lora.save(model, work.folder.stage_model(stage.name) / adapters.FOLDER, named, kept)
     lora.merge(model)
+    return not inside
 
 
 def result(fitted: Fitted, model: nn.Module, work: Work, name: str, metrics: dict[str, Any]) -> Result:
@@ -99,7 +104,11 @@ def made(stage: Stage, recipe: Recipe, folder: RunFolder) -> list[Path]:
         return [folder.audit, folder.predictions]
     if isinstance(stage, InspectStage):
         return [folder.data_page]
-    files = [folder.stage_model(stage.name) / name for name in ("model.safetensors", "config.json")]
+    model = folder.stage_model(stage.name)
+    weights = (
+        model / adapters.FOLDER / adapters.TENSORS if adapters.is_based(model) else model / adapters.WEIGHTS
+    )
+    files = [weights, model / "config.json"]
     if isinstance(stage, FinetuneStage) and not folder.predictions.exists():
         files += [folder.parts / f"{stage.name}.{draw}.json" for draw in range(recipe.data.draws)]
     return files

@@ -252,9 +252,11 @@ def _dataset(recipe: Recipe, data: Any) -> Dataset:
     starts = [s.from_ for s in recipe.stages if isinstance(s, ModelStage) and s.from_]
     outside = [s for s in starts if s not in [stage.name for stage in recipe.stages]]
     table = None
+    texts: tuple[str, ...] = ()
     if outside:  # inputs must be as the model they go into was trained
         model = read_config(locate(outside[0]))
         table = model.table
+        texts = model.text.columns if model.text and not model.text.chat else ()
         if model.image:
             filled = {"size": model.image.size, "channels": model.image.channels}
             config = config.model_copy(
@@ -268,7 +270,17 @@ def _dataset(recipe: Recipe, data: Any) -> Dataset:
         config = config.model_copy(update={"size": trained_size(hub[0]) or "auto"})
     if ranks.rank() > 0:
         ranks.barrier()  # the first process decodes, the others find it decoded
-    dataset = load(config.path if data is None else data, config, seed=recipe.seed, table=table)
+    try:
+        dataset = load(
+            config.path if data is None else data, config, seed=recipe.seed, table=table, texts=texts
+        )
+    except DataError as error:
+        if table is None or not error.what.startswith("the column"):
+            raise
+        raise DataError(
+            f"{outside[0]} cannot read these data: {error.what}", where=error.where,
+            expected=error.expected, nearest=error.nearest,
+        ) from None  # fmt: skip
     if ranks.rank() == 0:
         ranks.barrier()
     return dataset

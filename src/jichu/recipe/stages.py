@@ -44,6 +44,8 @@ from .build import (
     spaced,
     start_model,
     start_supervised,
+    tell_start,
+    usual,
 )
 from .config import AuditStage, FinetuneStage, InspectStage, PretrainStage
 from .results import Result, look, measured, part_of, result, settle_adapters
@@ -98,6 +100,7 @@ def pretrain(stage: PretrainStage, work: Work) -> Result:
     model, config = start_model(stage, stage.backbone, work, heads={}, targets={})
     objective, rows = pretraining_objective(stage, work), dataset.splits["train"]
     batches = Batches(work.inputs, rows, batch_size=stage.batch_size, seed=work.recipe.seed, drop_last=True)
+    tell_start(stage, work, usual(stage.objective, dataset).name)
     remarks = look(model, stage, rows, work, stage.name)
     probe = _probe(work)
     if probe is not None and stage.evaluate_every is None:
@@ -160,7 +163,7 @@ def finetune(stage: FinetuneStage, work: Work) -> Result:
             continue
         rows = dataset.draw(recipe.data.labels_per_class, seed=recipe.seed, draw=draw)
         model, config, supervised = start_supervised(stage, rows, work, draw)
-        once = Fitted()
+        once, based = Fitted(), False
         if supervised is None:
             if stage.from_ is None and any(True for _ in model.backbone.parameters()):
                 features.clear()  # each draw has fresh weights
@@ -168,7 +171,7 @@ def finetune(stage: FinetuneStage, work: Work) -> Result:
         else:
             remarks = remarks or look(model, stage, rows, work, name)
             once = _train(model, supervised, stage, rows, work, name)
-            settle_adapters(model, stage, work)
+            based = settle_adapters(model, stage, work, keep=draw == 0)
             remarks += once.remarks
             outputs = predict(model, work.inputs, held_out, list(config.targets))
         spent = time.monotonic() - started + once.before
@@ -178,7 +181,8 @@ def finetune(stage: FinetuneStage, work: Work) -> Result:
         _count(fitted, about)
         if work.folder.writes:
             if draw == 0:
-                model_folder.save(work.folder.stage_model(stage.name), model, config, work.tokenizer)
+                kept_in = work.folder.stage_model(stage.name)
+                model_folder.save(kept_in, model, config, work.tokenizer, weights=not based)
             # to a later session all of it is time spent before
             write_json(told, about | {"before": spent, "remarks": remarks})
             for key, target in config.targets.items():
@@ -261,10 +265,12 @@ def _evaluation(
         outputs = objective.forward(cast(Any, lambda batch: found), batch)  # in the form that its losses take
         weights, scales = objective.weights(batch), objective.scales()
         terms = as_terms(objective.losses(outputs, batch))
-        loss = sum(
-            scales.get(name, 1.0) * (weights[name] * term).sum() / weights[name].sum().clamp(min=1e-12)
+        means = {
+            name: term if term.ndim == 0
+            else (weights[name] * term).sum() / weights[name].sum().clamp(min=1e-12)
             for name, term in terms.items()
-        )
+        }  # fmt: skip
+        loss = sum(scales.get(name, 1.0) * mean for name, mean in means.items())
         told = objective.diagnose(outputs, batch)
         named = {n.replace("train_", "validation_"): float(v) for n, v in told.items()}
         return {"validation_loss": float(loss), **named}

@@ -30,14 +30,15 @@ def save(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     with replacing(path, sum(t.numel() * t.element_size() for t in plain.values())) as temporary:
         said = dumps(state)
-        save_file(plain, temporary, {"state": said, "checksum": _checksum(plain, said)})
+        save_file(plain, temporary, {"state": said, "checksum": checksum(plain, said)})
 
 
-def _checksum(tensors: dict[str, Tensor], state: str) -> str:
+def checksum(tensors: dict[str, Tensor], state: str = "") -> str:
+    """Of what a file holds, or of tensors alone."""
     found = zlib.crc32(state.encode())
     for name, tensor in sorted(tensors.items()):
         found = zlib.crc32(f"{name} {tuple(tensor.shape)}".encode(), found)
-        found = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, found)
+        found = zlib.crc32(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().data, found)
     return f"{found:08x}"
 
 
@@ -76,7 +77,7 @@ def read_tensors(path: Path, device: torch.device) -> dict[str, Tensor]:
     with understood(path), safe_open(path, "pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         kept = file.metadata()
-        if _checksum(tensors, kept["state"]) != kept["checksum"]:
+        if checksum(tensors, kept["state"]) != kept["checksum"]:
             raise ValueError("its contents do not have its checksum")
     return {name: tensor.to(device) for name, tensor in tensors.items()}
 

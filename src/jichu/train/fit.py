@@ -157,6 +157,7 @@ class _Loop:
         self.result = Fitted()
         self.step = self.logged = 0
         self.best_weights: dict[str, Tensor] = {}
+        self.fixed: set[str] = set()  # the names of what the rules freeze, which is in no checkpoint
         self.means, self.clock, self.watch = Means(), Clock(), Watch()
 
     # --- before the first step
@@ -164,6 +165,8 @@ class _Loop:
     def start(self, rules: dict[str, Any], frozen: list[nn.Module], resume: bool) -> None:
         """Bind, build, and either go on from a checkpoint or plan."""
         self.frozen = frozen
+        still = {p for n, p in self.model.named_parameters() if rules[n] == "frozen"}
+        self.fixed = {n for n, p in self.model.named_parameters(remove_duplicate=False) if p in still}
         sample = self._move(typical(self.batches))
         self._refuse_cut(len(sample["row"]))
         seed_step(self.device, self.seed, "objective")
@@ -261,7 +264,7 @@ class _Loop:
         self.result.steps = self.step
         ranks.share_buffers(self.learner)
         if self.best_weights:
-            self.model.load_state_dict(self.best_weights)
+            self.model.load_state_dict(self._whole(self.best_weights))
         elif self.average is not None:
             self._renew_statistics(self.average.module)
             self.model.load_state_dict(self.average.module.state_dict())
@@ -294,7 +297,8 @@ class _Loop:
         step, steps = self.step, self.plan.steps
         context = Context(self.seed, step, steps)
         due = (step + 1) % self.config.log_every == 0 or step + 1 == steps
-        rows, scalars, found, asked = self._gradients(context, stop, due)
+        rows, loss, terms, found, asked = self._gradients(context, stop, due)
+        scalars = {"loss": loss} | ({f"loss/{n}": t for n, t in terms.items()} if len(terms) > 1 else {})
         if self.config.clip is not None:
             parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
             norm = scalars["gradient_norm"] = nn.utils.clip_grad_norm_(parameters, self.config.clip)
@@ -305,6 +309,7 @@ class _Loop:
         set_rates(self.optimizer, rate, progress)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        context.terms.update(terms)
         self.objective.after_step(self.model, context)
         if self.average is not None:
             self.average.update(step, steps)
@@ -319,8 +324,8 @@ class _Loop:
 
     def _gradients(
         self, context: Context, stop: Stop, due: bool
-    ) -> tuple[int, dict[str, Tensor], dict[str, Tensor], bool]:
-        """Gradients of the next batch's loss. Gives its rows, what to log, the diagnosis, and whether any
+    ) -> tuple[int, Tensor, dict[str, Tensor], dict[str, Tensor], bool]:
+        """Gradients of the next batch's loss. Gives its rows, its loss, that of each term, the diagnosis, and whether any
         process was asked to stop. Where the loss is not finite, it is taken back and done again without
         the rows that are the cause."""
         batch = self._next()
@@ -336,8 +341,7 @@ class _Loop:
         self.watch.sees(value)
         if self.watch.lost:
             raise self._failed(f"the loss ran away, from {self.watch.first:.4g} to {value:.4g}", None)
-        scalars = {"loss": loss} | ({f"loss/{n}": t for n, t in terms.items()} if len(terms) > 1 else {})
-        return len(batch["row"]), scalars, found, asked
+        return len(batch["row"]), loss, terms, found, asked
 
     def _in_parts(
         self, batch: Batch, context: Context, stop: Stop, due: bool
@@ -418,7 +422,7 @@ class _Loop:
     def _failed(self, what: str, where: str | None) -> NotFinite:
         """The error; the weights of the best evaluation, where there was one, are the model's again."""
         if self.best_weights:
-            self.model.load_state_dict(self.best_weights)
+            self.model.load_state_dict(self._whole(self.best_weights))
         cure = f"a lower optimizer.lr than {self.config.optimizer.lr:g}, or clip: 1.0"
         return NotFinite(f"{what} at step {self.step} of {self.name}", where=where, expected=cure)
 
@@ -470,7 +474,7 @@ class _Loop:
         better = best is None or sign * found[monitor] < sign * best
         if better and math.isfinite(found[monitor]):
             self.result.best, self.result.since_best = {**found, "step": self.step}, 0
-            self.best_weights = {n: t.detach().clone() for n, t in model.state_dict().items()}
+            self.best_weights = {n: t.detach().clone() for n, t in self._moving(model).items()}
             if self.folder and self.folder.writes:
                 checkpoint.save(
                     self._file("best"), self.best_weights, {"name": self.name, **self.result.best}
@@ -531,10 +535,10 @@ class _Loop:
         self.result.phases = self.clock.totals
         self.result.seconds, self.started = self.result.seconds + now - self.started, now
         if self.folder and self.folder.writes:
-            tensors = {f"learner.{n}": t for n, t in self.learner.state_dict().items()}
+            tensors = {f"learner.{n}": t for n, t in self._moving(self.learner, "model.").items()}
             tensors |= {f"best.{n}": t for n, t in self.best_weights.items()}
             if self.average is not None:
-                tensors |= {f"average.{n}": t for n, t in self.average.module.state_dict().items()}
+                tensors |= {f"average.{n}": t for n, t in self._moving(self.average.module).items()}
             tensors |= checkpoint.optimizer_tensors(self.optimizer)
             state = {
                 "name": self.name,
@@ -545,11 +549,26 @@ class _Loop:
                 "seen": self.seen,
                 "broken": sorted(self.broken),
                 "first_loss": self.watch.first,
+                "fixed": self._fixed_checksum,
                 "result": asdict(replace(self.result, history=[])),  # which is in metrics.jsonl
             }
             self.folder.flush()
             checkpoint.save(self._file("last"), tensors, state)
         self.saved = time.monotonic()
+
+    def _moving(self, module: nn.Module, prefix: str = "") -> dict[str, Tensor]:
+        """The state of the model, or of what it stands in under a prefix, without what is frozen: a checkpoint of a
+        few adapters does not hold the network beside which they are trained."""
+        fixed = {prefix + name for name in self.fixed}
+        return {n: t for n, t in module.state_dict().items() if n not in fixed}
+
+    def _whole(self, moving: dict[str, Tensor], prefix: str = "") -> dict[str, Tensor]:
+        """The whole state again, with what is frozen."""
+        return moving | {prefix + n: t for n, t in self.model.state_dict().items() if n in self.fixed}
+
+    @functools.cached_property
+    def _fixed_checksum(self) -> str:
+        return checkpoint.checksum({n: t for n, t in self.model.named_parameters() if n in self.fixed})
 
     def _load(self, state: dict[str, Any]) -> None:
         tensors = checkpoint.read_tensors(self._file("last"), self.device)
@@ -557,10 +576,12 @@ class _Loop:
         def part(prefix: str) -> dict[str, Tensor]:
             return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
 
-        self.learner.load_state_dict(part("learner."))
+        if state["fixed"] != self._fixed_checksum:
+            raise ValueError("the frozen weights are not those that training began with")
+        self.learner.load_state_dict(self._whole(part("learner."), "model."))
         self.best_weights = part("best.")
         if self.average is not None:
-            self.average.module.load_state_dict(part("average."))
+            self.average.module.load_state_dict(self._whole(part("average.")))
         checkpoint.load_optimizer(self.optimizer, tensors)
         self.batches.load_state_dict(state["data"])
         self.means.load_state_dict(state["means"])

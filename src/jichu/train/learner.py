@@ -66,7 +66,7 @@ class Learner(nn.Module):
                 # every process's gradients are averaged, so each counts its rows `world` times
                 share = weighted.sum() * (world_size() / totals[name].clamp(min=_TINY))
                 if len(weighted) == len(per_row):
-                    per_row = per_row + scales.get(name, 1.0) * weighted.detach()
+                    per_row = per_row + (scales.get(name, 1.0) * weighted).detach()
             loss = loss + scales.get(name, 1.0) * share
             shares[name] = share.detach()
         with torch.no_grad():
