@@ -691,3 +691,32 @@ def test_batches_to_judge_others_by():
     assert batches.state_dict() == before
     plain = Batches(tensors, batch_size=8)
     assert torch.equal(typical(plain)["row"], next(plain)["row"])
+
+
+@given(share=st.floats(0.01, 1), draw=st.integers(0, 5))
+@settings(max_examples=20, deadline=None)
+def test_a_share_of_the_labels_is_of_each_class_alike(share, draw):
+    labels = np.repeat([0, 1, -1], [200, 50, 30])
+    drawn = draw_labels(labels, np.arange(280), share, seed=0, draw=draw)
+    counts = np.bincount(labels[drawn], minlength=2)
+    assert counts.tolist() == [max(1, round(share * 200)), max(1, round(share * 50))]
+
+
+def test_a_share_of_numbers_and_of_windows(tmp_path):
+    rows = "\n".join(f"{np.datetime64('2030-01-01') + i},{i / 7:.3f}" for i in range(100))
+    (tmp_path / "t.csv").write_text(f"date,y\n{rows}\n")
+    table = jichu.load(tmp_path / "t.csv", target="y", columns={"y": "number"})
+    drawn = {tuple(table.draw(share=0.25, seed=0, draw=d).tolist()) for d in range(3)}
+    assert len(drawn) == 3 and {len(d) for d in drawn} == {20}
+    series = jichu.load(tmp_path / "t.csv", series={"context": 8, "horizon": 2})
+    train = series.splits["train"]
+    assert torch.equal(series.draw(share=0.1, seed=0, draw=0), train[-round(0.1 * len(train)) :])
+
+
+@pytest.mark.parametrize(("data", "told"), [
+    ({"labels_share": 0.1, "labels_per_class": 2}, "both given"), ({"draws": 2}, "draws without"),
+    ({"labels_share": 0.1, "series": {}, "draws": 2}, "all the same"), ({"labels_share": 0}, "labels_share"),
+])  # fmt: skip
+def test_how_many_labels(data, told):
+    with pytest.raises(UsageError, match=told):
+        check(DataConfig, {"path": "x", **data})

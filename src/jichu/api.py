@@ -50,7 +50,7 @@ def pretrain(data: Any, *, backbone: str | nn.Module | None = None, **settings: 
 def finetune(start: Run | str | Path | nn.Module, data: Any, **settings: Any) -> Run:
     """Fit to labels, from a run, a backbone's name or a module. Keywords are those of a finetune stage
     (adapt, head, budget, …), and `metrics` {name: function(truth [N], probabilities [N, K])},
-    `labels_per_class`, `draws`, `name`, `seed`, `resume`, `size`, `channels`, `split`."""
+    `labels_per_class`, `labels_share`, `draws`, `name`, `seed`, `resume`, `size`, `channels`, `split`."""
     if isinstance(start, nn.Module):
         return _verb("finetune", data, {"backbone": start, **settings})
     if isinstance(start, Run):
@@ -71,7 +71,7 @@ def _verb(verb: str, data: Any, settings: dict[str, Any], objects: dict[str, Any
     if metrics:
         objects["metrics"] = metrics
     inner = {k: settings.pop(k) for k in set(DataConfig.model_fields) & set(settings)}
-    if isinstance(data, Dataset) and (idle := set(inner) - {"labels_per_class", "draws"}):
+    if isinstance(data, Dataset) and (idle := set(inner) - {"labels_per_class", "labels_share", "draws"}):
         raise UsageError(
             f"{sorted(idle)[0]} was decided when the data were loaded", expected="it in jichu.load"
         )

@@ -25,7 +25,9 @@ def _data_config(rng, path):
             tree = {**(spoilt if isinstance(spoilt, dict) else tree), "path": str(path)}
     config = check(DataConfig, tree)
     # 4,096 pixels a side are what was asked for, and no fault: they would only take long
-    return config.model_copy(update={"size": min(config.size, 64)}) if config.size != "auto" else config
+    most = {"size": 64, "rate": 48_000, "seconds": 2.0}
+    given = {key: getattr(config, key) for key in most}
+    return config.model_copy(update={k: min(v, most[k]) for k, v in given.items() if v != "auto"})
 
 
 def loaded(case, path):

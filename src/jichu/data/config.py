@@ -239,14 +239,24 @@ class DataConfig(Config):
     labels_per_class: Annotated[int, Field(ge=1)] | None = Field(
         None, description="use only so many labels of each class, drawn at random; all if not given"
     )
+    labels_share: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None,
+        description="use only this share of the labels, of each class alike; of series the latest training windows",
+    )
     draws: Annotated[int, Field(ge=1)] = Field(
         1, description="how often the labels are drawn anew and everything after is repeated"
     )
 
     @model_validator(mode="after")
     def _draws_of_something(self) -> DataConfig:
-        if self.draws > 1 and self.labels_per_class is None:
-            raise ValueError("draws without labels_per_class; expected how many labels of each class to draw")
+        if self.labels_per_class is not None and self.labels_share is not None:
+            raise ValueError("labels_per_class and labels_share are both given; expected one of them")
+        if self.draws > 1 and self.labels_per_class is None and (self.labels_share or self.series) is None:
+            raise ValueError(
+                "draws without labels_per_class or labels_share; expected how many labels to draw"
+            )
+        if self.draws > 1 and self.series is not None:
+            raise ValueError("draws of the latest windows are all the same; expected one, and several seeds")
         return self
 
 

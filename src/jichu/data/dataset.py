@@ -103,8 +103,11 @@ class Dataset:
         known = [self.known(rows, key) for key in self.targets]
         return rows[torch.stack(known).any(0)] if known else rows[:0]
 
-    def draw(self, per_class: int | None, *, seed: int, draw: int) -> Tensor:
-        """Labelled training rows: all, or `per_class` of each class."""
+    def draw(
+        self, per_class: int | None = None, *, seed: int, draw: int, share: float | None = None
+    ) -> Tensor:
+        """Labelled training rows: all, `per_class` of each class, or a `share` of them: of each class alike, and of
+        windows of series the latest."""
         if not self.targets:
             names = [c["name"] for c in self.columns if c["type"] in ("number", "category", "tags")]
             what = f"no labelled records to learn from in {self.source}"
@@ -118,6 +121,8 @@ class Dataset:
                 f"no labelled records to learn from in {self.source}",
                 expected="class folders, or a label column",
             )
+        if share is not None:
+            return self._share(rows, share, seed, draw)
         if per_class is None:
             return rows
         if self.targets[LABEL].task != "classification":
@@ -127,6 +132,15 @@ class Dataset:
             )  # fmt: skip
         chosen = draw_labels(self.tensors[LABEL].numpy(), rows.numpy(), per_class, seed=seed, draw=draw)
         return torch.from_numpy(chosen)
+
+    def _share(self, rows: Tensor, share: float, seed: int, draw: int) -> Tensor:
+        column: Any = self.tensors.get(LABEL)
+        if isinstance(column, Windows):
+            blocks = rows.tensor_split((column.starts[rows].diff() != 1).nonzero()[:, 0] + 1)
+            return torch.cat([block[-max(1, round(share * len(block))) :] for block in blocks])
+        classes = self.targets[LABEL].task == "classification"
+        codes = column.numpy() if classes else np.zeros(len(self), np.int64)
+        return torch.from_numpy(draw_labels(codes, rows.numpy(), share, seed=seed, draw=draw))
 
     def others(self, rows: Tensor) -> Tensor:
         """The training rows that are not among these."""

@@ -53,11 +53,15 @@ def stratified(
     return {name: np.flatnonzero(split_of == place) for place, name in enumerate(names)}
 
 
-def draw_labels(labels: np.ndarray, rows: np.ndarray, per_class: int, *, seed: int, draw: int) -> np.ndarray:
-    """`per_class` rows of each class out of `rows` (all of a class that has fewer), sorted."""
+def draw_labels(
+    labels: np.ndarray, rows: np.ndarray, per_class: int | float, *, seed: int, draw: int
+) -> np.ndarray:
+    """`per_class` rows of each class out of `rows` (all of a class that has fewer), or, where that is a fraction,
+    such a share of them, one at least; sorted."""
     chosen = []
     for code, mine in _by_class(labels, rows[labels[rows] != UNLABELLED]):
-        chosen.append(_shuffled(mine, "draw", seed, draw, code)[:per_class])
+        count = per_class if isinstance(per_class, int) else max(1, round(per_class * len(mine)))
+        chosen.append(_shuffled(mine, "draw", seed, draw, code)[:count])
     if not chosen:
         raise DataError("no labelled rows to draw from", expected="rows with a label")
     return np.sort(np.concatenate(chosen))

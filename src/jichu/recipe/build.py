@@ -64,6 +64,13 @@ class Work:
         """A copy of the module given in Python: each model starts from it as it was given."""
         return copy.deepcopy(self.objects.get("backbone"))
 
+    def draw(self, number: int) -> Tensor:
+        """The labelled training rows of a draw, as many as the recipe says."""
+        data = self.recipe.data
+        return self.dataset.draw(
+            data.labels_per_class, share=data.labels_share, seed=self.recipe.seed, draw=number
+        )
+
     @property
     def inputs(self) -> dict[str, Tensor]:
         """The columns without the labels: what self-supervision may see."""

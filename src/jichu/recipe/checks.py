@@ -226,7 +226,7 @@ def check_before(work: Work) -> None:
         if isinstance(stage, PretrainStage) and dataset.kind != "text" and len(dataset.splits["train"]) < 2:
             raise DataError(f"{len(dataset.splits['train'])} training rows", expected="at least two")
         if isinstance(stage, FinetuneStage):
-            dataset.draw(recipe.data.labels_per_class, seed=recipe.seed, draw=0)
+            work.draw(0)
             _check_validation(stage, work, where)
         if isinstance(stage, (PretrainStage, FinetuneStage)):
             augmenter(stage, dataset)
@@ -282,7 +282,7 @@ def _check_model(stage: PretrainStage | FinetuneStage, work: Work, where: str) -
             backbone = root.backbone or (default_backbone(dataset) if root is not stage else None)
             kept = {"from_": root.from_, "backbone": backbone, "weights": root.weights}
             start = stage.model_copy(update=kept)
-            drawn = dataset.draw(work.recipe.data.labels_per_class, seed=work.recipe.seed, draw=0)
+            drawn = work.draw(0)
             model, _, objective = start_supervised(start, drawn, work)
             if objective is not None:
                 _check_wrapped(wrapped(stage, objective, work), drawn, dataset, where)
@@ -319,7 +319,7 @@ def _check_wrapped(objective: Objective, drawn: Tensor, dataset: Dataset, where:
     if objective.unlabelled and not len(dataset.others(drawn)):
         raise UsageError(
             "every training row has a label, and rows without are to be learnt from", where=f"{where}.wrap",
-            expected="data.labels_per_class, which leaves some out, or data with unlabelled rows",
+            expected="data.labels_per_class or labels_share, which leave some out, or data with unlabelled rows",
         )  # fmt: skip
 
 

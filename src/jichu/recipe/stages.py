@@ -161,7 +161,7 @@ def finetune(stage: FinetuneStage, work: Work) -> Result:
             _count(fitted, kept)
             remarks = remarks or kept["remarks"]
             continue
-        rows = dataset.draw(recipe.data.labels_per_class, seed=recipe.seed, draw=draw)
+        rows = work.draw(draw)
         model, config, supervised = start_supervised(stage, rows, work, draw)
         once, based = Fitted(), False
         if supervised is None:
@@ -192,7 +192,7 @@ def finetune(stage: FinetuneStage, work: Work) -> Result:
                 write_table(parts[key], made)
     if model is None:  # every draw was there already
         model, _ = model_folder.load(work.folder.stage_model(stage.name), work.own_backbone())
-    labelled = len(dataset.draw(recipe.data.labels_per_class, seed=recipe.seed, draw=0))
+    labelled = len(work.draw(0))
     metrics = {"draws": draws, "labelled_rows": labelled}
     return {**result(fitted, model, work, stage.name, metrics), "warnings": remarks}
 
