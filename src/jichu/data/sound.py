@@ -139,11 +139,19 @@ def _array(item: Any) -> tuple[np.ndarray, int] | None:
     return values.reshape(len(values), -1).astype(np.float32) / full, rate
 
 
+class _Buffer(io.BytesIO):
+    """Bytes in which a damaged file may look for what lies before their beginning, which would be told on the terminal."""
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        base = (0, self.tell(), self.getbuffer().nbytes)[whence]
+        return super().seek(max(0, base + offset))
+
+
 def _opened(item: Any) -> soundfile.SoundFile:
     if isinstance(item, (bytes, bytearray)):
         if not item:
             raise ValueError("it is empty")
-        item = io.BytesIO(item)
+        item = _Buffer(item)
     elif not os.path.isfile(item):  # also what could be read without end, such as a device
         raise ValueError(f"there is no file {item}")
     elif not os.path.getsize(item):
