@@ -138,8 +138,8 @@ def test_of_several_targets_with_gaps_the_first_is_probed_where_it_is_known(firs
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (["--set", "augment.table.mask=0"], "nothing changes these rows"),
-        (["--set", "augment={}"], "nothing changes these rows"),
+        (["--set", "augment.table.mask=0"], "nothing changes these tables"),
+        (["--set", "augment={}"], "nothing changes these tables"),
     ],
 )
 def test_a_table_needs_views(given, said, tmp_path, monkeypatch, capsys):

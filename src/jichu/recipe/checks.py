@@ -329,7 +329,8 @@ def _check_pretraining(stage: PretrainStage, work: Work, where: str) -> Objectiv
     objective = resolve("objective", name, OBJECTIVES)
     kinds, kind = getattr(objective, "kinds", ()), work.dataset.kind
     if kinds and kind not in kinds:
-        fit = [n for n in OBJECTIVES if kind in getattr(resolve("objective", n, OBJECTIVES), "kinds", ())]
+        every = {n: resolve("objective", n, OBJECTIVES) for n in OBJECTIVES}
+        fit = [n for n, made in every.items() if made.task == PRETRAINING and kind in made.kinds]
         raise UsageError(
             f"{name} learns from {' or '.join(KINDS[k] for k in kinds)}, and these data have none",
             where=f"{where}.objective", expected=f"one of {', '.join(fit)}",
