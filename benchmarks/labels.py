@@ -31,7 +31,8 @@ SYSTEMS = {
 
 
 def stage(name, **keys):
-    return {"stage": "finetune", "name": name, "optimizer": ADAMW, **keys}
+    usual = {} if "head" in keys else {"optimizer": ADAMW}  # a classical model is estimated in one go
+    return {"stage": "finetune", "name": name, **usual, **keys}
 
 
 def images(folder, shares, steps, pretraining, base=16, augment="auto", metrics=("accuracy",), **keys):

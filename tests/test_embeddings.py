@@ -1,6 +1,7 @@
 """`jichu embed`: what stands in the file is what the model gives, row by row."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -8,6 +9,8 @@ import pytest
 
 import jichu
 from jichu.cli.main import main
+from jichu.core.files import read_json
+from jichu.recipe.embeddings import layout
 
 
 @pytest.fixture
@@ -110,3 +113,33 @@ def test_a_target_does_not_take_the_place_of_our_columns(folder):
     table = pq.read_table("embeddings.parquet")
     assert set(table["split"].to_pylist()) == {"train", "test"}
     assert set(table["split (target)"].to_pylist()) == {"u", "v"}
+
+
+def test_an_audit_of_embeddings(in_folder):
+    """Of images with pictures on the map, of a table without; the places are the same each time."""
+    stages = [
+        {"stage": "pretrain", "budget": "3 steps"}, {"stage": "finetune", "name": "network", "budget": "3 steps"},
+        {"stage": "finetune", "name": "linear", "head": "logistic-regression"}, {"stage": "audit", "embeddings": True},
+    ]  # fmt: skip
+    for name, path in (("digits", "sklearn:digits"), ("wine", "sklearn:wine")):
+        for again in ("one", "two"):
+            recipe = {
+                "name": f"{name}-{again}",
+                "data": {"path": path},
+                "stages": stages,
+                "result": "network",
+            }
+            Path("r.yaml").write_text(json.dumps(recipe))
+            assert main(["run", "r.yaml", "--quiet"]) == 0
+        one, two = (read_json(Path(f"runs/{name}-{n}/audit.json"))["embeddings"] for n in ("one", "two"))
+        assert one == two and set(one["models"]) == {"pretrain", "network"} and one["map"]["of"] == "network"
+        assert 0 <= min(one["map"]["x"]) <= max(one["map"]["x"]) <= 1
+        assert 0 < one["models"]["network"]["recall_at_1"]["value"] <= 1
+        page = Path(f"runs/{name}-one/report.html").read_text()
+        assert "Like finds like" in page and ("<image href" in page) == (name == "digits")
+
+
+def test_a_map_of_few_rows():
+    for count in (2, 3, 4, 6):
+        places = layout(np.random.default_rng(0).standard_normal((count, 3)))
+        assert places.shape == (count, 2) and np.isfinite(places).all()

@@ -17,6 +17,7 @@ from jichu.metrics import ranking as R
 from jichu.metrics import regression as Q
 from jichu.metrics.intervals import mean_interval, metric_interval
 from jichu.metrics.representation import effective_rank
+from jichu.metrics.similarity import retrieval, verification
 
 
 def exact(value):
@@ -387,3 +388,38 @@ def test_effective_rank():
     line = torch.randn(100, 1, generator=generator) * torch.randn(1, 8, generator=generator)
     assert effective_rank(line) == pytest.approx(1, abs=1e-2)
     assert effective_rank(torch.ones(10, 8)) == 0
+
+
+def test_retrieval_and_verification_are_those_of_scikit_learn():
+    rng = np.random.default_rng(0)
+    classes = rng.integers(0, 5, 60)
+    features = np.eye(5)[classes] + 0.8 * rng.standard_normal((60, 5))
+    found = retrieval(features, classes, ranks=(1, 5))
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    likeness = unit @ unit.T
+    others = ~np.eye(60, dtype=bool)
+    same = classes[:, None] == classes
+    average = [
+        reference.average_precision_score(same[i][others[i]], likeness[i][others[i]]) for i in range(60)
+    ]
+    assert found["mean_average_precision"].value == pytest.approx(np.mean(average))
+    first = np.where(others, likeness, -2).argmax(1)
+    assert found["recall_at_1"].value == pytest.approx((classes[first] == classes).mean())
+    assert found["recall_at_1"].value <= found["recall_at_5"].value
+    pairs = verification(features, classes)
+    one, two = np.triu_indices(60, 1)
+    auroc = reference.roc_auc_score(same[one, two], likeness[one, two])
+    assert pairs["verification_auroc"].value == pytest.approx(auroc)
+    false, true, _ = reference.roc_curve(same[one, two], likeness[one, two], drop_intermediate=False)
+    place = np.argmin(np.abs(1 - true - false))
+    assert pairs["equal_error_rate"].value == pytest.approx((1 - true[place] + false[place]) / 2)
+    assert pairs["accepted_at_1%"].value == pytest.approx(true[false <= 0.01].max())
+    assert pairs["equal_error_rate"].low < pairs["equal_error_rate"].value < pairs["equal_error_rate"].high
+
+
+def test_similarity_of_what_cannot_be_compared():
+    assert retrieval(np.ones((3, 2)), np.array([0, 1, 2])) == {}
+    assert verification(np.ones((3, 2)), np.array([0, 0, 0])) == {}
+    same = verification(np.ones((4, 2)), np.array([0, 0, 1, 1]))
+    assert same["verification_auroc"].value == pytest.approx(0.5)
+    assert retrieval(np.zeros((4, 2)), np.array([0, 0, 1, 1]))["recall_at_5"].value == 1

@@ -154,6 +154,33 @@ def forecast(truth: np.ndarray, told: dict[str, np.ndarray], label: str) -> str:
     return _svg(figure, label)
 
 
+def embedding_map(
+    x: list[float], y: list[float], told: list[str], kinds: list[int], pictures: list[str] | None
+) -> str:
+    """Rows at their places, 0 to 1: as small pictures (data: addresses) with a frame in the colour of their kind, or as
+    dots; kind -1 has none. What is `told` of a row is seen when it is pointed at."""
+    width, height, side = 760, 560, 22
+    marks = []
+    for i, (across, up, text, kind) in enumerate(zip(x, y, told, kinds, strict=True)):
+        left, top = 10 + across * (width - side - 20), 10 + (1 - up) * (height - side - 20)
+        colour = "var(--soft)" if kind < 0 else PALETTE[kind % len(PALETTE)]
+        title = f"<title>{html.escape(text)}</title>"
+        if pictures is None:
+            marks.append(
+                f'<circle cx="{left + side / 2:.1f}" cy="{top + side / 2:.1f}" r="4" fill="{colour}">{title}</circle>'
+            )
+            continue
+        marks.append(
+            f'<g transform="translate({left:.1f} {top:.1f})">{title}<image href="{pictures[i]}" width="{side}"'
+            f' height="{side}" preserveAspectRatio="none"/><rect width="{side}" height="{side}" fill="none"'
+            f' stroke="{colour}" stroke-width="1.5"/></g>'
+        )
+    return (
+        f'<svg class="map" role="img" aria-label="a map of the features" viewBox="0 0 {width} {height}">'
+        + "".join(marks) + "</svg>"
+    )  # fmt: skip
+
+
 def histogram(counts: list[int], label: str) -> str:
     """Bars side by side, one path that is stretched to the width it is given: there may be hundreds."""
     top = max(counts, default=0) or 1

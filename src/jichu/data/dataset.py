@@ -76,6 +76,12 @@ class Dataset:
             return pictures(self.tensors["audio"][rows], self.preprocess)
         return self.tensors["image"][rows]
 
+    def told(self, rows: Tensor) -> tuple[list[str], list[int]]:
+        """What some rows are called, and the codes of their classes, -1 where there are none."""
+        classes = self.targets.get(LABEL) and self.targets[LABEL].task == "classification"
+        codes = self.tensors[LABEL][rows].tolist() if classes else [UNLABELLED] * len(rows)
+        return [self.names[row] for row in rows.tolist()], codes
+
     def known(self, rows: Tensor, key: str = LABEL) -> Tensor:
         """Whether each row [n] has a value of the target, bool."""
         if key in self.texts:

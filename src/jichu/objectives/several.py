@@ -24,8 +24,6 @@ class Several(Objective):
 
     task = "several targets"
 
-    task = "several targets"
-
     def __init__(
         self,
         inner: dict[str, Objective],

@@ -329,7 +329,7 @@ def _check_pretraining(stage: PretrainStage, work: Work, where: str) -> Objectiv
     objective = resolve("objective", name, OBJECTIVES)
     kinds, kind = getattr(objective, "kinds", ()), work.dataset.kind
     if kinds and kind not in kinds:
-        every = {n: resolve("objective", n, OBJECTIVES) for n in OBJECTIVES}
+        every: dict[str, Any] = {n: resolve("objective", n, OBJECTIVES) for n in OBJECTIVES}
         fit = [n for n, made in every.items() if made.task == PRETRAINING and kind in made.kinds]
         raise UsageError(
             f"{name} learns from {' or '.join(KINDS[k] for k in kinds)}, and these data have none",

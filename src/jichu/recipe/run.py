@@ -344,7 +344,7 @@ def _finish(work: Work) -> None:
         table=tables.read(folder.predictions) if has_audit else None, target=work.dataset.targets.get("label"),
         history=read_jsonl(folder.metrics), pictures=work.dataset.pictures if work.dataset.preprocess else None,
         data=work.dataset.summary(), environment=folder.notes(), chosen=recipe.chosen,
-        data_page=folder.data_page.name if folder.data_page.exists() else None,
+        data_page=folder.data_page.name if folder.data_page.exists() else None, records=work.dataset.told,
     )  # fmt: skip
     say(f"done in {clock(read_json(folder.summary)['seconds'])}; open {folder.report}")
 

@@ -35,7 +35,7 @@ from jichu.train.fit import Fitted, fit
 from jichu.train.predict import embed, embed_fast, evaluating, predict
 from jichu.train.probes import KNN, LINEAR, TASKS, Probe
 
-from . import answers, language
+from . import answers, embeddings, language
 from .build import (
     TOKENS,
     Work,
@@ -334,6 +334,8 @@ def audit(stage: AuditStage, work: Work) -> Result:
             found.setdefault("others", {})[target.column] = mine
         if work.folder.writes:
             write_table(kept, table)
+    if stage.embeddings:
+        found["embeddings"] = embeddings.measured(work)
     if work.folder.writes:
         write_json(work.folder.audit, found)
     return {"metrics": {"primary": found["primary"], **measure.headline(found)}}

@@ -1,0 +1,84 @@
+"""How well features tell which rows belong together: found by a query, or compared two at a time.
+
+Features [N, D] are compared by the cosine. Rows of one class belong together (a person, an object, a product).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .intervals import Interval, mean_interval
+
+_PAIRED = 1500  # rows of which every pair is compared; of more an even sample
+_RESAMPLES = 200
+_FALSE = 0.01  # share of pairs of strangers that may be taken for one
+_AT_ONCE = 1024
+
+
+def normalised(features: np.ndarray) -> np.ndarray:
+    """Rows of length 1; 0 stays."""
+    features = features.astype(np.float64)
+    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+
+
+def retrieval(
+    features: np.ndarray, classes: np.ndarray, ranks: tuple[int, ...] = (1, 5), seed: int = 0
+) -> dict[str, Interval]:
+    """Each row asks for its like among all others: `recall_at_k`, whether one of the first k is of its class, and
+    `mean_average_precision`. A row that is alone in its class asks nothing."""
+    unit = normalised(features)
+    counts = np.bincount(classes)
+    asking = np.flatnonzero(counts[classes] > 1)
+    hits: dict[int, list[np.ndarray]] = {k: [] for k in ranks}
+    precision = []
+    for start in range(0, len(asking), _AT_ONCE):
+        rows = asking[start : start + _AT_ONCE]
+        likeness = unit[rows] @ unit.T
+        likeness[np.arange(len(rows)), rows] = -np.inf  # itself comes last
+        order = np.argsort(-likeness, axis=1, kind="stable")[:, :-1]
+        same = classes[order] == classes[rows, None]
+        for k in ranks:
+            hits[k].append(same[:, :k].any(1))
+        found = same.cumsum(1) / np.arange(1, same.shape[1] + 1)
+        precision.append((found * same).sum(1) / same.sum(1))
+    named = {f"recall_at_{k}": np.concatenate(parts or [np.zeros(0)]) for k, parts in hits.items()}
+    named["mean_average_precision"] = np.concatenate(precision or [np.zeros(0)])
+    return {
+        name: mean_interval(values.astype(np.float64), seed=seed)
+        for name, values in named.items()
+        if len(values)
+    }
+
+
+def verification(features: np.ndarray, classes: np.ndarray, seed: int = 0) -> dict[str, Interval]:
+    """Is a pair of one class or of two? `verification_auroc`; `equal_error_rate`, where as many of both kinds are taken
+    wrongly; and `accepted_at_1%`, the share of pairs of one class above what 1% of the others reach. Rows are resampled,
+    not pairs, which share them. Empty where there are not both kinds of pairs."""
+    rows = np.arange(len(features))[:: max(1, -(-len(features) // _PAIRED))]
+    unit, classes = normalised(features[rows]), classes[rows]
+    one, two = np.triu_indices(len(rows), 1)
+    likeness, same = (unit @ unit.T)[one, two], classes[one] == classes[two]
+    if not same.any() or same.all():
+        return {}
+    order = np.argsort(-likeness, kind="stable")
+    one, two, same, likeness = one[order], two[order], same[order], likeness[order]
+    last = np.r_[np.flatnonzero(np.diff(likeness)), len(likeness) - 1]  # of equal ones, which count together
+    rng = np.random.default_rng(seed)
+    samples: list[np.ndarray] = [np.ones(len(rows))]
+    samples += [
+        np.bincount(rng.integers(len(rows), size=len(rows)), minlength=len(rows)) for _ in range(_RESAMPLES)
+    ]
+    found = np.array([_rates(weight[one] * weight[two], same, last) for weight in samples])
+    names = ("verification_auroc", "equal_error_rate", "accepted_at_1%")
+    return {name: Interval.of(found[0, i], found[1:, i]) for i, name in enumerate(names)}
+
+
+def _rates(weight: np.ndarray, same: np.ndarray, last: np.ndarray) -> tuple[float, float, float]:
+    accepted, mistaken = (
+        np.r_[0.0, (weight * kind).cumsum()[last]] / max(1e-12, (weight * kind).sum())
+        for kind in (same, ~same)
+    )
+    auroc = float(((accepted[1:] + accepted[:-1]) / 2 * np.diff(mistaken)).sum())
+    place = int(np.argmin(np.abs(1 - accepted - mistaken)))
+    equal = float((1 - accepted[place] + mistaken[place]) / 2)
+    return auroc, equal, float(accepted[np.searchsorted(mistaken, _FALSE, side="right") - 1])
