@@ -166,3 +166,11 @@ def test_close_ups_need_a_network_of_any_size(backbone, tmp_path, monkeypatch, c
     assert "close-ups of 4 pixels" in capsys.readouterr().err and not (tmp_path / "runs").exists()
     if backbone == "mlp":
         assert main([*given, "--set", "objective={name: dino, local: 0}"]) == 0
+
+
+@pytest.mark.parametrize("objective", ["simclr", "masked-cells"])
+def test_one_column_alone_says_nothing(objective, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "t.csv").write_text("x\n" + "\n".join(str(i / 7) for i in range(40)))
+    assert main(["pretrain", "t.csv", "--objective", objective, "--budget", "2 steps", "--quiet"]) == 3
+    assert "the one column x" in capsys.readouterr().err

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 import yaml
 from PIL import Image
@@ -313,6 +314,21 @@ def _write_texts(config):
         )
 
 
+def _write_series():
+    begin = np.datetime64("2030-01-01T00")
+    rows = [f"{begin + np.timedelta64(i, 'h')},{np.sin(i / 4):.3f}" for i in range(300)]
+    Path("series.csv").write_text("\n".join(["date,load", *rows]))
+
+
+def _write_sounds():
+    rng = np.random.default_rng(0)
+    for i in range(36):
+        folder = Path("sounds", str(i % 2))
+        folder.mkdir(parents=True, exist_ok=True)
+        wave = np.sin(np.arange(1600) * (0.2 + 0.4 * (i % 2))) * 0.3 + 0.01 * rng.standard_normal(1600)
+        soundfile.write(folder / f"{i % 2}_{'abc'[i // 12]}_{i}.wav", wave, 8000)
+
+
 @pytest.mark.parametrize("name", shipped())
 def test_every_shipped_recipe_runs_shrunken(name, in_folder, digits):
     recipe = read_recipe(name)
@@ -325,6 +341,12 @@ def test_every_shipped_recipe_runs_shrunken(name, in_folder, digits):
     elif recipe.data.tokenizer is not None:
         _write_texts(recipe.data)
         data = ["data.path=texts", "data.context=32"]
+    elif recipe.data.series is not None:
+        _write_series()
+        data = ["data.path=series.csv", "data.series={context: 24, horizon: 4}"]
+    elif recipe.data.reader is not None and recipe.data.reader.name == "audio_folder":
+        _write_sounds()
+        data = ["data.path=sounds", "data.draws=1", "data.labels_per_class=2"]
     elif recipe.data.target is None:
         data = ["data.path=sklearn:digits", "data.draws=1", "data.size=8"]
     else:

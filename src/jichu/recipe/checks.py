@@ -341,6 +341,11 @@ def _check_pretraining(stage: PretrainStage, work: Work, where: str) -> Objectiv
         )
     objective = pretraining_objective(stage, work)
     augment = getattr(objective, "augment", None)
+    if kind == "table" and len(columns := [*work.dataset.table.kinds]) < 2:
+        raise DataError(
+            f"nothing goes with the one column {columns[0]}, so that there is nothing to learn without labels",
+            where=work.dataset.source, expected="two columns at least",
+        )  # fmt: skip
     ways = {"table": "swap, mask or noise, such as {swap: 0.3}",
             "audio": "shift, speed, gain, noise, times or bands, such as {times: 2}"}  # fmt: skip
     needs = isinstance(objective, JointEmbedding) and kind in ways

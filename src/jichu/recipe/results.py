@@ -90,7 +90,10 @@ def result(fitted: Fitted, model: nn.Module, work: Work, name: str, metrics: dic
     plans = work.folder.notes().get("plans", {})
     plan = plans.get(name) or plans.get(f"{name}/0") or {}
     parameters = sum(p.numel() for p in model.parameters())
-    about = {"parameters": parameters, "steps": fitted.steps or None, "memory_mib": plan.get("memory_mib")}
+    about = {
+        "parameters": parameters, "trained_parameters": fitted.trained or None, "steps": fitted.steps or None,
+        "memory_mib": plan.get("memory_mib"),
+    }  # fmt: skip
     return {
         "samples_per_second": fitted.rows_per_second if fitted.rows else None,
         "utilisation": fitted.utilisation, "shares": fitted.shares() if fitted.rows else {}, "metrics": about | metrics,

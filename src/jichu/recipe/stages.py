@@ -176,7 +176,8 @@ def finetune(stage: FinetuneStage, work: Work) -> Result:
             outputs = predict(model, work.inputs, held_out, list(config.targets))
         spent = time.monotonic() - started + once.before
         about = {
-            key: getattr(once, key) for key in ("steps", "rows", "seconds", "before", "utilisation", "phases")
+            key: getattr(once, key)
+            for key in ("steps", "rows", "seconds", "before", "utilisation", "phases", "trained")
         }
         _count(fitted, about)
         if work.folder.writes:
@@ -201,7 +202,7 @@ def _count(fitted: Fitted, draw: dict[str, Any]) -> None:
     """Add what one draw came to."""
     fitted.steps, fitted.rows = draw["steps"], fitted.rows + draw["rows"]
     fitted.seconds, fitted.before = fitted.seconds + draw["seconds"], fitted.before + draw["before"]
-    fitted.utilisation = draw["utilisation"]
+    fitted.utilisation, fitted.trained = draw["utilisation"], draw["trained"]
     for phase, spent in draw["phases"].items():
         fitted.phases[phase] = fitted.phases.get(phase, 0.0) + spent
 

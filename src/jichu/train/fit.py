@@ -57,6 +57,7 @@ class Fitted:
     rows: int = 0
     seconds: float = 0.0
     before: float = 0.0  # of these, those spent before the last resume
+    trained: int = 0  # parameters that were, those of the objective among them
     stopped_early: bool = False
     best: dict[str, float] = field(default_factory=dict)
     since_best: int = 0  # evaluations
@@ -184,6 +185,8 @@ class _Loop:
         else:
             self._make_plan(sample, resume, rules)
         self.optimizer = build(self.learner, rules, self.config.optimizer, self.plan.precision)
+        groups = self.optimizer.param_groups
+        self.result.trained = sum(p.numel() for group in groups for p in group["params"])
         lay_out(self.learner, self.plan.memory_format)
         self.average = self._averaging()
         self.before = Buffers(self.learner)

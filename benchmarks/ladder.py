@@ -1,0 +1,104 @@
+"""The rungs between a linear probe and full fine-tuning, on two sets of images, one of sounds and two of texts (one
+Chinese): score, parameters that are trained, seconds and memory of a step for each. Every set is pretrained on once;
+the rungs start from that, with a tenth of the labels, or 50 of a class, drawn three times.
+
+    python benchmarks/ladder.py --sets digits-spoken
+"""
+
+import argparse
+import os
+import tempfile
+
+import duel
+import labels
+import results
+
+from jichu.core.config import check
+from jichu.core.files import read_json
+from jichu.recipe.config import Recipe
+from jichu.recipe.run import execute
+
+RUNGS = {
+    "probe": {"adapt": "head"}, "last block": {"adapt": "last-1"}, "gradual": {"adapt": "gradual"},
+    "discriminative": {"adapt": "discriminative"}, "lora": {"adapt": "lora"}, "dora": {"adapt": "dora"},
+    "full": {"adapt": "full"},
+}  # fmt: skip
+FASTER = 5  # times the rate of full fine-tuning, where little is trained
+FEW = ("probe", "lora", "dora")
+
+
+def images(name, **keys):
+    made = labels.SETS[name]()
+    fitted = {"augment": made["pretrain"]["augment"], "batch_size": 64, "optimizer": labels.ADAMW, **keys}
+    return {"data": {**made["data"], "labels_share": 0.1}, "pretrain": made["pretrain"], "fitted": fitted}
+
+
+def sounds():
+    made = labels.SETS["digits-spoken"]()
+    fitted = {"augment": "auto", "batch_size": 32, "optimizer": labels.ADAMW, "budget": "600 steps"}
+    return {"data": {**made["data"], "labels_share": 0.1}, "pretrain": made["pretrain"], "fitted": fitted}
+
+
+def texts(folder, **data):
+    """A small BERT, pretrained on the texts themselves."""
+    optimizer = {"name": "adamw", "lr": 0.0003, "weight_decay": 0.01}
+    return {
+        "data": {"path": str(duel.DATA / folder), "context": 64, "labels_per_class": 250, **data},
+        "pretrain": {"backbone": "bert-mini", "objective": "masked", "budget": "15m", "batch_size": 64,
+                     "optimizer": {"name": "adamw", "lr": 0.0005, "weight_decay": 0.01}},
+        "fitted": {"batch_size": 32, "optimizer": optimizer, "budget": "300 steps"},
+    }  # fmt: skip
+
+
+SETS = {
+    "cifar10": lambda: images("cifar10", budget="1500 steps"),
+    "mnist": lambda: images("mnist", budget="800 steps"),
+    "digits-spoken": sounds,
+    "sst2": lambda: texts("sst2"),
+    "chnsenticorp": lambda: texts("chnsenticorp"),
+}
+
+
+def run(name, data, stages):
+    folder = execute(check(Recipe, {"name": name, "data": data, "stages": stages}))
+    return folder, read_json(folder.summary)
+
+
+def measure(name):
+    made = SETS[name]()
+    data = {k: v for k, v in made["data"].items() if k not in ("labels_share", "labels_per_class")}
+    folder, _ = run(f"{name}-pretrain", data, [{"stage": "pretrain", **made["pretrain"]}])
+    rows = []
+    for rung, keys in RUNGS.items():
+        fitted = made["fitted"]
+        rate = fitted["optimizer"]["lr"] * (FASTER if rung in FEW else 1)
+        stage = {**fitted, **keys, "optimizer": {**fitted["optimizer"], "lr": rate}}
+        if rung == "probe":
+            stage.pop("augment", None)  # features are computed once
+        stages = [
+            {"stage": "finetune", "name": "rung", "from": str(folder.path), **stage},
+            {"stage": "audit"},
+        ]
+        summary = run(f"{name}-{rung.replace(' ', '-')}", {**made["data"], "draws": 3}, stages)[1]
+        about = next(s for s in summary["stages"] if s["name"] == "rung")
+        told = {k: about["metrics"][k] for k in ("trained_parameters", "parameters", "memory_mib")}
+        score = next(iter(summary["headline"].values()))
+        rows.append({"system": rung, **score, "seconds": about["seconds"], **told})
+    results.write(
+        f"ladder_{name}", "the first metric of the audit on held-out rows, three draws of labels", rows
+    )
+
+
+def main():
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    options.add_argument("--sets", nargs="*", choices=SETS, default=list(SETS))
+    given = options.parse_args()
+    os.chdir(tempfile.mkdtemp())
+    for name in given.sets:
+        measure(name)
+
+
+if __name__ == "__main__":
+    main()
