@@ -308,7 +308,8 @@ def draw(rows, seed=0):
 
 
 @pytest.mark.parametrize(
-    "key", [{"shift": 0.2}, {"speed": 0.2}, {"gain": 6}, {"noise": 0.2}, {"times": 2}, {"bands": 2}]
+    "key",
+    [{"shift": 0.2}, {"speed": 0.2}, {"gain": 6}, {"tone": 10}, {"noise": 0.2}, {"times": 2}, {"bands": 2}],
 )
 def test_a_sound_is_changed_by_itself_alone(sounds, key):
     augment = Augment(AugmentConfig(audio=AudioAugmentConfig(**key)))
@@ -332,6 +333,9 @@ def test_each_change_is_what_it_says():
     assert decibels.abs().max() <= 6.001 and decibels.min() < -4 and decibels.max() > 4
     pitches = [pitch(w[1000:3000].numpy()) for w in made(speed=0.2)["audio"]]
     assert 1000 / 1.21 < min(pitches) < 900 and 1100 < max(pitches) < 1210
+    toned = made(tone=10)["audio"][:, 500:-500].square().mean(1) / wave[:, 500:-500].square().mean(1)
+    decibels = 10 * toned.log10()
+    assert decibels.abs().max() <= 10.1 and decibels.min() < -4 and decibels.max() > 4
     noise = (made(noise=0.5)["audio"] - wave).square().mean(1).sqrt() / wave.square().mean(1).sqrt()
     assert noise.max() < 0.55 and noise.min() < 0.1
     silent = (made(shift=0.5)["audio"] == 0).float().mean(1)

@@ -45,9 +45,8 @@ def write(
              for of in ("train", "validation")]  # fmt: skip
     plots = {"training loss": figures.curves(history, "loss", "training loss")}
     plots |= {words: figures.curves(history, key, words) for key, words in kinds}
-    plots["accuracy of a linear probe"] = figures.curves(
-        history, "linear_probe", "accuracy of a linear probe"
-    )
+    probe = f"{'R²' if target and target.task == 'regression' else 'accuracy'} of a linear probe"
+    plots[probe] = figures.curves(history, "linear_probe", probe)
     plots["effective rank of the features"] = figures.curves(history, "effective_rank", "effective rank")
     render(
         path, "report.html.j2",

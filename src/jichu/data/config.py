@@ -305,6 +305,10 @@ class AudioAugmentConfig(Config):
         0.0, description="share by which it is played faster or slower, and so higher or lower"
     )
     gain: Annotated[float, Field(ge=0, le=60)] = Field(0.0, description="decibels louder or softer, at most")
+    tone: Annotated[float, Field(ge=0, le=60)] = Field(
+        0.0,
+        description="decibels by which low, middle and high pitches are louder or softer, as another microphone has it",
+    )
     noise: Share = Field(0.0, description="white noise, at most so much of the sound's own root mean square")
     times: Annotated[int, Field(ge=0, le=16)] = Field(0, description="stretches of time that are hidden")
     bands: Annotated[int, Field(ge=0, le=16)] = Field(0, description="stretches of pitch that are hidden")

@@ -13,6 +13,7 @@ from .draws import Uniform, normal
 from .floats import to_float
 
 MASKS = "audio_masks"
+_TONES = 5  # pitches of which the gain is drawn
 
 
 class SoundAugment:
@@ -30,6 +31,8 @@ class SoundAugment:
         waves = to_float(batch["audio"])
         if c.shift or c.speed:
             waves = self._played(waves, uniform)
+        if c.tone:
+            waves = self._toned(waves, uniform)
         if c.gain:
             waves = waves * 10 ** (c.gain * (2 * uniform(1, "gain").to(waves.device) - 1) / 20)
         if c.noise:
@@ -56,6 +59,16 @@ class SoundAugment:
             there = (index >= 0) & (index < waves.shape[1])
             found += waves.gather(1, index.clamp(0, waves.shape[1] - 1)) * weight * there
         return found
+
+    def _toned(self, waves: Tensor, uniform: Uniform) -> Tensor:
+        """Each through a filter whose gain, in decibels, goes straight from one drawn number to the next over pitch, for
+        which the root of the frequency stands."""
+        spectrum = torch.fft.rfft(waves)
+        drawn = self.config.tone * (2 * uniform(_TONES, "tone").to(waves.device) - 1)
+        place = torch.linspace(0, 1, spectrum.shape[1], device=waves.device).sqrt() * (_TONES - 1)
+        before = place.long().clamp(max=_TONES - 2)
+        decibels = torch.lerp(drawn[:, before], drawn[:, before + 1], place - before)
+        return torch.fft.irfft(spectrum * 10 ** (decibels / 20), waves.shape[1])
 
     def _masks(self, uniform: Uniform) -> Tensor:
         c = self.config
