@@ -169,7 +169,13 @@ def curve(name, made, seed=0):
 def measure(name):
     made = SETS[name]()
     seeds = range(made.get("seeds", 1))
-    curves = [curve(name, made, seed) for seed in seeds]
+    curves = []
+    for seed in seeds:  # what is written after each is of those so far
+        curves.append(curve(name, made, seed))
+        write(name, made, curves)
+
+
+def write(name, made, curves):
     rows = []
     for share, systems in curves[0].items():
         for system in systems:
@@ -225,7 +231,9 @@ def page(found):
     begin, end = "<!-- measured -->\n", "<!-- end -->\n"
     text = PAGE.read_text(encoding="utf-8")
     before, after = text.partition(begin)[0], text.partition(end)[2]
-    PAGE.write_text(f"{before}{begin}\n" + "\n".join(lines) + f"\n\n{end}{after}", encoding="utf-8")
+    PAGE.write_text(
+        f"{before}{begin}\n" + "\n".join(lines) + f"\n\n{end}\n{after.lstrip()}", encoding="utf-8"
+    )
 
 
 def figure(found):
@@ -257,13 +265,17 @@ def figure(found):
                 x, y, off, color=COLOURS[system], marker="o", ms=3.5, lw=1.4, elinewidth=0.8, label=words
             )
         panel.set_xscale("log")
+        panel.xaxis.set_major_formatter("{x:g}")
+        panel.xaxis.set_minor_formatter("")
         panel.set_title(name, fontsize=10)
         panel.set_ylabel(metric.replace("_", " ") + (" (less is better)" if lower else ""), fontsize=8)
         panel.set_xlabel("labels, %", fontsize=8)
         panel.tick_params(labelsize=8)
         panel.spines[["top", "right"]].set_visible(False)
     handles, words = panels.flat[0].get_legend_handles_labels()
-    drawn.legend(handles, words, loc="outside lower center", ncols=5, frameon=False, fontsize=8)
+    drawn.legend(
+        handles, words, loc="outside lower center", ncols=2 if across < 3 else 5, frameon=False, fontsize=8
+    )
     drawn.savefig(FIGURE, metadata={"Date": None})
 
 
