@@ -279,14 +279,17 @@ def figure(found):
     drawn.savefig(FIGURE, metadata={"Date": None})
 
 
-def main():
-    options = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    options.add_argument("--sets", nargs="*", choices=SETS, default=list(SETS))
+def asked(told, sets):
+    """The sets that the command line names, one after the other, in a folder of their own."""
+    options = argparse.ArgumentParser(description=told, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--sets", nargs="*", choices=sets, default=list(sets))
     given = options.parse_args()
     os.chdir(tempfile.mkdtemp())
-    for name in given.sets:
+    yield from given.sets
+
+
+def main():
+    for name in asked(__doc__, SETS):
         measure(name)
         page(measured())
         figure(measured())

@@ -1,22 +1,13 @@
 """The rungs between a linear probe and full fine-tuning, on two sets of images, one of sounds and two of texts (one
 Chinese): score, parameters that are trained, seconds and memory of a step for each. Every set is pretrained on once;
-the rungs start from that, with a tenth of the labels, or 50 of a class, drawn three times.
+the rungs start from that, with a tenth of the labels, or 250 of a class, drawn three times.
 
     python benchmarks/ladder.py --sets digits-spoken
 """
 
-import argparse
-import os
-import tempfile
-
 import duel
 import labels
 import results
-
-from jichu.core.config import check
-from jichu.core.files import read_json
-from jichu.recipe.config import Recipe
-from jichu.recipe.run import execute
 
 RUNGS = {
     "probe": {"adapt": "head"}, "last block": {"adapt": "last-1"}, "gradual": {"adapt": "gradual"},
@@ -59,15 +50,10 @@ SETS = {
 }
 
 
-def run(name, data, stages):
-    folder = execute(check(Recipe, {"name": name, "data": data, "stages": stages}))
-    return folder, read_json(folder.summary)
-
-
 def measure(name):
     made = SETS[name]()
     data = {k: v for k, v in made["data"].items() if k not in ("labels_share", "labels_per_class")}
-    folder, _ = run(f"{name}-pretrain", data, [{"stage": "pretrain", **made["pretrain"]}])
+    folder, _ = labels.run(f"{name}-pretrain", data, [{"stage": "pretrain", **made["pretrain"]}])
     rows = []
     for rung, keys in RUNGS.items():
         fitted = made["fitted"]
@@ -79,7 +65,7 @@ def measure(name):
             {"stage": "finetune", "name": "rung", "from": str(folder.path), **stage},
             {"stage": "audit"},
         ]
-        summary = run(f"{name}-{rung.replace(' ', '-')}", {**made["data"], "draws": 3}, stages)[1]
+        summary = labels.run(f"{name}-{rung.replace(' ', '-')}", {**made["data"], "draws": 3}, stages)[1]
         about = next(s for s in summary["stages"] if s["name"] == "rung")
         told = {k: about["metrics"][k] for k in ("trained_parameters", "parameters", "memory_mib")}
         score = next(iter(summary["headline"].values()))
@@ -90,13 +76,7 @@ def measure(name):
 
 
 def main():
-    options = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    options.add_argument("--sets", nargs="*", choices=SETS, default=list(SETS))
-    given = options.parse_args()
-    os.chdir(tempfile.mkdtemp())
-    for name in given.sets:
+    for name in labels.asked(__doc__, SETS):
         measure(name)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 
 from jichu.core.errors import DataError, UsageError, unknown
@@ -33,13 +34,13 @@ def evened(
 ) -> tuple[Source, dict[str, Column]]:
     """The rows in the order of their series and times, one for each step: of rows with the same time the first is
     kept, the others are in the quarantine, and steps without a row are rows of missing values. DataError where times
-    are missing or series too short."""
+    are missing."""
     assert config.series is not None
     how = config.series
     for key, name in (("time", how.time), ("by", how.by)):
         if name is not None and name not in columns:
             raise unknown("column", name, columns, where=f"data.series.{key}")
-    time = how.time or next((n for n, c in columns.items() if c.kind == "timestamp"), None)
+    time = _time_column(columns, how)
     stamps = _times(time, columns, len(source.names))
     groups, named = _groups(columns[how.by]) if how.by else (np.zeros(len(stamps), np.int64), ("",))
     quarantine = list(source.quarantine)
@@ -66,8 +67,14 @@ def evened(
         kept[time] = Column("timestamp" if at.dtype.kind == "M" else "number", at)
     if how.by:
         kept[how.by] = Column("category", np.repeat(np.arange(len(named)), counts), named)
-    evened = replace(source, columns={**kept}, names=names, splits=None, quarantine=quarantine)
-    return evened, kept
+    if source.splits is not None:
+        say("the splits of the source are not used: series are split by time, as data.split says")
+    return replace(source, columns=kept, names=names, splits=None, quarantine=quarantine), kept
+
+
+def _time_column(columns: Mapping[str, Column], how: SeriesConfig) -> str | None:
+    """The one that is given, or the first of dates; None where the order of the rows is all that is known."""
+    return how.time or next((n for n, c in columns.items() if c.kind == "timestamp"), None)
 
 
 def _times(name: str | None, columns: dict[str, Column], rows: int) -> np.ndarray:
@@ -144,14 +151,15 @@ def _names(times: np.ndarray, timed: bool, series: np.ndarray) -> Names:
         told = np.char.replace(np.datetime_as_string(times, unit="s"), "T", " ")
     else:
         told = np.array([f"{t:g}" if timed else f"step {int(t)}" for t in times])
-    return Names([f"{one} {when}".strip() for one, when in zip(series.tolist(), told.tolist(), strict=True)])
+    joined = pc.binary_join_element_wise(pa.array(series), pa.array(told), " ")
+    return Names(pc.utf8_ltrim_whitespace(joined).cast(pa.large_string()))
 
 
 def understand_series(columns: Mapping[str, Column], config: DataConfig) -> Schema:
     """Which columns are looked at, and which of them forecast. UsageError where one is named that cannot be."""
     assert config.series is not None
     how = config.series
-    time = how.time or next((n for n, c in columns.items() if c.kind == "timestamp"), None)
+    time = _time_column(columns, how)
     numbers = [n for n, c in columns.items() if c.kind == "number" and n not in (time, how.by)]
     wanted = [config.target] if isinstance(config.target, str) else config.target or numbers
     for name in wanted:
