@@ -132,6 +132,16 @@ def test_gaps_are_missing_steps(hourly, in_folder, capsys):
     assert not by_rows.tensors["series"].values.isnan().any()
 
 
+def test_splits_of_the_source_are_not_taken_silently(hourly, in_folder, capsys):
+    lines = hourly.read_text().splitlines()
+    (in_folder / "d").mkdir()
+    (in_folder / "d" / "train.csv").write_text("\n".join(lines[:200]))
+    (in_folder / "d" / "test.csv").write_text("\n".join([lines[0], *lines[200:]]))
+    found = jichu.load(in_folder / "d", series={"context": 24, "horizon": 6})
+    assert len(found) == len(jichu.load(hourly, series={"context": 24, "horizon": 6}))
+    assert "split by time" in capsys.readouterr().err
+
+
 def test_working_days_are_steps(in_folder, capsys):
     days = np.arange("2030-01-01", "2031-01-01", dtype="datetime64[D]")
     days = days[np.is_busday(days)]

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 from .. import decode, sound
 from ..source import Source
-from .folder import Pattern, media
+from .folder import Pattern, holds, media
 
 
 def recognises(data: Any) -> bool:
     """A folder in which, or below which, there are sounds and no images."""
-    if not isinstance(data, Path) or not data.is_dir():
-        return False
-    found = False
-    for _, _, names in os.walk(data):
-        lower = [name.lower() for name in names if not name.startswith(".")]
-        if any(name.endswith(tuple(decode.SUFFIXES)) for name in lower):
-            return False
-        found = found or any(name.endswith(tuple(sound.SUFFIXES)) for name in lower)
-    return found
+    return isinstance(data, Path) and data.is_dir() and holds(data, _is_sound, decode.SUFFIXES)
+
+
+def _is_sound(name: str) -> bool:
+    return name.lower().endswith(tuple(sound.SUFFIXES)) and not name.startswith(".")
 
 
 def read(path: Path, links: bool = False, pattern: Pattern | None = None) -> Source:

@@ -84,11 +84,12 @@ def with_groups(pattern: str) -> str:
 Pattern = Annotated[str, AfterValidator(with_groups)]
 
 
-def holds(folder: Path, wanted: Callable[[str], bool]) -> bool:
-    """Whether a folder, or one below it, has a file of a wanted name, and no image or sound."""
+def holds(folder: Path, wanted: Callable[[str], bool], others: frozenset[str] = MEDIA) -> bool:
+    """Whether a folder, or one below it, has a file of a wanted name, and none that ends as the
+    `others` do, by default images and sounds."""
     found = False
     for _, _, names in os.walk(folder):
-        if any(name.lower().endswith(tuple(MEDIA)) for name in names):
+        if any(name.lower().endswith(tuple(others)) for name in names):
             return False
         found = found or any(map(wanted, names))
     return found
