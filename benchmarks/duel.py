@@ -37,7 +37,14 @@ OURS = "jichu"
 _TORCH = f"torch=={torch.__version__}"  # peers on PyTorch get the one that we run on
 _ENVIRONMENTS = {
     "torch": [_TORCH, "numpy", "pillow", "pandas"],
-    "transformers": [_TORCH, "numpy", "transformers==5.*", "accelerate"],
+    "transformers": [_TORCH, "numpy", "transformers==5.*", "accelerate", "peft==0.*", "pillow"],
+    "lightly": [
+        "numpy",
+        "pillow",
+        "torchvision",
+        "lightly==1.*",
+    ],  # torchvision brings the torch that it is built for
+    "kornia": [_TORCH, "numpy", "kornia==0.*"],
     "keras-tensorflow": ["keras==3.*", "tensorflow-cpu"],
     "keras-torch": ["keras==3.*", _TORCH],
 }

@@ -8,7 +8,10 @@ cores; what is drawn in docs/labels.svg and docs/labels.md is of the sets that w
 
 import argparse
 import gzip
+import hashlib
+import json
 import os
+import shutil
 import tempfile
 
 import duel
@@ -23,7 +26,6 @@ DRAWS = 3
 PAGE = results.FOLDER.parents[1] / "docs" / "labels.md"
 FIGURE = PAGE.with_suffix(".svg")
 ADAMW = {"name": "adamw", "lr": 0.002, "weight_decay": 0.02}
-FIXMATCH = [{"name": "fixmatch", "ratio": 4, "threshold": 0.9}]
 SYSTEMS = {
     "classical": "best classical model", "scratch": "network from scratch", "semi": "semi-supervised, from scratch",
     "probe": "pretrained, linear probe", "tuned": "pretrained, fine-tuned",
@@ -33,6 +35,12 @@ SYSTEMS = {
 def stage(name, **keys):
     usual = {} if "head" in keys else {"optimizer": ADAMW}  # a classical model is estimated in one go
     return {"stage": "finetune", "name": name, **usual, **keys}
+
+
+def semi(steps, ratio=2, threshold=0.9, **keys):
+    """FixMatch from scratch for half the steps, each of which looks at `1 + 2 × ratio` times the rows."""
+    wrap = [{"name": "fixmatch", "ratio": ratio, "threshold": threshold}]
+    return stage("semi", wrap=wrap, budget=f"{int(steps.split()[0]) // 2} steps", **keys)
 
 
 def images(folder, shares, steps, pretraining, base=16, augment="auto", metrics=("accuracy",), **keys):
@@ -46,7 +54,7 @@ def images(folder, shares, steps, pretraining, base=16, augment="auto", metrics=
         "stages": lambda share: [
             stage("classical", backbone="pixels", head="logistic-regression"),
             stage("scratch", **network, budget=steps[share], **fitted),
-            stage("semi", **network, budget=steps[share], wrap=FIXMATCH, **fitted),
+            semi(steps[share], **network, **fitted),
             stage("probe", adapt="head", head="logistic-regression"),
             stage("tuned", budget=steps[share], **fitted),
         ],
@@ -67,7 +75,7 @@ def sounds():
         "stages": lambda share: [
             stage("classical", head="logistic-regression"),
             stage("scratch", **network, budget=steps[share], **fitted),
-            stage("semi", **network, budget=steps[share], wrap=FIXMATCH, **fitted),
+            semi(steps[share], **network, **fitted),
             stage("probe", adapt="head", head="logistic-regression"),
             stage("tuned", budget=steps[share], **fitted),
         ],
@@ -79,7 +87,6 @@ def tables(folder, target, steps, pretraining, **data):
     the classical one."""
     network = {"backbone": {"name": "mlp", "widths": [256, 256], "norm": "batch", "numeric": "periodic"}}
     fitted = {"batch_size": 50, "optimizer": {"name": "adamw", "lr": 0.001, "weight_decay": 0.02}}
-    wrap = [{"name": "fixmatch", "ratio": 4, "threshold": 0.8}]
     return {
         "data": {"path": str(duel.DATA / folder), "target": target, **data},
         "shares": list(steps), "metrics": ["auroc"],
@@ -89,7 +96,7 @@ def tables(folder, target, steps, pretraining, **data):
             stage("trees", head={"name": "gradient-boosting", "trees": 100, "learning_rate": 0.05}),
             stage("linear", head={"name": "logistic-regression", "c": 0.1}),
             stage("scratch", **network, budget=steps[share], **fitted),
-            stage("semi", **network, budget=steps[share], wrap=wrap, **fitted),
+            semi(steps[share], 4, 0.8, **network, **fitted),
             stage("probe", head={"name": "logistic-regression", "c": 0.1}),
             stage("tuned", adapt="discriminative", budget=steps[share], **fitted),
         ],
@@ -148,16 +155,28 @@ def run(name, data, stages, seed=0):
     return folder, read_json(folder.summary)
 
 
+def pretrained(name, made, seed=0):
+    """The run of a set's one pretraining, kept: the ladder of adaptation starts from the same."""
+    told = json.dumps([made["data"], made["pretrain"], seed])
+    kept = duel.CACHE / "pretrained" / f"{name}-{hashlib.sha256(told.encode()).hexdigest()[:8]}"
+    if not kept.exists():
+        folder, _ = run(
+            f"{name}-{seed}-pretrain", made["data"], [{"stage": "pretrain", **made["pretrain"]}], seed
+        )
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(folder.path, kept)
+    return str(kept)
+
+
 def curve(name, made, seed=0):
     """{share: {system: interval}} of one pretraining."""
-    pretraining = {"stage": "pretrain", **made["pretrain"]}
-    folder, _ = run(f"{name}-{seed}-pretrain", made["data"], [pretraining], seed)
+    folder = pretrained(name, made, seed)
     found = {}
     for share in made["shares"]:
         draws = DRAWS if share < 1 and "series" not in made["data"] else 1
         data = {**made["data"], "labels_share": share, "draws": draws}
         stages = [
-            {**s, "from": str(folder.path)} if s["name"] in ("probe", "tuned") else s
+            {**s, "from": folder} if s["name"] in ("probe", "tuned") else s
             for s in made["stages"](share)
             if not (share == 1 and s["name"] == "semi")
         ]

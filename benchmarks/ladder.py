@@ -21,20 +21,20 @@ FEW = ("probe", "lora", "dora")
 def images(name, **keys):
     made = labels.SETS[name]()
     fitted = {"augment": made["pretrain"]["augment"], "batch_size": 64, "optimizer": labels.ADAMW, **keys}
-    return {"data": {**made["data"], "labels_share": 0.1}, "pretrain": made["pretrain"], "fitted": fitted}
+    return {**made, "labels": {"labels_share": 0.1}, "fitted": fitted}
 
 
 def sounds():
     made = labels.SETS["digits-spoken"]()
     fitted = {"augment": "auto", "batch_size": 32, "optimizer": labels.ADAMW, "budget": "600 steps"}
-    return {"data": {**made["data"], "labels_share": 0.1}, "pretrain": made["pretrain"], "fitted": fitted}
+    return {**made, "labels": {"labels_share": 0.1}, "fitted": fitted}
 
 
 def texts(folder, **data):
     """A small BERT, pretrained on the texts themselves."""
     optimizer = {"name": "adamw", "lr": 0.0003, "weight_decay": 0.01}
     return {
-        "data": {"path": str(duel.DATA / folder), "context": 64, "labels_per_class": 250, **data},
+        "data": {"path": str(duel.DATA / folder), "context": 64, **data}, "labels": {"labels_per_class": 250},
         "pretrain": {"backbone": "bert-mini", "objective": "masked", "budget": "15m", "batch_size": 64,
                      "optimizer": {"name": "adamw", "lr": 0.0005, "weight_decay": 0.01}},
         "fitted": {"batch_size": 32, "optimizer": optimizer, "budget": "300 steps"},
@@ -52,8 +52,7 @@ SETS = {
 
 def measure(name):
     made = SETS[name]()
-    data = {k: v for k, v in made["data"].items() if k not in ("labels_share", "labels_per_class")}
-    folder, _ = labels.run(f"{name}-pretrain", data, [{"stage": "pretrain", **made["pretrain"]}])
+    folder = labels.pretrained(name, made)
     rows = []
     for rung, keys in RUNGS.items():
         fitted = made["fitted"]
@@ -62,10 +61,12 @@ def measure(name):
         if rung == "probe":
             stage.pop("augment", None)  # features are computed once
         stages = [
-            {"stage": "finetune", "name": "rung", "from": str(folder.path), **stage},
+            {"stage": "finetune", "name": "rung", "from": folder, **stage},
             {"stage": "audit"},
         ]
-        summary = labels.run(f"{name}-{rung.replace(' ', '-')}", {**made["data"], "draws": 3}, stages)[1]
+        summary = labels.run(
+            f"{name}-{rung.replace(' ', '-')}", {**made["data"], **made["labels"], "draws": 3}, stages
+        )[1]
         about = next(s for s in summary["stages"] if s["name"] == "rung")
         told = {k: about["metrics"][k] for k in ("trained_parameters", "parameters", "memory_mib")}
         score = next(iter(summary["headline"].values()))

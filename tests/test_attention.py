@@ -7,7 +7,10 @@ import pytest
 import torch
 
 from jichu.models import attention
+from jichu.models import transformers_audio as audio
 from jichu.models import transformers_text as text
+from jichu.models import transformers_vision as vision
+from jichu.models.patchtst import PatchTST
 from test_text_models import FAMILIES, SMALL, SPECIAL, batch
 
 V, T = 40, 24
@@ -71,6 +74,31 @@ def test_what_is_saved_knows_nothing_of_it(family, tmp_path):
         found = model(batch(5, 9)).pooled
         model.module.set_attn_implementation("sdpa")
         assert (found - model(batch(5, 9)).pooled).norm() < 0.05 * found.norm()
+
+
+OTHERS = {  # a network of images, of waves and of series, and what it takes
+    "vit": (lambda: vision.vit(3, 32, 32, 2, 2), {"image": torch.rand(2, 3, 32, 32)}),
+    "wav2vec2": (
+        lambda: audio.wav2vec2(4000, 8000, width=32, depth=2, heads=2),
+        {"audio": torch.randn(2, 4000)},
+    ),
+    "patchtst": (lambda: PatchTST(64, 3, width=32, heads=1, dropout=0.0), {"series": torch.randn(2, 64, 3)}),
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_so_do_networks_of_other_data(kind, tmp_path):
+    make, given = OTHERS[kind]
+    torch.manual_seed(0)
+    model = make().eval()
+    assert model.module.config._attn_implementation == attention.NAME
+    model.module.save_pretrained(tmp_path)
+    assert attention.NAME not in (tmp_path / "config.json").read_text()
+    with torch.no_grad():
+        whole = model(given).pooled
+        with torch.autocast("cpu", torch.bfloat16):
+            found = model(given).pooled
+    assert (found - whole).norm() < 0.05 * whole.norm()
 
 
 def test_float32_is_left_alone():

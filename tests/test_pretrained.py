@@ -15,7 +15,7 @@ import jichu
 from jichu.core.config import Spec
 from jichu.core.errors import DataError, UsageError
 from jichu.core.names import construct
-from jichu.models import BACKBONES
+from jichu.models import BACKBONES, attention
 from jichu.models import hub_images as images
 from jichu.models import transformers_vision as vision
 from jichu.models.weights import load_pretrained, load_tensors
@@ -73,7 +73,7 @@ def test_what_a_vit_gives():
     out = cls({"image": image})
     assert torch.equal(out.pooled, hidden[:, 0]) and torch.equal(out.sequence, hidden[:, 1:])
     assert torch.equal(mean({"image": image}).pooled, hidden[:, 1:].mean(1))
-    assert cls.module.config._attn_implementation == "sdpa"
+    assert cls.module.config._attn_implementation == attention.NAME
     assert cls({"image": pixels(64)}).sequence.shape == (2, 256, 16)  # positions interpolated
 
 
@@ -388,7 +388,7 @@ def test_nothing_that_a_checkpoint_names_is_run(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(about))
     (tmp_path / "evil.py").write_text("raise SystemExit")
     made = load(f"hf:{tmp_path}")
-    assert made.module.config._attn_implementation == "sdpa"
+    assert made.module.config._attn_implementation == attention.NAME
     assert next(made.parameters()).dtype == torch.float32
 
 

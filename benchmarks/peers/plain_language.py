@@ -2,7 +2,7 @@
 windows of a corpus, or a classifier on sentences sorted by length. Tokens are made before the clock starts.
 
 Settings: task (gpt, classify), data (npz: `tokens`, `offsets`, and for sentences `labels`; the same of
-`test_…`), config (of the model), batch_size, learning_rate, precision, trainer, warm_steps, steps, seconds.
+`test_…`), config (of the model), adapt (head, lora; all if nothing is said), batch_size, learning_rate, precision, trainer, warm_steps, steps, seconds.
 """
 
 import contextlib
@@ -41,7 +41,15 @@ def build(given):
         "gpt": transformers.AutoModelForCausalLM,
         "classify": transformers.AutoModelForSequenceClassification,
     }
-    return kind[given["task"]].from_config(config)
+    model = kind[given["task"]].from_config(config)
+    if given.get("adapt") == "head":
+        model.base_model.requires_grad_(False)
+    if given.get("adapt") == "lora":
+        import peft
+
+        lora = peft.LoraConfig("SEQ_CLS", r=8, lora_alpha=16, target_modules=["query", "value"])
+        model = peft.get_peft_model(model, lora)
+    return model
 
 
 def inside(given):
@@ -192,7 +200,9 @@ def main():
         else:
             told["accuracy"] = accuracy(model, data, given["pad"])
     versions = {"torch": torch.__version__, "transformers": transformers.__version__}
-    watch.report(parameters=sum(p.numel() for p in model.parameters()), versions=versions, **told)
+    adapted = given.get("adapt")  # then each counts what lies beside the model in its own way
+    size = None if adapted else sum(p.numel() for p in model.parameters())
+    watch.report(parameters=size, versions=versions, **told)
 
 
 if __name__ == "__main__":

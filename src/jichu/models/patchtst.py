@@ -9,6 +9,7 @@ from torch import Tensor
 
 from jichu.core.errors import UsageError
 
+from .attention import quicken_attention
 from .backbone import Backbone, Features
 from .common import Depth, Rate, Width
 from .library import quiet
@@ -51,6 +52,7 @@ class PatchTST(Backbone):
                 positional_encoding_type="sincos",
             )  # fmt: skip
             self.module = library.PatchTSTModel(config)
+        quicken_attention(self.module)
         self.width = width
         self.column_width = width * self.module.patchifier.num_patches
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from jichu.core.errors import UsageError
 
+from .attention import quicken_attention
 from .backbone import Backbone, Features
 from .library import quiet
 
@@ -40,6 +41,7 @@ class TransformersAudio(Backbone):
     def __init__(self, module: nn.Module, samples: int):
         super().__init__()
         self.module = module
+        quicken_attention(module)
         for name, parameter in module.named_parameters():
             if name.endswith("masked_spec_embed"):  # no gradient can reach it here
                 parameter.requires_grad_(False)

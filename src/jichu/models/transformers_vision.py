@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from jichu.core.errors import UsageError
 from jichu.core.files import write_json
 
+from .attention import quicken_attention
 from .backbone import Backbone, Features
 from .library import quiet
 
@@ -63,6 +64,7 @@ class TransformersVision(Backbone):
     def __init__(self, module: nn.Module, channels: int, size: int, readout: Readout = "cls"):
         super().__init__()
         self.module = module
+        quicken_attention(module)
         self.readout = readout
         for name, parameter in module.named_parameters():
             if name.endswith("mask_token"):  # of masked pretraining; no gradient can reach it here
@@ -201,6 +203,18 @@ def convnext(
             hidden_sizes=list(widths), depths=list(depths), drop_path_rate=drop_path,
         )  # fmt: skip
     return TransformersVision(from_config(config), channels, size)
+
+
+def layers(width: int, depth: int, heads: int) -> nn.Sequential:
+    """The layers of a ViT and its last normalisation alone, of tokens [B, T, D]."""
+    with quiet() as library:
+        config = library.ViTConfig(
+            image_size=1, patch_size=1, hidden_size=width, num_hidden_layers=depth, num_attention_heads=heads,
+            intermediate_size=4 * width,
+        )  # fmt: skip
+    whole: Any = from_config(config)
+    quicken_attention(whole)
+    return nn.Sequential(*whole.layers, whole.layernorm)
 
 
 def _vit(width: int, depth: int, heads: int) -> Callable[..., TransformersVision]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from jichu.core.errors import UsageError
 from jichu.data.augment import Augment
-from jichu.models.transformers_vision import VISIBLE
+from jichu.models.transformers_vision import VISIBLE, layers
 
 from .base import PRETRAINING, Batch, Context, Objective
 
@@ -83,19 +83,10 @@ class MaskedImages(Objective):
             self.blank = nn.Parameter(0.02 * torch.randn(self.width))
             self.places = sines(self.grid, self.width)
             heads = next(h for h in range(max(1, self.width // _HEAD), 0, -1) if self.width % h == 0)
-            layer = nn.TransformerEncoderLayer(
-                self.width,
-                heads,
-                4 * self.width,
-                0.0,
-                "gelu",
-                batch_first=True,
-                norm_first=True,
-            )
-            layers = nn.TransformerEncoder(
-                layer, self.depth, nn.LayerNorm(self.width), enable_nested_tensor=False
-            )
-            self.decoder = nn.Sequential(layers, nn.Linear(self.width, pixels))
+            self.decoder = nn.Sequential(layers(self.width, self.depth, heads), nn.Linear(self.width, pixels))
+            for module in self.decoder.modules():
+                if isinstance(module, nn.Linear):  # as the reference begins
+                    nn.init.xavier_uniform_(module.weight)
         else:
             self.decoder = nn.Sequential(
                 nn.Conv2d(found.maps.shape[1], self.width, 1), nn.GELU(), nn.Conv2d(self.width, pixels, 1)

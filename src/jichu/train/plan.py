@@ -30,7 +30,7 @@ from .optimizers import build, slots
 from .settings import Measure, Remembered, Settings, autocast, choose, is_open, plainest, seconds_per_step
 
 _WORTH_MEASURING = 400  # steps below which choosing costs more than it brings,
-_FEW, _LONG = 50, 20  # unless they are more than few and take so many seconds
+_FEW, _LONG = 50, 10  # unless they are more than few and take so many seconds
 _BUSY = (
     50  # times a second that other work takes the processor away: 20 were seen without any, 90 beside some
 )
