@@ -137,14 +137,14 @@ SETS = {
     ),
     "etth1": series,
     "mnist": lambda: images(
-        "mnist", [0.01, 0.1, 1.0], {0.01: "1500 steps", 0.1: "2000 steps", 1.0: "4000 steps"}, "15m"
+        "mnist", [0.01, 0.1, 1.0], {0.01: "1000 steps", 0.1: "1500 steps", 1.0: "3000 steps"}, "2000 steps"
     ),
     "pneumonia": lambda: images(
-        "pneumoniamnist", [0.01, 0.1, 1.0], dict.fromkeys((0.01, 0.1, 1.0), "800 steps"), "10m",
+        "pneumoniamnist", [0.01, 0.1, 1.0], dict.fromkeys((0.01, 0.1, 1.0), "800 steps"), "1200 steps",
         augment={"rotate": 10, "translate": 0.08, "scale": [0.9, 1.1], "colour": 0.3, "crop": 0.6}, metrics=["auroc"],
     ),
     "cifar10": lambda: images(
-        "cifar10", [0.01, 0.1, 1.0], {0.01: "1500 steps", 0.1: "3000 steps", 1.0: "8000 steps"}, "30m", base=32
+        "cifar10", [0.01, 0.1, 1.0], {0.01: "1500 steps", 0.1: "2000 steps", 1.0: "6000 steps"}, "4000 steps"
     ),
 }  # fmt: skip
 
