@@ -676,7 +676,7 @@ def test_other_forms_of_input_to_predict(quick, digits, capsys, tmp_path):
 
 
 def test_what_to_try_where_pretraining_did_not_pay():
-    from jichu.cli.verbs import _advice
+    from jichu.cli.commands.run import _advice
 
     pretrain = {"name": "pretrain", "stage": "pretrain", "metrics": {"epochs": 0.6}}
     told = _advice({"headline": {"gain": {"value": 0.0, "low": -0.1, "high": 0.1}}, "stages": [pretrain]})

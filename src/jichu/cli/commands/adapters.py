@@ -2,7 +2,51 @@
 
 from __future__ import annotations
 
-from .verbs import Options, print_json, print_table
+import argparse
+from typing import Any
+
+from ..options import Options, Parser, command
+from ..output import print_json, print_table
+
+
+def add(commands: Any) -> None:
+    """The commands."""
+    about = "list, merge or remove what `--adapt lora` has trained"
+    group = commands.add_parser("adapters", help=about, description=about[0].upper() + about[1:] + ".")
+    below = group.add_subparsers(
+        dest="action", metavar="list, merge or remove", required=True, parser_class=Parser
+    )
+
+    parser = command(
+        below,
+        "list",
+        show,
+        "the adapters of runs, and whether their base is there",
+        "jichu adapters list runs",
+    )
+    parser.add_argument(
+        "runs", nargs="*", metavar="RUN", help="run folders, or folders of runs; runs if none"
+    )
+
+    parser = command(
+        below,
+        "merge",
+        merge,
+        "make a model whole, so that it needs its base no more",
+        "jichu adapters merge runs/reviews --out runs/reviews-whole",
+    )
+    parser.add_argument("run", help="a run folder")
+    parser.add_argument("--out", metavar="FOLDER", help="a new run folder; in place if not given")
+    _add_which(parser)
+
+    about = "take adapters away; what is told of the run stays"
+    parser = command(below, "remove", remove, about, "jichu adapters remove runs/reviews")
+    parser.add_argument("run", help="a run folder")
+    _add_which(parser)
+
+
+def _add_which(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--stage", metavar="NAME", help="of several; the recipe's result if not given")
 
 
 def _short(pattern: str) -> str:

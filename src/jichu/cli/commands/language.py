@@ -8,8 +8,46 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-Options = argparse.Namespace
+from ..options import Options, command
+
 _SETTINGS = ("most", "temperature", "top_k", "top_p", "repetition_penalty", "beams", "stop", "seed")
+
+
+def add(commands: Any) -> None:
+    """The commands."""
+    parser = command(commands, "generate", generate, "go on with prompts", 'jichu generate runs/gpt "ROMEO:"')
+    parser.add_argument("run", help="a run folder")
+    parser.add_argument(
+        "prompts", nargs="*", metavar="PROMPT", help="texts to go on with; standard input if none"
+    )
+    parser.add_argument("--file", action="append", default=[], metavar="FILE", help="a prompt in a file")
+    _add_writing(parser)
+    parser.add_argument("--beams", type=int, metavar="N", help="the likeliest text of N kept at each token")
+
+    parser = command(commands, "chat", chat, "talk to a model in the terminal", "jichu chat runs/chat-sft")
+    parser.add_argument("run", help="a run folder")
+    parser.add_argument("--system", metavar="TEXT", help="what the model is told before the first message")
+    _add_writing(parser)
+
+
+def _add_writing(parser: argparse.ArgumentParser) -> None:
+    """How the next token is chosen, and when to stop."""
+    parser.add_argument(
+        "--most",
+        type=int,
+        metavar="N",
+        help="tokens to write at most, also beyond the context; what it holds if not given",
+    )
+    parser.add_argument(
+        "--temperature", type=float, help="0 takes the likeliest token, more is bolder; 1 if not given"
+    )
+    parser.add_argument("--top-k", type=int, metavar="K", help="only the K likeliest tokens")
+    parser.add_argument("--top-p", type=float, metavar="P", help="only the likeliest that together have P")
+    parser.add_argument(
+        "--repetition-penalty", type=float, metavar="R", help="above 1 shuns what was written"
+    )
+    parser.add_argument("--stop", action="append", metavar="TEXT", help="end before this text")
+    parser.add_argument("--seed", type=int, help="of the draws; 0 if not given")
 
 
 def _settings(options: Options) -> dict[str, Any]:

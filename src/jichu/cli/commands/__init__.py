@@ -1,0 +1,8 @@
+"""The commands, in the order of `jichu --help`: a module for each, or for a few that belong together. `add` says what is
+asked of a command and which function does it; everything heavy is imported there, so that `jichu --help` answers at once."""
+
+from __future__ import annotations
+
+from . import adapters, audit, doctor, embed, init, inspect, language, predict, run, stages
+
+COMMANDS = (run, inspect, init, stages, audit, predict, embed, language, adapters, doctor)

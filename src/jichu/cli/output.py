@@ -1,0 +1,43 @@
+"""How commands say what they found."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+
+def print_json(value: Any) -> None:
+    """The result for machines."""
+    from jichu.core.files import dumps
+
+    print(dumps(value, indent=2))
+
+
+def print_table(columns: list[str], rows: list[list[str]]) -> None:
+    """Rows under the names of their columns."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="right" if i else "left")
+    for row in rows:
+        table.add_row(*map(escape, row))
+    console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
+    with console.capture() as drawn:  # rich itself ends the process where nobody reads
+        console.print()
+        console.print(table)
+    print(drawn.get(), end="")
+
+
+def print_headline(headline: dict[str, Any]) -> None:
+    """Each figure with its interval."""
+    if headline:
+        from jichu.core.progress import number
+
+        rows = [
+            [name.replace("_", " "), number(v["value"]), f"{number(v['low'])} to {number(v['high'])}"]
+            for name, v in headline.items()
+        ]
+        print_table(["on held-out rows", "value", "95% interval"], rows)
