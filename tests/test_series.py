@@ -99,6 +99,8 @@ def test_windows_are_what_stands_there(hourly):
             assert np.allclose(found.tensors["label"][[row]][0], values[origin : origin + 6])
             assert found.names[row] == hours(300)[origin]
     (target,) = found.about_targets(found.splits["train"]).values()
+    (of_few,) = found.about_targets(found.splits["train"][-3:]).values()  # what few windows are learnt from
+    assert (of_few.rows, of_few.stds) == (3, target.stds)
     assert target.outputs == 12
     assert target.means == pytest.approx(values[24:210].mean(0), rel=1e-4)
     told = inspect(found)

@@ -169,7 +169,9 @@ class Dataset:
                 continue
             column: Any = self.tensors[key]
             if isinstance(column, Windows):
-                means, stds = (tuple(part.tolist()) for part in statistics(column.covered(mine)))
+                # of all training rows: that a window is not to be learnt from does not hide its values
+                covered = column.covered(self.splits.get("train", mine))
+                means, stds = (tuple(part.tolist()) for part in statistics(covered))
                 found[key] = replace(target, rows=len(mine), means=means, stds=stds)
                 continue
             values = column[mine]
