@@ -142,15 +142,15 @@ def scatter(truth: np.ndarray, predicted: np.ndarray, label: str, most: int = 15
 
 def forecast(truth: np.ndarray, told: dict[str, np.ndarray], label: str) -> str:
     """What came, [steps], and what each model told of it."""
-    figure, axes = _figure(6.2, 2.3)
+    figure, axes = _figure(6.2, 2.5)
     steps = np.arange(1, len(truth) + 1)
     axes.plot(steps, truth, color=_INK, linewidth=1.6, label="what came")
     for i, (name, values) in enumerate(told.items()):
         axes.plot(steps, values, color=PALETTE[i % len(PALETTE)], linewidth=1.2, label=_written(name))
     axes.set_xlabel("steps ahead")
     axes.set_ylabel(_written(label))
-    # beside the lines, not over them
-    axes.legend(frameon=False, fontsize=9, labelcolor=_INK, loc="upper left", bbox_to_anchor=(1.02, 1))
+    # above the lines, not over them, and not beside them, where a phone has no room
+    axes.legend(frameon=False, fontsize=9, labelcolor=_INK, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
     return _svg(figure, label)
 
 
