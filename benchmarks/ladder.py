@@ -35,14 +35,14 @@ def texts(folder, **data):
     optimizer = {"name": "adamw", "lr": 0.0003, "weight_decay": 0.01}
     return {
         "data": {"path": str(duel.DATA / folder), "context": 64, **data}, "labels": {"labels_per_class": 250},
-        "pretrain": {"backbone": "bert-mini", "objective": "masked", "budget": "15m", "batch_size": 64,
+        "pretrain": {"backbone": "bert-mini", "objective": "masked", "budget": "1500 steps", "batch_size": 64,
                      "optimizer": {"name": "adamw", "lr": 0.0005, "weight_decay": 0.01}},
         "fitted": {"batch_size": 32, "optimizer": optimizer, "budget": "300 steps"},
     }  # fmt: skip
 
 
 SETS = {
-    "cifar10": lambda: images("cifar10", budget="1500 steps"),
+    "cifar10": lambda: images("cifar10", budget="1000 steps"),
     "mnist": lambda: images("mnist", budget="800 steps"),
     "digits-spoken": sounds,
     "sst2": lambda: texts("sst2"),

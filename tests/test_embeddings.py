@@ -8,9 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import jichu
+from jichu.auditing.parts.embeddings import layout
 from jichu.cli.main import main
 from jichu.core.files import read_json
-from jichu.recipe.embeddings import layout
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def test_an_audit_of_embeddings(in_folder):
     """Of images with pictures on the map, of a table without; the places are the same each time."""
     stages = [
         {"stage": "pretrain", "budget": "3 steps"}, {"stage": "finetune", "name": "network", "budget": "3 steps"},
-        {"stage": "finetune", "name": "linear", "head": "logistic-regression"}, {"stage": "audit", "embeddings": True},
+        {"stage": "finetune", "name": "linear", "head": "logistic-regression"}, {"stage": "audit", "parts": ["embeddings"]},
     ]  # fmt: skip
     for name, path in (("digits", "sklearn:digits"), ("wine", "sklearn:wine")):
         for again in ("one", "two"):
@@ -131,7 +131,9 @@ def test_an_audit_of_embeddings(in_folder):
             }
             Path("r.yaml").write_text(json.dumps(recipe))
             assert main(["run", "r.yaml", "--quiet"]) == 0
-        one, two = (read_json(Path(f"runs/{name}-{n}/audit.json"))["embeddings"] for n in ("one", "two"))
+        one, two = (
+            read_json(Path(f"runs/{name}-{n}/audit.json"))["parts"]["embeddings"] for n in ("one", "two")
+        )
         assert one == two and set(one["models"]) == {"pretrain", "network"} and one["map"]["of"] == "network"
         assert 0 <= min(one["map"]["x"]) <= max(one["map"]["x"]) <= 1
         assert 0 < one["models"]["network"]["recall_at_1"]["value"] <= 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,6 +11,8 @@ import torch
 from torch import Tensor
 
 from jichu.auditing import measure, table
+from jichu.auditing import parts as parts_of_audit
+from jichu.core.config import check
 from jichu.core.errors import DataError
 from jichu.core.errors import unknown as unknown_name
 from jichu.data.dataset import Dataset
@@ -29,11 +32,15 @@ from jichu.train.predict import predict
 
 
 def audit(
-    run: Run | str | Path, data: Any = None, metrics: dict[str, Any] | None = None, split: str = "test"
-) -> dict[str, Any]:
+    run: Run | str | Path, data: Any = None, metrics: dict[str, Any] | None = None, split: str = "test",
+    parts: Sequence[str | dict[str, Any]] = (),
+) -> dict[str, Any]:  # fmt: skip
     """Measure a run's model on its held-out rows, or on other data (all labelled rows, or all texts, where
-    those come without splits). Classes are matched by name. Gives {"models", "classes", "primary", …}."""
+    those come without splits). Classes are matched by name. `parts` are what else is asked, as in a recipe. Gives
+    {"models", "classes", "primary", "parts", …}."""
     run = run if isinstance(run, Run) else Run(run)
+    stage = check(AuditStage, {"parts": list(parts)}, where="audit")
+    questions = parts_of_audit.make(stage.parts)
     if not run.config.language:
         run.require_head()
     dataset = run.dataset(data)
@@ -48,11 +55,16 @@ def audit(
     found: dict[str, Any] = {}
     for key, target in targets.items():
         functions = metric_functions(
-            AuditStage(), {"metrics": metrics or {}}, target, quantiles=bool(target.quantiles)
+            stage, {"metrics": metrics or {}}, target, quantiles=bool(target.quantiles)
         )
         functions = applicable(functions, tables[key], target, dataset)
         levels = {run.recipe.name: target.quantiles}
         mine = measure.measure(tables[key], target, functions, quantiles=levels, seed=run.recipe.seed)
+        subject = parts_of_audit.Subject(
+            dataset, rows, key, run.targets.get(key), tables[key], (run.recipe.name,),
+            lambda _: cast(Model, run.model), run.recipe.seed,
+        )  # fmt: skip
+        mine["parts"] = parts_of_audit.measured(questions, subject, first=not found)
         if not found:
             found = mine
         else:

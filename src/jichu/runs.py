@@ -113,11 +113,11 @@ class Run:
             )
 
     def predict(self, items: Any) -> list[dict[str, Any]]:
-        """Of series the next steps of each column that is forecast, after the last row of each series. For each image (path, bytes, array or PIL image; one or a list), sound (path, bytes or (samples, rate))
-        or row of a table (a dict, a list
-        of dicts, a data frame or a table file): of a class its label, the probability of it, and those of
-        all classes; of tags those that are likely; of a number its value. With several targets, these by
-        column. Raises DataError for what cannot be decoded or a row that lacks a column."""
+        """What a model says of each image (path, bytes, array or PIL image; one or a list), sound (path, bytes or (samples,
+        rate)) or row of a table (a dict, a list of dicts, a data frame or a table file): of a class its label, the
+        probability of it, and those of all classes; of tags those that are likely; of a number its value; with several
+        targets, these by column. Of series the next steps of each column that is forecast, after the last row of each.
+        Raises DataError for what cannot be decoded or a row that lacks a column."""
         self.require_head()
         if any(target.task == "text" for target in self.targets.values()):
             return self._written(items)

@@ -140,6 +140,26 @@ def scatter(truth: np.ndarray, predicted: np.ndarray, label: str, most: int = 15
     return _svg(figure, f"predicted against true {label}")
 
 
+def reliability(name: str, before: dict[str, list[float]], after: dict[str, list[float]] | None) -> str:
+    """How often the rows of a bin were right, against how sure the model was; a larger dot holds more rows."""
+    figure, axes = _figure(3.6, 3.4)
+    axes.plot([0, 1], [0, 1], color=_INK, lw=0.8, ls="--")
+    for i, (found, words) in enumerate(((before, "as it is"), (after, "after temperature"))):
+        if found is not None:
+            share = np.array(found["rows"]) / sum(found["rows"])
+            axes.plot(found["confidence"], found["accuracy"], color=PALETTE[i], lw=1, alpha=0.6)
+            axes.scatter(
+                found["confidence"], found["accuracy"], 12 + 240 * share, color=PALETTE[i], label=words
+            )
+    axes.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="how sure", ylabel="how often right")
+    axes.set_title(_written(name))
+    if after is not None:
+        legend = axes.legend(frameon=False, fontsize=9, labelcolor=_INK, loc="upper left")
+        for handle in legend.legend_handles:
+            handle.set_sizes([36])
+    return _svg(figure, f"reliability of {name}")
+
+
 def forecast(truth: np.ndarray, told: dict[str, np.ndarray], label: str) -> str:
     """What came, [steps], and what each model told of it."""
     figure, axes = _figure(6.2, 2.5)

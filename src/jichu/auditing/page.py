@@ -8,6 +8,8 @@ from typing import Any
 from jichu.core.files import write_text
 from jichu.core.progress import clock, number
 
+from .blocks import cell
+
 
 def render(path: Path, template: str, **values: Any) -> None:
     """Write a page; whatever is not marked as safe in the template is escaped."""
@@ -17,7 +19,13 @@ def render(path: Path, template: str, **values: Any) -> None:
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters |= {"clock": clock, "number": number, "share": _share, "percent": _percent}
+    environment.filters |= {
+        "clock": clock,
+        "number": number,
+        "share": _share,
+        "percent": _percent,
+        "cell": cell,
+    }
     write_text(path, environment.get_template(template).render(**values))
 
 

@@ -13,26 +13,25 @@ import torch
 from torch import Tensor
 
 from jichu.core.progress import number
+from jichu.data.schema import LABEL
 from jichu.data.target import Target
 
-from . import figures
+from . import figures, parts
 from . import table as tables
 from .page import render
 
 _MOST_EXAMPLES, _MOST_WORST, _FORECASTS = 24, 12, 4
 _LONGEST = 300  # characters of a text
-_MAP_PIXELS = 32
 Pictures = Callable[[Tensor], Tensor]
-Records = Callable[[Tensor], tuple[list[str], list[int]]]
 
 
 def write(
     path: Path, *, title: str, summary: dict[str, Any], audit: dict[str, Any] | None, table: pa.Table | None,
-    history: list[dict[str, Any]], pictures: Pictures | None, data: dict[str, Any], environment: dict[str, Any],
-    chosen: str | None, target: Target | None = None, data_page: str | None = None, records: Records | None = None,
+    history: list[dict[str, Any]], look: parts.Look, data: dict[str, Any], environment: dict[str, Any],
+    chosen: str | None, targets: dict[str, Target], data_page: str | None = None,
 ) -> None:  # fmt: skip
-    """Render the report of a run. `pictures` gives those of some rows, uint8 [n, C, H, W], `records` what they are called and
-    their classes; `data_page` is what to link to."""
+    """Render the report of a run. `look` shows rows; `data_page` is what to link to."""
+    target, pictures = targets.get(LABEL), look.pictures
     shown = (
         chosen
         if audit and chosen in audit["models"]
@@ -63,7 +62,7 @@ def write(
         worst=_worst(table, shown, target) if table is not None and shown and target and target.task != "forecast"
         and pictures is None else [],
         forecasts=_forecasts(table, target) if audit and table is not None and target and target.steps else [],
-        similar=_similar(audit, pictures, records, target) if audit and "embeddings" in audit else None,
+        sections=parts.shown(audit, targets, look) if audit else [],
         data_page=data_page,
     )  # fmt: skip
 
@@ -71,28 +70,6 @@ def write(
 def _points(table: pa.Table, stage: str) -> tuple[np.ndarray, np.ndarray]:
     mine = tables.of_stage(table, stage)
     return mine["truth"].to_numpy(), mine["prediction"].to_numpy()
-
-
-def _similar(
-    audit: dict[str, Any], pictures: Pictures | None, records: Records | None, target: Target | None
-) -> dict[str, Any]:
-    """How well features find their like, and the map of those of one model."""
-    found = audit["embeddings"]
-    metrics = list(dict.fromkeys(name for model in found["models"].values() for name in model))
-    drawn = None
-    if (places := found["map"]) and records is not None:
-        names, kinds = records(torch.tensor(places["rows"]))
-        classes = target.classes if target and target.task == "classification" else ()
-        told = [
-            f"{name}: {classes[k]}" if classes and k >= 0 else name
-            for name, k in zip(names, kinds, strict=True)
-        ]
-        shown = pictures(torch.tensor(places["rows"])) if pictures else None
-        thumbnails = None if shown is None else [figures.thumbnail(picture, _MAP_PIXELS) for picture in shown]
-        drawn = figures.embedding_map(
-            places["x"], places["y"], told, kinds if classes else [-1] * len(names), thumbnails
-        )
-    return {"models": found["models"], "metrics": metrics, "map": drawn, "of": places and places["of"]}
 
 
 def _forecasts(table: pa.Table, target: Target) -> list[dict[str, str]]:

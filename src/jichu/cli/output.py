@@ -31,6 +31,19 @@ def print_table(columns: list[str], rows: list[list[str]]) -> None:
     print(drawn.get(), end="")
 
 
+def print_blocks(title: str, blocks: list[Any]) -> None:
+    """A section of a report, without its figures."""
+    from jichu.auditing.blocks import Note, Table, cell
+
+    print(f"\n{title}")
+    for block in blocks:
+        if isinstance(block, Table):
+            rows = [[" ".join(filter(None, cell(value))) for value in row] for row in block.rows]
+            print_table([head.replace("_", " ") for head in block.heads], rows)
+        elif isinstance(block, Note):
+            print(f"\n{block.text}")
+
+
 def print_headline(headline: dict[str, Any]) -> None:
     """Each figure with its interval."""
     if headline:

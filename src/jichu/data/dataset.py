@@ -82,6 +82,11 @@ class Dataset:
         codes = self.tensors[LABEL][rows].tolist() if classes else [UNLABELLED] * len(rows)
         return [self.names[row] for row in rows.tolist()], codes
 
+    @property
+    def inputs(self) -> dict[str, Tensor]:
+        """The columns without the targets: what self-supervision may see."""
+        return {name: column for name, column in self.tensors.items() if name not in self.targets}
+
     def known(self, rows: Tensor, key: str = LABEL) -> Tensor:
         """Whether each row [n] has a value of the target, bool."""
         if key in self.texts:

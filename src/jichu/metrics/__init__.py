@@ -21,6 +21,7 @@ METRICS = {
     "balanced_accuracy": "jichu.metrics.classification:balanced_accuracy",
     "bits_per_byte": "jichu.metrics.language:bits_per_byte",
     "brier": "jichu.metrics.classification:brier",
+    "ece": "jichu.metrics.calibration:ece",
     "exact_match": "jichu.metrics.language:exact_match",
     "hamming_loss": "jichu.metrics.classification:hamming_loss",
     "log_loss": "jichu.metrics.classification:log_loss",

@@ -71,11 +71,6 @@ class Work:
             data.labels_per_class, share=data.labels_share, seed=self.recipe.seed, draw=number
         )
 
-    @property
-    def inputs(self) -> dict[str, Tensor]:
-        """The columns without the labels: what self-supervision may see."""
-        return {name: t for name, t in self.dataset.tensors.items() if name not in self.dataset.targets}
-
 
 def start_supervised(
     stage: FinetuneStage, rows: Tensor, work: Work, draw: int = 0
@@ -197,7 +192,11 @@ def pretraining_objective(stage: PretrainStage, work: Work) -> Objective:
     if stage.augment == "auto" and suits is not None:
         stage = stage.model_copy(update={"augment": suits})
     augment = augmenter(stage, work.dataset) or Augment(AugmentConfig())
-    given: dict[str, Any] = {"augment": augment, "tensors": work.inputs, "rows": work.dataset.splits["train"]}
+    given: dict[str, Any] = {
+        "augment": augment,
+        "tensors": work.dataset.inputs,
+        "rows": work.dataset.splits["train"],
+    }
     return construct("objective", spec, OBJECTIVES, where=f"{stage.name}.objective", **given)()
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from jichu.adapt import lora, rules
+from jichu.auditing import parts
 from jichu.core import devices
 from jichu.core.config import Spec
 from jichu.core.durations import Duration
@@ -115,6 +116,7 @@ def check_names(recipe: Recipe, objects: dict[str, Any]) -> None:
             _refuse_idle_settings(stage, where)
         if isinstance(stage, AuditStage):
             _try_metrics(stage, objects, where)
+            parts.make(stage.parts, f"{where}.parts")
 
 
 def _check_starts(recipe: Recipe) -> None:
@@ -293,10 +295,10 @@ def _check_model(stage: PretrainStage | FinetuneStage, work: Work, where: str) -
             if dataset.kind == "text":
                 objective_of(stage.objective, model, cast(Any, work.tokenizer), f"{where}.objective")
         with torch.no_grad():
-            model.eval().features(gather(work.inputs, rows[:2]))
+            model.eval().features(gather(work.dataset.inputs, rows[:2]))
         if pretrains is not None:
             with guarded(torch.device("cpu")):
-                pretrains.bind(model, gather(work.inputs, rows[:2]))
+                pretrains.bind(model, gather(work.dataset.inputs, rows[:2]))
     except JichuError:
         raise
     except (RuntimeError, ValueError, TypeError, IndexError) as error:

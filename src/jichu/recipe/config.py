@@ -142,11 +142,7 @@ class AuditStage(Config):
     gain: Annotated[list[str], Field(min_length=2, max_length=2)] | None = Field(
         None, description="two stages, the second's first metric subtracted from the first's"
     )
-    embeddings: bool = Field(
-        False,
-        description="also how well the features of every model find rows of the same class and tell pairs of one class,"
-        " and a map of them in the report",
-    )
+    parts: list[Named] = Field([], description="what else is asked: calibration, embeddings")
 
 
 Stage = Annotated[InspectStage | PretrainStage | FinetuneStage | AuditStage, Field(discriminator="stage")]

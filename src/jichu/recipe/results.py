@@ -56,7 +56,7 @@ def look(model: Model, stage: ModelStage, rows: Tensor, work: Work, name: str) -
         return []
     for count in _LOOKED_AT:
         try:
-            layers = layer_statistics(model.backbone, model.inputs(gather(work.inputs, rows[:count])))
+            layers = layer_statistics(model.backbone, model.inputs(gather(work.dataset.inputs, rows[:count])))
             break
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from jichu.auditing import report
+from jichu.auditing import parts, report
 from jichu.auditing import table as tables
 from jichu.auditing.figures import picture
 from jichu.core import devices, ranks
@@ -337,14 +337,15 @@ def _finish(work: Work) -> None:
             link(file, folder.model / file.relative_to(chosen))
     _write_examples(work)
     has_audit = folder.audit.exists()
+    pictures = work.dataset.pictures if work.dataset.preprocess else None
     shutil.rmtree(folder.parts, ignore_errors=True)
     report.write(
         folder.report, title=recipe.name, summary=read_json(folder.summary),
         audit=read_json(folder.audit) if has_audit else None,
-        table=tables.read(folder.predictions) if has_audit else None, target=work.dataset.targets.get("label"),
-        history=read_jsonl(folder.metrics), pictures=work.dataset.pictures if work.dataset.preprocess else None,
+        table=tables.read(folder.predictions) if has_audit else None, targets=work.dataset.targets,
+        history=read_jsonl(folder.metrics), look=parts.Look(pictures, work.dataset.told),
         data=work.dataset.summary(), environment=folder.notes(), chosen=recipe.chosen,
-        data_page=folder.data_page.name if folder.data_page.exists() else None, records=work.dataset.told,
+        data_page=folder.data_page.name if folder.data_page.exists() else None,
     )  # fmt: skip
     say(f"done in {clock(read_json(folder.summary)['seconds'])}; open {folder.report}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from typing import Any, cast
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from jichu.adapt import rules
-from jichu.auditing import data_page, measure
+from jichu.auditing import data_page, measure, parts
 from jichu.auditing import table as tables
 from jichu.core.config import Spec
 from jichu.core.files import read_json, write_json, write_table
@@ -35,7 +36,7 @@ from jichu.train.fit import Fitted, fit
 from jichu.train.predict import embed, embed_fast, evaluating, predict
 from jichu.train.probes import KNN, LINEAR, TASKS, Probe
 
-from . import answers, embeddings, language
+from . import answers, language
 from .build import (
     TOKENS,
     Work,
@@ -47,7 +48,7 @@ from .build import (
     tell_start,
     usual,
 )
-from .config import AuditStage, FinetuneStage, InspectStage, PretrainStage
+from .config import AuditStage, FinetuneStage, InspectStage, ModelStage, PretrainStage
 from .results import Result, look, measured, part_of, result, settle_adapters
 from .wrapping import wrapped
 
@@ -99,7 +100,9 @@ def pretrain(stage: PretrainStage, work: Work) -> Result:
         return language.pretrain(stage, work)
     model, config = start_model(stage, stage.backbone, work, heads={}, targets={})
     objective, rows = pretraining_objective(stage, work), dataset.splits["train"]
-    batches = Batches(work.inputs, rows, batch_size=stage.batch_size, seed=work.recipe.seed, drop_last=True)
+    batches = Batches(
+        work.dataset.inputs, rows, batch_size=stage.batch_size, seed=work.recipe.seed, drop_last=True
+    )
     tell_start(stage, work, usual(stage.objective, dataset).name)
     remarks = look(model, stage, rows, work, stage.name)
     probe = _probe(work)
@@ -136,7 +139,7 @@ def _probe(work: Work) -> Probe | None:
     target = dataset.about_targets(rows)[LABEL]
     if len(rows) < _FEWEST or (target.task == "classification" and len(target.classes) < 2):
         return None
-    return Probe(work.inputs, target, dataset.tensors[LABEL], rows, held_out, work.recipe.seed)
+    return Probe(work.dataset.inputs, target, dataset.tensors[LABEL], rows, held_out, work.recipe.seed)
 
 
 def finetune(stage: FinetuneStage, work: Work) -> Result:
@@ -173,7 +176,7 @@ def finetune(stage: FinetuneStage, work: Work) -> Result:
             once = _train(model, supervised, stage, rows, work, name)
             based = settle_adapters(model, stage, work, keep=draw == 0)
             remarks += once.remarks
-            outputs = predict(model, work.inputs, held_out, list(config.targets))
+            outputs = predict(model, work.dataset.inputs, held_out, list(config.targets))
         spent = time.monotonic() - started + once.before
         about = {
             key: getattr(once, key)
@@ -244,7 +247,7 @@ def _features(model: Model, work: Work, rows: Tensor, stage: FinetuneStage) -> d
     rows than these, nothing."""
     started = time.monotonic()
     say(f"  {stage.name}: the backbone is frozen; its features are computed once")
-    found, settings = embed_fast(model, work.inputs, rows, stage)
+    found, settings = embed_fast(model, work.dataset.inputs, rows, stage)
     took = time.monotonic() - started
     say(f"  {len(rows):,} rows in {clock(took)}, {len(rows) / took:,.0f} a second, {settings}")
     features = torch.zeros(len(work.dataset), found.shape[1])
@@ -289,7 +292,8 @@ def _estimate(
         train = work.dataset.splits["train"]
         sample = train[:: max(1, len(train) // _POPULATION)]
         features |= {
-            name: embed(model, work.inputs, r) for name, r in (("train", sample), ("held out", held_out))
+            name: embed(model, work.dataset.inputs, r)
+            for name, r in (("train", sample), ("held out", held_out))
         }
     outputs = {}
     with evaluating(model):
@@ -305,7 +309,7 @@ def _estimate(
             given = (
                 {"weight": work.dataset.tensors["weight"][mine]} if "weight" in work.dataset.tensors else {}
             )
-            head.estimate(embed(model, work.inputs, mine), truth, features["train"], **given)
+            head.estimate(embed(model, work.dataset.inputs, mine), truth, features["train"], **given)
             outputs[key] = head(Features(features["held out"])) if len(held_out) else torch.empty(0)
     return outputs
 
@@ -314,10 +318,10 @@ def audit(stage: AuditStage, work: Work) -> Result:
     """Measure every model on the held-out rows."""
     found: dict[str, Any] = {}
     for key, target, names, draws in measured(work.recipe, work.dataset):
-        parts = [part_of(work, name, draw, key) for name in names for draw in range(draws)]
+        files = [part_of(work, name, draw, key) for name in names for draw in range(draws)]
         kept = work.folder.predictions_of(key) if found else work.folder.predictions
-        if all(p.exists() for p in parts) or not kept.exists():
-            table = pa.concat_tables([tables.read(p) for p in parts]).unify_dictionaries()
+        if all(f.exists() for f in files) or not kept.exists():
+            table = pa.concat_tables([tables.read(f) for f in files]).unify_dictionaries()
         else:  # this stage is run again, after the run was at its end
             table = tables.read(kept)
         models = {name: model_folder.read_config(work.folder.stage_model(name)) for name in names}
@@ -329,17 +333,33 @@ def audit(stage: AuditStage, work: Work) -> Result:
         metrics = applicable(metrics, table, target, work.dataset)
         gain = stage.gain if set(stage.gain or []) <= set(names) else None
         mine = measure.measure(table, target, metrics, gain, quantiles=levels, seed=work.recipe.seed)
+        subject = _subject(work, key, target, table)
+        mine["parts"] = parts.measured(parts.make(stage.parts), subject, first=not found)
         if not found:
             found = mine
         else:
             found.setdefault("others", {})[target.column] = mine
         if work.folder.writes:
             write_table(kept, table)
-    if stage.embeddings:
-        found["embeddings"] = embeddings.measured(work)
     if work.folder.writes:
         write_json(work.folder.audit, found)
     return {"metrics": {"primary": found["primary"], **measure.headline(found)}}
+
+
+def _subject(work: Work, key: str, target: Target, table: pa.Table) -> parts.Subject:
+    """What the parts of an audit are asked about."""
+    dataset, recipe = work.dataset, work.recipe
+    stages = sorted(
+        (s.name for s in recipe.stages if isinstance(s, ModelStage)), key=lambda n: n != recipe.chosen
+    )
+
+    @functools.lru_cache(1)
+    def load(stage: str) -> Model:
+        return model_folder.load(work.folder.stage_model(stage), work.own_backbone())[0]
+
+    rows = dataset.labelled("test") if dataset.targets else dataset.splits["test"]
+    known = dataset.targets.get(key)  # of a text that is gone on with there is none
+    return parts.Subject(dataset, rows, key, known and target, table, tuple(stages), load, recipe.seed)
 
 
 def metric_functions(

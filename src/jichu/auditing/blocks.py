@@ -1,0 +1,46 @@
+"""What a page is made of: a part of an audit gives these, and the template draws them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jichu.core.progress import number
+
+
+@dataclass(frozen=True)
+class Note:
+    """A sentence or two."""
+
+    text: str
+    kind: str = "note"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under heads; a cell is text, a number, or an interval as audits have them."""
+
+    heads: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+    kind: str = "table"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """SVG."""
+
+    svg: str
+    kind: str = "figure"
+
+
+Block = Note | Table | Figure
+
+
+def cell(value: Any) -> tuple[str, str]:
+    """What stands in a cell, and smaller beside it the interval."""
+    if isinstance(value, dict):
+        return number(value["value"]), f"[{number(value['low'])}, {number(value['high'])}]"
+    if value is None:
+        return "–", ""
+    return (value, "") if isinstance(value, str) else (number(value), "")

@@ -1,0 +1,67 @@
+"""What is audited, and what a part of an audit is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+from torch import Tensor
+
+from jichu.auditing.blocks import Block
+from jichu.data.dataset import Dataset
+from jichu.data.target import Target
+from jichu.models.model import Model
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The models of a run, the rows that were held out, and what the models say of them."""
+
+    dataset: Dataset
+    rows: Tensor  # held out [N]
+    key: str  # of the target
+    target: Target | None  # with what the training rows say of it
+    table: pa.Table | None  # of predictions
+    stages: tuple[str, ...]  # that have a model, the run's own first
+    load: Callable[[str], Model]  # the model of a stage, in evaluation mode
+    seed: int
+
+    @property
+    def fitted(self) -> list[str]:
+        """The stages that predict."""
+        return [] if self.table is None else list(dict.fromkeys(self.table["stage"].to_pylist()))
+
+    @property
+    def validation(self) -> Tensor:
+        """The labelled rows that models were chosen by."""
+        if "validation" not in self.dataset.splits:
+            return self.rows[:0]
+        rows = self.dataset.splits["validation"]
+        return rows[self.dataset.known(rows, self.key)]
+
+
+class Look(NamedTuple):
+    """How rows can be shown: pictures uint8 [n, C, H, W] of some, what they are called, and their classes."""
+
+    pictures: Callable[[Tensor], Tensor] | None = None
+    records: Callable[[Tensor], tuple[list[str], list[int]]] | None = None
+
+
+class Part:
+    """One question to the models of a run. A subclass is a file of `auditing/parts` and a line in its table of names; its
+    keyword arguments are what a recipe may say of it."""
+
+    title: str  # of its section in the report
+    tasks: tuple[str, ...] = ()  # of targets that it is for; any, or none, if empty
+    each_target = True  # asked of every target, else once
+
+    def measure(self, subject: Subject) -> dict[str, Any]:
+        """What is found, for `audit.json`."""
+        raise NotImplementedError(f"{type(self).__name__}.measure")
+
+    @staticmethod
+    def show(found: dict[str, Any], target: Target | None, look: Look) -> Iterator[Block]:
+        """The same for people."""
+        raise NotImplementedError

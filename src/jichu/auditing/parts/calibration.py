@@ -1,0 +1,156 @@
+"""How sure a model is, and whether it is right so often: errors of calibration, what mends them, and sets of answers that
+hold the truth as often as was promised."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from jichu.auditing import figures
+from jichu.auditing import table as tables
+from jichu.auditing.blocks import Block, Figure, Note, Table
+from jichu.data.target import Target
+from jichu.metrics import calibration
+from jichu.metrics.base import Metric
+from jichu.metrics.classification import brier, log_loss
+from jichu.metrics.intervals import mean_interval, metric_interval
+from jichu.train.predict import predict
+
+from .base import Look, Part, Subject
+
+_FEWEST = 20  # validation rows that a scaling is fitted on
+Array = np.ndarray
+
+
+class Calibration(Part):
+    """Of classes the expected calibration error, by bins of equal width and of equal mass, and the Brier score; after a
+    temperature, a vector or isotonic curves fitted on the validation rows; and conformal sets that hold the truth with
+    probability `level`, as small as can be (`least`) or larger where a row is harder (`adaptive`). Of numbers intervals
+    that do. What is fitted on validation rows, and measured, is of the first draw."""
+
+    title = "How sure, and rightly so?"
+    tasks = ("classification", "regression")
+
+    def __init__(
+        self,
+        level: Annotated[float, Field(gt=0.5, lt=1)] = 0.9,
+        bins: Annotated[int, Field(ge=2, le=100)] = 15,
+        sets: Literal["least", "adaptive"] = "least",
+    ):
+        self.level, self.bins, self.sets = level, bins, sets
+
+    def measure(self, subject: Subject) -> dict[str, Any]:
+        assert subject.target is not None
+        of = self._of_classes if subject.target.task == "classification" else self._of_numbers
+        return {
+            "level": self.level,
+            "validation_rows": len(subject.validation),
+            "models": {stage: of(stage, subject) for stage in subject.fitted},
+        }
+
+    def _of_classes(self, stage: str, subject: Subject) -> dict[str, Any]:
+        _, truth, every = tables.scores(subject.table, stage)
+        asked = {
+            "ece": calibration.ece.bind(count=self.bins),
+            "ece_equal_mass": calibration.ece.bind(count=self.bins, by="mass"),
+            "brier": brier,
+        }
+        found: dict[str, Any] = _intervals(asked, truth, every, subject.seed)
+        first = every[0]
+        found["bins"] = _drawn(truth, first, self.bins)
+        known = self._validated(stage, subject)
+        if known is None:
+            return found
+        theirs, scores = known
+        shrink, value = calibration.temperature(theirs, scores)
+        scaled: dict[str, Callable[[Array], Array]] = {
+            "temperature": shrink,
+            "vector": calibration.vector(theirs, scores),
+            "isotonic": calibration.isotonic(theirs, scores),
+        }
+        also = {"ece": asked["ece"], "log_loss": log_loss}
+        found["temperature"] = value
+        found["scaled"] = {
+            name: _intervals(also, truth, s(first)[None], subject.seed) for name, s in scaled.items()
+        }
+        found["bins_after"] = _drawn(truth, shrink(first), self.bins)
+        held = calibration.sets(theirs, scores, self.level, self.sets)(first)
+        found["sets"] = {
+            "coverage": mean_interval(held[np.arange(len(truth)), truth], seed=subject.seed)._asdict(),
+            "size": mean_interval(held.sum(1), seed=subject.seed)._asdict(),
+            "empty": float((~held.any(1)).mean()),
+        }
+        return found
+
+    def _of_numbers(self, stage: str, subject: Subject) -> dict[str, Any]:
+        _, truth, _ = tables.scores(subject.table, stage)
+        first = tables.predictions(subject.table, stage)[0]
+        known = self._validated(stage, subject)
+        if known is None:
+            return {}
+        theirs, told = known
+        half = calibration.threshold(np.abs(theirs - told[:, tables.point(_target(subject))]), self.level)
+        inside = np.abs(truth - first) <= half
+        return {"half_width": half, "coverage": mean_interval(inside, seed=subject.seed)._asdict()}
+
+    def _validated(self, stage: str, subject: Subject) -> tuple[Array, Array] | None:
+        """Truth and answers of the validation rows; None where there are too few."""
+        rows = subject.validation
+        if len(rows) < _FEWEST:
+            return None
+        outputs = predict(subject.load(stage), subject.dataset.inputs, rows, [subject.key])[subject.key]
+        return subject.dataset.tensors[subject.key][rows].numpy(), tables.answers(_target(subject), outputs)
+
+    @staticmethod
+    def show(found: dict[str, Any], target: Target | None, look: Look) -> Iterator[Block]:
+        models, share = found["models"], f"{found['level']:.0%}"
+        few = found["validation_rows"] < _FEWEST
+        if target is not None and target.task == "regression":
+            if not few:
+                rows = [[name, m["half_width"], m["coverage"]] for name, m in models.items()]
+                yield Table(["model", f"{share} lie within ±", "of the held-out rows did"], rows)
+        else:
+            yield Table(
+                ["model", "calibration error", "in bins of equal mass", "brier"],
+                [[name, m["ece"], m["ece_equal_mass"], m["brier"]] for name, m in models.items()],
+            )
+            yield from (
+                Figure(figures.reliability(name, m["bins"], m.get("bins_after")))
+                for name, m in models.items()
+            )
+            if not few:
+                names = list(next(iter(models.values()))["scaled"])
+                yield Table(
+                    ["calibration error after", *names, "temperature found"],
+                    [
+                        [name, *(m["scaled"][n]["ece"] for n in names), m["temperature"]]
+                        for name, m in models.items()
+                    ],
+                )
+                yield Table(
+                    [f"sets of {share}", "hold the truth", "classes in a set"],
+                    [[name, m["sets"]["coverage"], m["sets"]["size"]] for name, m in models.items()],
+                )
+        yield Note(
+            f"There are {found['validation_rows']} labelled validation rows, and {_FEWEST} are wanted to mend this, and"
+            " to promise anything: data.split.validation." if few else
+            f"Fitted on {found['validation_rows']:,} validation rows, measured on the held-out ones, first draw."
+        )  # fmt: skip
+
+
+def _target(subject: Subject) -> Target:
+    assert subject.target is not None
+    return subject.target
+
+
+def _intervals(asked: dict[str, Metric], truth: Array, scores: Array, seed: int) -> dict[str, Any]:
+    return {name: metric_interval(m, truth, scores, seed=seed)._asdict() for name, m in asked.items()}
+
+
+def _drawn(truth: Array, scores: Array, count: int) -> dict[str, list[float]]:
+    return {
+        name: values.tolist() for name, values in calibration.bins(truth, scores, count)._asdict().items()
+    }
