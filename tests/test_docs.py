@@ -156,29 +156,22 @@ def test_recipes_of_the_page_on_series_run(in_folder):
 
 
 @pytest.mark.parametrize(
-    "table", ["BACKBONES", "HEADS", "METRICS", "SCHEDULES", "INITIALISATIONS", "OBJECTIVES"]
+    "table",
+    ["BACKBONES", "HEADS", "METRICS", "SCHEDULES", "INITIALISATIONS", "OBJECTIVES", "ATTACKS", "PARTS"],
 )
 def test_every_name_is_on_a_page(table):
+    import jichu.attacks
+    import jichu.auditing.parts
     import jichu.metrics
     import jichu.models
     import jichu.objectives
     import jichu.train.schedules
 
-    homes = (jichu.models, jichu.metrics, jichu.objectives, jichu.train.schedules)
+    homes = (
+        jichu.models, jichu.metrics, jichu.objectives, jichu.train.schedules, jichu.attacks, jichu.auditing.parts,
+    )  # fmt: skip
     names = next(getattr(home, table) for home in homes if hasattr(home, table))
-    pages = "".join(
-        (ROOT / f"docs/{p}.md").read_text(encoding="utf-8")
-        for p in (
-            "networks",
-            "training",
-            "language",
-            "pretraining",
-            "sounds",
-            "series",
-            "few-labels",
-            "extending",
-        )
-    )
+    pages = "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs").glob("*.md"))
     families = re.compile(r"(micro|macro|weighted)_|vgg|(vit|convnext)-|hf:")
     assert [n for n in names if f"`{n}" not in pages and not families.match(n)] == []
 
@@ -267,3 +260,10 @@ def test_recipes_of_the_page_on_language_run(in_folder):
         assert main(["run", "page.yaml", "--quiet"]) == 0
     for text in blocks("docs/language.md", "python"):
         exec(compile(text, "language.md", "exec"), {})
+
+
+def test_the_recipe_of_robustness_runs(in_folder, capsys):
+    for text in blocks("docs/robustness.md", "yaml"):
+        Path("page.yaml").write_text(shrink(text).replace("rows: 100", "rows: 10"))
+        assert main(["run", "page.yaml", "--quiet"]) == 0
+        assert main(["audit", "runs/attacked", "--parts", "calibration"]) == 0

@@ -160,6 +160,20 @@ def reliability(name: str, before: dict[str, list[float]], after: dict[str, list
     return _svg(figure, f"reliability of {name}")
 
 
+def strengths(models: dict[str, list[dict[str, Any]]], across: str, up: str = "accuracy") -> str:
+    """A share of each model, [{at, value, low, high}], against how strong something is."""
+    figure, axes = _figure(5.2, 3.2)
+    for i, (name, found) in enumerate(models.items()):
+        colour = PALETTE[i % len(PALETTE)]
+        at, *shares = ([point[key] for point in found] for key in ("at", "value", "low", "high"))
+        axes.plot(at, shares[0], color=colour, lw=1.4, marker="o", ms=3.5, label=_written(name))
+        axes.fill_between(at, shares[1], shares[2], color=colour, alpha=0.18, lw=0)
+    axes.set(ylim=(0, 1.02), xlabel=across, ylabel=up)
+    axes.grid(color=_INK, alpha=0.25, lw=0.6)
+    axes.legend(frameon=False, fontsize=9, labelcolor=_INK)
+    return _svg(figure, f"{up} against {across}")
+
+
 def forecast(truth: np.ndarray, told: dict[str, np.ndarray], label: str) -> str:
     """What came, [steps], and what each model told of it."""
     figure, axes = _figure(6.2, 2.5)

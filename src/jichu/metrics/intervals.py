@@ -63,6 +63,16 @@ def _resample(
     return np.concatenate(found)
 
 
+def share_interval(right: int, rows: int) -> Interval:
+    """A share of a few rows, where resampling says nothing of none and of all: Wilson's interval (1927)."""
+    if not rows:
+        return Interval(math.nan, 0.0, 1.0)
+    share, z = right / rows, 1.959964
+    middle = (share + z**2 / (2 * rows)) / (1 + z**2 / rows)
+    half = z / (1 + z**2 / rows) * math.sqrt(share * (1 - share) / rows + z**2 / (4 * rows**2))
+    return Interval(share, max(0.0, middle - half), min(1.0, middle + half))
+
+
 def mean_interval(values: np.ndarray, *, seed: int = 0, block: int = 1) -> Interval:
     """The mean of values [D, N] for D draws and N held-out rows. Draws and rows are resampled
     independently (Owen, 2007), so that the interval covers both sources of chance; for a paired

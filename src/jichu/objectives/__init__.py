@@ -18,6 +18,8 @@ OBJECTIVES = {
     "pseudo-labels": "jichu.objectives.pseudo_labels:PseudoLabels",
     "fixmatch": "jichu.objectives.fixmatch:FixMatch",
     "mean-teacher": "jichu.objectives.mean_teacher:MeanTeacher",
+    "adversarial": "jichu.objectives.adversarial:Adversarial",
+    "trades": "jichu.objectives.adversarial:Trades",
     "distillation": "jichu.objectives.distillation:Distillation",
     "causal": "jichu.objectives.language:Causal",
     "answers": "jichu.objectives.language:Answers",

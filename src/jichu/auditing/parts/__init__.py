@@ -18,6 +18,7 @@ __all__ = ["PARTS", "Look", "Part", "Subject", "make", "measured", "shown"]
 PARTS = {
     "calibration": "jichu.auditing.parts.calibration:Calibration",
     "embeddings": "jichu.auditing.parts.embeddings:Embeddings",
+    "robustness": "jichu.auditing.parts.robustness:Robustness",
 }
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+import torch
 from torch import Tensor
 
 from jichu.auditing.blocks import Block
@@ -32,6 +33,11 @@ class Subject:
     def fitted(self) -> list[str]:
         """The stages that predict."""
         return [] if self.table is None else list(dict.fromkeys(self.table["stage"].to_pylist()))
+
+    def sample(self, most: int) -> Tensor:
+        """Held-out rows whose target is known, evenly fewer where there are more than `most`."""
+        rows = self.rows[self.dataset.known(self.rows, self.key)]
+        return rows[torch.linspace(0, len(rows) - 1, most).long()] if len(rows) > most else rows
 
     @property
     def validation(self) -> Tensor:

@@ -1,0 +1,189 @@
+"""What is left of a model's accuracy when somebody wants it to err."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from jichu.attacks import Attack, Draw, Norm, Threat, Victim, ascent, drawing, fooled
+from jichu.attacks.ensemble import Ensemble
+from jichu.attacks.gradient import FastGradient, ProjectedGradient
+from jichu.attacks.losses import cross_entropy
+from jichu.attacks.space import space
+from jichu.attacks.square import Square
+from jichu.attacks.threat import length
+from jichu.auditing import figures
+from jichu.auditing.blocks import Block, Figure, Note, Table
+from jichu.core.errors import UsageError
+from jichu.core.progress import Task, number, task
+from jichu.data.batches import gather
+from jichu.data.target import Target
+from jichu.metrics.intervals import share_interval
+from jichu.models.model import Model
+from jichu.train.predict import evaluating
+
+from .base import Look, Part, Subject
+
+_AT_ONCE = 100  # rows
+_STEPS = 40  # of projected gradients
+_STRENGTHS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)  # of epsilon, on the curve
+_FAR = 16  # times epsilon at which hardly a model should stand
+_DEPTHS = {
+    "usual": (50, 3, 1000),
+    "full": (100, 9, 5000),
+}  # steps, targets and queries of the strongest attack
+_HINT = 0.05  # share of the rows that makes a sign of hidden gradients
+_HEADS = {
+    "clean": "as they are", "one_step": "one step", "many_steps": "{steps} steps", "strongest": "the strongest",
+    "squares": "squares",
+}  # fmt: skip
+
+
+class Robustness(Part):
+    """Accuracy on held-out rows that are attacked within `epsilon`: by one step along the gradient, by forty, and by the
+    strongest: auto-PGD with two losses, then squares. Where the gradients do not show the way (Athalye et al., 2018, arXiv
+    1802.00420) it is said. Images change by brightness, sounds by amplitude, numbers of tables by distances of their
+    quartiles; epsilon is 8/255, 0.002 and 0.1 of these if it is not given."""
+
+    title = "When somebody wants it to err"
+    tasks = ("classification",)
+
+    def __init__(
+        self,
+        epsilon: Annotated[float, Field(gt=0)] | None = None,
+        norm: Norm = "linf",
+        rows: Annotated[int, Field(ge=1)] = 200,
+        depth: Literal["usual", "full"] = "usual",
+    ):
+        self.epsilon, self.norm, self.rows, self.depth = epsilon, norm, rows, depth
+
+    def measure(self, subject: Subject) -> dict[str, Any]:
+        rows = subject.sample(self.rows)
+        batches = [gather(subject.dataset.tensors, part) for part in rows.split(_AT_ONCE)]
+        try:
+            where = space(subject.load(subject.fitted[0]), batches[0])
+        except UsageError:
+            return {"rows": len(rows), "models": {}}
+        threat = where.threat(self.epsilon, self.norm)
+        models = {stage: self._of(stage, subject, batches, threat) for stage in subject.fitted}
+        return {
+            "rows": len(rows), "epsilon": threat.epsilon, "norm": self.norm, "unit": where.unit,
+            "steps": _STEPS, "models": models,
+        }  # fmt: skip
+
+    def _of(
+        self, stage: str, subject: Subject, batches: list[dict[str, Tensor]], threat: Threat
+    ) -> dict[str, Any]:
+        steps, targets, queries = _DEPTHS[self.depth]
+        model = subject.load(stage)
+        with evaluating(model), task(f"attacks on {stage}", (len(_STRENGTHS) + 4) * len(batches)) as shown:
+            attacked = _Attacked(model, batches, subject, shown)
+            clean = attacked.stand(_Nothing(), threat)
+            found: dict[str, Any] = {"clean": _share(clean)}
+            try:
+                one = attacked.stand(FastGradient(), threat)
+            except UsageError:  # trees, neighbours, counts: they can only be asked
+                squares = attacked.stand(Square(queries), threat)
+                return found | {"squares": _share(clean & squares), "differentiable": False}
+            many = attacked.stand(ProjectedGradient(_STEPS), threat)
+            strongest = Ensemble(steps, targets, queries)
+            left = attacked.stand(strongest, threat) & one & many
+            found |= {"differentiable": True, "one_step": _share(one), "many_steps": _share(many)}
+            found |= {
+                "strongest": _share(left),
+                "fell": dict(strongest.fell),
+            }
+            found["curve"] = [
+                {"at": k * threat.epsilon, **_share(self._at(k, attacked, clean, threat))} for k in _STRENGTHS
+            ]
+            far = attacked.stand(ProjectedGradient(_STEPS), _times(threat, _FAR))
+            found["hidden"] = _signs(clean, one, many, strongest.fell["square"], far, attacked.flat(threat))
+        return found
+
+    def _at(self, k: float, attacked: _Attacked, clean: Tensor, threat: Threat) -> Tensor:
+        return attacked.stand(ProjectedGradient(_STEPS), _times(threat, k)) if k else clean
+
+    @staticmethod
+    def show(found: dict[str, Any], target: Target | None, look: Look) -> Iterator[Block]:
+        models, rows = found["models"], found["rows"]
+        if not models:
+            yield Note("These inputs cannot be changed a little: there are no images, sounds or numbers.")
+            return
+        names = ["clean", "one_step", "many_steps", "strongest", "squares"]
+        names = [name for name in names if any(name in m for m in models.values())]
+        heads = [_HEADS[name].format(steps=found["steps"]) for name in names]
+        yield Table(["accuracy of", *heads], [[s, *(m.get(n) for n in names)] for s, m in models.items()])
+        if curves := {stage: m["curve"] for stage, m in models.items() if "curve" in m}:
+            yield Figure(figures.strengths(curves, f"change at most, {found['norm']}, {found['unit']}"))
+        yield Note(
+            f"{rows} held-out rows, each changed by at most {number(found['epsilon'])} {found['unit']} in"
+            f" {found['norm']}. The strongest: auto-PGD by two losses, then random squares, on those that still stand;"
+            " a stronger attacker may leave less."
+        )
+        for stage, m in models.items():
+            if not m["differentiable"]:
+                yield Note(f"{stage} has no gradients; only its answers were asked.")
+            elif m["hidden"]:
+                yield Note(
+                    f"The gradients of {stage} may be hidden, so that it looks stronger than it is:"
+                    f" {'; '.join(m['hidden'])}."
+                )
+
+
+class _Nothing(Attack):
+    def __call__(self, victim: Victim, x: Tensor, truth: Tensor, threat: Threat, draw: Draw) -> Tensor:
+        return x
+
+
+class _Attacked:
+    """A model and the batches that it is attacked on."""
+
+    def __init__(self, model: Model, batches: list[dict[str, Tensor]], subject: Subject, shown: Task):
+        self.seed, self.shown = subject.seed, shown
+        self.places = []
+        for batch in batches:
+            where = space(model, batch)
+            self.places.append(
+                (where.victim(model, batch, subject.key), where.enter(batch), batch[subject.key])
+            )
+
+    def stand(self, attack: Attack, threat: Threat) -> Tensor:
+        """Whether each row is still right, bool [N]."""
+        found = []
+        for i, (victim, x, truth) in enumerate(self.places):
+            found.append(~fooled(victim(attack(victim, x, truth, threat, drawing(self.seed + i))), truth))
+            self.shown.advance()
+        return torch.cat(found)
+
+    def flat(self, threat: Threat) -> Tensor:
+        """Whether each row has a gradient of nothing, bool [N]."""
+        gradients = (ascent(victim, x, truth, cross_entropy)[0] for victim, x, truth in self.places)
+        return torch.cat([length(gradient).flatten() == 0 for gradient in gradients])
+
+
+def _share(right: Tensor) -> dict[str, float]:
+    return share_interval(int(right.sum()), len(right))._asdict()
+
+
+def _times(threat: Threat, k: float) -> Threat:
+    return replace(threat, epsilon=k * threat.epsilon)
+
+
+def _signs(clean: Tensor, one: Tensor, many: Tensor, by_squares: int, far: Tensor, flat: Tensor) -> list[str]:
+    """What speaks for hidden gradients, in words."""
+    few, rows = _HINT * len(clean), len(clean)
+    signs = {
+        f"one step fools {int((~one & many).sum())} of {rows} rows that many steps do not": (
+            ~one & many
+        ).sum()
+        > few,
+        f"squares, which follow no gradient, fool {by_squares} that gradients do not": by_squares > few,
+        f"{int(far.sum())} stand {_FAR} times the change": far.sum() > 2 * few,
+        f"the gradient of {int((flat & clean).sum())} right rows is nothing": (flat & clean).sum() > few,
+    }
+    return [words for words, seen in signs.items() if seen]
