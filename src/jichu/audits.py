@@ -62,7 +62,7 @@ def audit(
         mine = measure.measure(tables[key], target, functions, quantiles=levels, seed=run.recipe.seed)
         subject = parts_of_audit.Subject(
             dataset, rows, key, run.targets.get(key), tables[key], (run.recipe.name,),
-            lambda _: cast(Model, run.model), run.recipe.seed,
+            lambda _: cast(Model, run.model), run.recipe.seed, run.tokenizer if run.config.text else None,
         )  # fmt: skip
         mine["parts"] = parts_of_audit.measured(questions, subject, first=not found)
         if not found:

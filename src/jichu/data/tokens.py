@@ -83,6 +83,13 @@ class Tokens:
             )
         return found
 
+    def of_other(self, texts: Ragged, second: Ragged | None = None) -> Tokens:
+        """Other texts' tokens, read as these are."""
+        return Tokens(
+            texts, second, template=self.template, context=self.context, side=self.side, empty=self.empty,
+            windows=self.windows,
+        )  # fmt: skip
+
     def __len__(self) -> int:
         return len(self.texts)
 

@@ -359,7 +359,9 @@ def _subject(work: Work, key: str, target: Target, table: pa.Table) -> parts.Sub
 
     rows = dataset.labelled("test") if dataset.targets else dataset.splits["test"]
     known = dataset.targets.get(key)  # of a text that is gone on with there is none
-    return parts.Subject(dataset, rows, key, known and target, table, tuple(stages), load, recipe.seed)
+    return parts.Subject(
+        dataset, rows, key, known and target, table, tuple(stages), load, recipe.seed, work.tokenizer
+    )
 
 
 def metric_functions(

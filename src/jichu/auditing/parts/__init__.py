@@ -17,6 +17,7 @@ __all__ = ["PARTS", "Look", "Part", "Subject", "make", "measured", "shown"]
 
 PARTS = {
     "calibration": "jichu.auditing.parts.calibration:Calibration",
+    "corruptions": "jichu.auditing.parts.corruptions:Corruptions",
     "embeddings": "jichu.auditing.parts.embeddings:Embeddings",
     "robustness": "jichu.auditing.parts.robustness:Robustness",
 }

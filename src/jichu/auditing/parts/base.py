@@ -13,6 +13,7 @@ from torch import Tensor
 from jichu.auditing.blocks import Block
 from jichu.data.dataset import Dataset
 from jichu.data.target import Target
+from jichu.data.tokenizer import Tokenizer
 from jichu.models.model import Model
 
 
@@ -28,6 +29,7 @@ class Subject:
     stages: tuple[str, ...]  # that have a model, the run's own first
     load: Callable[[str], Model]  # the model of a stage, in evaluation mode
     seed: int
+    tokenizer: Tokenizer | None = None  # of texts
 
     @property
     def fitted(self) -> list[str]:
