@@ -247,10 +247,15 @@ def page(found):
                 told = f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]" if row else "–"
                 cells.append(f"**{told}**" if row is best else told)
             lines.append(f"| {name}, {metric.replace('_', ' ')} | {share:.1%} | " + " | ".join(cells) + " |")
+    between_marks(PAGE, lines)
+
+
+def between_marks(page, lines):
+    """What was measured, in its place on a page."""
     begin, end = "<!-- measured -->\n", "<!-- end -->\n"
-    text = PAGE.read_text(encoding="utf-8")
+    text = page.read_text(encoding="utf-8")
     before, after = text.partition(begin)[0], text.partition(end)[2]
-    PAGE.write_text(
+    page.write_text(
         f"{before}{begin}\n" + "\n".join(lines) + f"\n\n{end}\n{after.lstrip()}", encoding="utf-8"
     )
 

@@ -9,6 +9,10 @@ import duel
 import labels
 import results
 
+from jichu.core.files import read_json
+
+PAGE = results.FOLDER.parents[1] / "docs" / "adapting.md"
+
 RUNGS = {
     "probe": {"adapt": "head"}, "last block": {"adapt": "last-1"}, "gradual": {"adapt": "gradual"},
     "discriminative": {"adapt": "discriminative"}, "lora": {"adapt": "lora"}, "dora": {"adapt": "dora"},
@@ -76,9 +80,28 @@ def measure(name):
     )
 
 
+def page():
+    """The table of all sets that were ever measured, between its marks in docs/adapting.md."""
+    lines = [
+        "| data | `adapt` | accuracy | parameters trained | seconds | memory of a step, MiB |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name in SETS:
+        path = results.FOLDER / f"ladder_{name}.json"
+        for row in read_json(path)["rows"] if path.exists() else []:
+            share = row["trained_parameters"] / row["parameters"]
+            told = f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+            lines.append(
+                f"| {name} | {row['system']} | {told} | {row['trained_parameters']:,} ({share:.1%}) |"
+                f" {row['seconds']:.0f} | {row['memory_mib'] or '–'} |"
+            )
+    labels.between_marks(PAGE, lines)
+
+
 def main():
     for name in labels.asked(__doc__, SETS):
         measure(name)
+        page()
 
 
 if __name__ == "__main__":

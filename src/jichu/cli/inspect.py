@@ -78,6 +78,9 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
     if shared := found["contamination"]:
         yield f"contamination: {shared['pairs']:,} training texts share a passage with {shared['held_out']:,} held out"
         yield from _pairs(shared, "~")
+    for kind, of in found["personal"].items():
+        yield f"personal data: {kind} in {of['rows']:,} rows"
+        yield from (f"  {record}: {text}" for record, text in of["first"][:_PAIRS])
     for leak in found["leakage"]:
         yield f"suspected leakage: {leak['column']}, {leak['measure']} {leak['score']:.3f} by itself"
     for what, told in (

@@ -23,6 +23,7 @@ from jichu.core.progress import task
 
 from .config import CleanConfig, ContaminationConfig, QualityConfig
 from .language import UNKNOWN, language, scripts
+from .personal import find
 from .ragged import Ragged
 from .shingles import near_texts, shared_passages
 from .source import Names
@@ -101,6 +102,9 @@ def _single(
     if config.quality:
         quality_config = config.quality
         rules["quality"] = lambda text: quality(text, quality_config)
+    if config.personal:
+        kinds = tuple(config.personal)
+        rules["personal"] = lambda text: ", ".join(dict.fromkeys(f.kind for f in find(text, kinds)))
     if config.language is not None:
         wanted = {*config.language, UNKNOWN}
         rules["language"] = lambda text: (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -103,6 +103,15 @@ class ContaminationConfig(Config):
     characters: Annotated[int, Field(ge=2, le=64)] = 30
 
 
+PersonalKind = Literal[
+    "e-mail", "identity card", "social security number", "bank card", "IP address", "phone"
+]
+
+
+def _every_kind(value: Any) -> Any:
+    return {True: list(get_args(PersonalKind)), False: None}[value] if isinstance(value, bool) else value
+
+
 class CleanConfig(Config):
     """Which texts are left out, each with its reason in quarantine.jsonl. What the source itself holds out
     is never left out."""
@@ -110,6 +119,10 @@ class CleanConfig(Config):
     length: LengthConfig | None = None
     language: list[str] | None = Field(None, description="those to be kept, such as [en, zh]")
     quality: Annotated[QualityConfig | None, BeforeValidator(_switch)] = None
+    personal: Annotated[list[PersonalKind] | None, BeforeValidator(_every_kind)] = Field(
+        None,
+        description="those with personal data, of any kind where it is `true`, or such as [e-mail, phone]",
+    )
     exact: bool = Field(False, description="of equal texts one is kept")
     near: Annotated[NearConfig | None, BeforeValidator(_switch)] = None
     contamination: Annotated[ContaminationConfig | None, BeforeValidator(_switch)] = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any, cast
 
 import numpy as np
@@ -15,9 +16,10 @@ from .dataset import Dataset
 from .decode import Header
 from .duplicates import near_images, near_rows
 from .language import UNKNOWN
+from .personal import find, masked
 from .schema import LABEL
 from .sound import Sound, SoundHeader, about_sounds
-from .texts import to_read
+from .texts import TEXT, TEXT_2, text_of, to_read
 
 _ROWS = 5000  # rows that a column alone is tried on
 _SUSPECT = 0.95  # AUROC or R² from which one column alone is suspected to hold the answer
@@ -33,7 +35,7 @@ _AT_ONCE = 1024  # sounds
 
 def inspect(dataset: Dataset) -> dict[str, Any]:
     """`dataset.summary()` and a closer look: `images` and `sounds` (sizes and formats of the files), `missing` cells,
-    `exact_duplicates`, `near_duplicates`, of texts `contamination`, `leakage`, and `remarks` in words; ready
+    `exact_duplicates`, `near_duplicates`, of texts `contamination`, `personal` data, `leakage`, and `remarks` in words; ready
     for JSON."""
     found = dataset.summary()
     found["images"] = image_files(dataset)
@@ -41,6 +43,7 @@ def inspect(dataset: Dataset) -> dict[str, Any]:
     found["missing"] = _missing(dataset)
     found |= duplicates(dataset)
     found["contamination"] = contamination(dataset)
+    found["personal"] = personal(dataset)
     found["leakage"] = leakage(dataset)
     found["remarks"] = _remarks(dataset, found)
     return found
@@ -117,6 +120,41 @@ def contamination(dataset: Dataset) -> dict[str, Any] | None:
         return None
     pairs = passages(to_read(dataset.texts, dataset.chat), dataset.splits, ContaminationConfig(), _COMPARED)
     return _told(dataset, pairs) | {"held_out": len(np.unique(pairs[:, 1]))}
+
+
+def personal(dataset: Dataset) -> dict[str, dict[str, Any]]:
+    """Personal data in texts and in the categories of a table, by kind: in how many `rows`, how many in all, and the
+    `first` of them as [record, what stands there, masked]."""
+    found: dict[str, dict[str, Any]] = {}
+    for row, text in _written(dataset):
+        seen = set()
+        for kind, start, end in find(text):
+            told = found.setdefault(kind, {"rows": 0, "found": 0, "first": []})
+            told["rows"] += kind not in seen
+            told["found"] += 1
+            seen.add(kind)
+            if len(told["first"]) < _SHOWN:
+                told["first"].append([dataset.names[row], masked(text[start:end])])
+    return found
+
+
+def _written(dataset: Dataset) -> Iterator[tuple[int, str]]:
+    """Each row's texts, of very many rows an even sample; and each category, with the first row that has it. What is not
+    used is not looked at."""
+    if TEXT in dataset.texts:
+        used = torch.cat(list(dataset.splits.values())).sort().values
+        for row in used[:: max(1, -(-len(used) // _COMPARED))].tolist():
+            yield (
+                row,
+                "\n".join(
+                    text_of(dataset.texts[name], row) for name in (TEXT, TEXT_2) if name in dataset.texts
+                ),
+            )
+    for i, names in enumerate(dataset.table.categories.values()):
+        codes = dataset.tensors["categories"][:, i].numpy()
+        for code, name in enumerate(names, 1):
+            if find(name):
+                yield int((codes == code).argmax()), name
 
 
 def _looked_at(dataset: Dataset) -> np.ndarray:
@@ -254,6 +292,12 @@ def _remarks(dataset: Dataset, found: dict[str, Any]) -> list[str]:
         remarks.append(
             f"{shared} held-out texts share a passage with one that is trained on: data.clean.contamination"
             " leaves those out"
+        )
+    if found["personal"]:
+        told = ", ".join(f"{kind} in {of['rows']:,}" for kind, of in found["personal"].items())
+        remarks.append(
+            f"there are personal data ({told} rows): a model may learn them by heart; data.clean.personal leaves"
+            " such texts out"
         )
     sounds = found["sounds"]
     if sounds and sounds["silent"]:
