@@ -62,7 +62,8 @@ def audit(
         mine = measure.measure(tables[key], target, functions, quantiles=levels, seed=run.recipe.seed)
         subject = parts_of_audit.Subject(
             dataset, rows, key, run.targets.get(key), tables[key], (run.recipe.name,),
-            lambda _: cast(Model, run.model), run.recipe.seed, run.tokenizer if run.config.text else None,
+            lambda _: cast(Model, run.model), run.recipe.seed, _trained_on(run, dataset, data),
+            run.tokenizer if run.config.text else None,
         )  # fmt: skip
         mine["parts"] = parts_of_audit.measured(questions, subject, first=not found)
         if not found:
@@ -70,6 +71,15 @@ def audit(
         else:
             found.setdefault("others", {})[target.column] = mine
     return found
+
+
+def _trained_on(run: Run, dataset: Dataset, data: Any) -> Tensor:
+    """The labelled rows of the first draw; none of other data."""
+    train = dataset.splits.get("train", torch.empty(0, dtype=torch.int64))
+    if data is not None or not run.targets or any(t.task == "text" for t in run.targets.values()):
+        return train[:0]
+    config = run.recipe.data
+    return dataset.draw(config.labels_per_class, share=config.labels_share, seed=run.recipe.seed, draw=0)
 
 
 def _of_heads(run: Run, dataset: Dataset, rows: Tensor) -> dict[str, pa.Table]:

@@ -211,7 +211,13 @@ def _count(fitted: Fitted, draw: dict[str, Any]) -> None:
 
 
 def _train(
-    model: Model, supervised: Objective, stage: FinetuneStage, rows: Tensor, work: Work, name: str
+    model: Model,
+    supervised: Objective,
+    stage: FinetuneStage,
+    rows: Tensor,
+    work: Work,
+    name: str,
+    kept: bool = True,
 ) -> Fitted:
     dataset, objective = work.dataset, wrapped(stage, supervised, work)
     tensors: dict[str, Tensor] = dataset.tensors
@@ -232,8 +238,8 @@ def _train(
         batches = Batches(tensors, rows, **order)
     stage = spaced(stage, len(batches), len(rows) * (1 + ratio), len(validation))
     return fit(trained, objective, batches, stage, adapt=adaptation(stage), evaluate=evaluate, monitor=stage.monitor,
-               seed=work.recipe.seed, folder=work.folder, name=name, resume=work.resume,
-               records=dataset.names)  # fmt: skip
+               seed=work.recipe.seed, folder=work.folder if kept else None, name=name,
+               resume=work.resume and kept, records=dataset.names)  # fmt: skip
 
 
 def _only_heads_learn(model: Model, adapt: Any) -> bool:
@@ -359,9 +365,23 @@ def _subject(work: Work, key: str, target: Target, table: pa.Table) -> parts.Sub
 
     rows = dataset.labelled("test") if dataset.targets else dataset.splits["test"]
     known = dataset.targets.get(key)  # of a text that is gone on with there is none
+    texts = any(t.task == "text" for t in dataset.targets.values())
     return parts.Subject(
-        dataset, rows, key, known and target, table, tuple(stages), load, recipe.seed, work.tokenizer
-    )
+        dataset, rows, key, known and target, table, tuple(stages), load, recipe.seed,
+        work.draw(0) if dataset.targets and not texts else rows[:0], work.tokenizer, functools.partial(_retrain, work),
+    )  # fmt: skip
+
+
+def _retrain(work: Work, name: str, rows: Tensor, number: int) -> Model:
+    """A stage fitted once more, to other rows; nothing of it is kept."""
+    stage = next(s for s in work.recipe.stages if s.name == name)
+    assert isinstance(stage, FinetuneStage)
+    model, config, supervised = start_supervised(stage, rows, work, work.recipe.data.draws + number)
+    if supervised is None:
+        _estimate(model, config.targets, rows, rows[:0], work, {})
+    else:
+        _train(model, supervised, stage, rows, work, f"{name} again", kept=False)
+    return model.eval()
 
 
 def metric_functions(

@@ -19,6 +19,7 @@ PARTS = {
     "calibration": "jichu.auditing.parts.calibration:Calibration",
     "corruptions": "jichu.auditing.parts.corruptions:Corruptions",
     "embeddings": "jichu.auditing.parts.embeddings:Embeddings",
+    "membership": "jichu.auditing.parts.membership:Membership",
     "robustness": "jichu.auditing.parts.robustness:Robustness",
 }
 

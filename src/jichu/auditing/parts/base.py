@@ -29,7 +29,11 @@ class Subject:
     stages: tuple[str, ...]  # that have a model, the run's own first
     load: Callable[[str], Model]  # the model of a stage, in evaluation mode
     seed: int
+    trained_on: Tensor  # labelled rows of the first draw, none where other data are audited
     tokenizer: Tokenizer | None = None  # of texts
+    retrain: Callable[[str, Tensor, int], Model] | None = (
+        None  # a stage once more, on these rows, by a number
+    )
 
     @property
     def fitted(self) -> list[str]:
@@ -38,8 +42,7 @@ class Subject:
 
     def sample(self, most: int) -> Tensor:
         """Held-out rows whose target is known, evenly fewer where there are more than `most`."""
-        rows = self.rows[self.dataset.known(self.rows, self.key)]
-        return rows[torch.linspace(0, len(rows) - 1, most).long()] if len(rows) > most else rows
+        return fewer(self.rows[self.dataset.known(self.rows, self.key)], most)
 
     @property
     def validation(self) -> Tensor:
@@ -48,6 +51,11 @@ class Subject:
             return self.rows[:0]
         rows = self.dataset.splits["validation"]
         return rows[self.dataset.known(rows, self.key)]
+
+
+def fewer(rows: Tensor, most: int) -> Tensor:
+    """Rows, evenly fewer where there are more than `most`."""
+    return rows[torch.linspace(0, len(rows) - 1, most).long()] if len(rows) > most else rows
 
 
 class Look(NamedTuple):

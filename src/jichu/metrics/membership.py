@@ -1,0 +1,69 @@
+"""Can it be told which rows a model was trained on? Scores [n] of members and [m] of strangers, higher where a row seems to be
+a member."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .intervals import Interval
+
+_RESAMPLES = 400
+_FEW_SHADOWS = 64  # below which one deviation is taken for all rows, as in Carlini et al.
+_LEAST = 1e-6  # of a deviation
+Array = np.ndarray
+
+
+def curve(members: Array, strangers: Array) -> tuple[Array, Array]:
+    """Shares of the strangers and of the members that are taken for members, [k] each, as the threshold falls."""
+    scores = np.concatenate([members, strangers])
+    is_member = np.arange(len(scores)) < len(members)
+    order = np.argsort(-scores, kind="stable")
+    ends = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)  # equal scores fall together
+    true, false = (np.cumsum(kind[order])[ends] for kind in (is_member, ~is_member))
+    return np.append(0, false) / len(strangers), np.append(0, true) / len(members)
+
+
+def _told(members: Array, strangers: Array, at: float) -> tuple[float, float, float]:
+    mistaken, found = curve(members, strangers)
+    area = float(((found[1:] + found[:-1]) / 2 * np.diff(mistaken)).sum())
+    caught = float(found[np.searchsorted(mistaken, at, side="right") - 1])
+    return area, caught, float((found - mistaken).max())
+
+
+def leakage(members: Array, strangers: Array, at: float = 0.001, seed: int = 0) -> dict[str, Interval]:
+    """`auroc`; `found_at`, the share of members found where `at` of the strangers are taken for some (Carlini et al., 2022,
+    who want it at 0.1%); and `advantage`, the largest difference of both shares (Yeom et al., 2018). Intervals from
+    resampled members and strangers."""
+    rng = np.random.default_rng(seed)
+    drawn = np.array([
+        _told(rng.choice(members, len(members)), rng.choice(strangers, len(strangers)), at) for _ in range(_RESAMPLES)
+    ])  # fmt: skip
+    names = ("auroc", "found_at", "advantage")
+    value = _told(members, strangers, at)
+    return {name: Interval.of(value[i], drawn[:, i]) for i, name in enumerate(names)}
+
+
+def likelihood_ratio(asked: Array, shadows: Array, inside: Array) -> Array:
+    """How much likelier the confidence [N] of each row is where it was trained on than where not, as a logarithm, by normal
+    distributions of the confidences [S, N] of shadow models of which `inside` [S, N] were (Carlini et al., 2022, arXiv
+    2112.03570). NaN where all shadows, or none, had the row."""
+    logs = []
+    for had in (inside, ~inside):
+        count = had.sum(0)
+        mean = (shadows * had).sum(0) / np.maximum(count, 1)
+        square = ((shadows - mean) ** 2 * had).sum(0)
+        if len(shadows) < _FEW_SHADOWS:
+            spread = np.sqrt(square.sum() / max(1, count.sum() - (count > 0).sum()))
+        else:
+            spread = np.sqrt(square / np.maximum(count - 1, 1))
+        spread = np.maximum(spread, _LEAST)
+        log = -(((asked - mean) / spread) ** 2) / 2 - np.log(spread)
+        logs.append(np.where(count > 0, log, np.nan))
+    return logs[0] - logs[1]
+
+
+def confidence(probabilities: Array, truth: Array) -> Array:
+    """log p / (1 - p) of the true class [N], from probabilities [N, K]: nearly normal over models (Carlini et al.)."""
+    p = probabilities[np.arange(len(truth)), truth]
+    others = probabilities.sum(1) - p
+    return np.log(np.maximum(p, 1e-30)) - np.log(np.maximum(others, 1e-30))
