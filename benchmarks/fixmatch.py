@@ -9,7 +9,7 @@ import tempfile
 import labels
 import results
 
-STEPS, WRAP = "400 steps", [{"name": "fixmatch", "ratio": 4, "threshold": 0.9}]
+STEPS, WRAP = "400 steps", [{"name": "fixmatch", "ratio": 2, "threshold": 0.9}]
 
 
 def stages(network, pretrained):

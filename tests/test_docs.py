@@ -262,8 +262,8 @@ def test_recipes_of_the_page_on_language_run(in_folder):
         exec(compile(text, "language.md", "exec"), {})
 
 
-def test_the_recipe_of_robustness_runs(in_folder, capsys):
-    for text in blocks("docs/robustness.md", "yaml"):
+@pytest.mark.parametrize("page", ["robustness", "privacy"])
+def test_recipes_of_audits_run(page, in_folder):
+    for text in blocks(f"docs/{page}.md", "yaml"):
         Path("page.yaml").write_text(shrink(text).replace("rows: 100", "rows: 10"))
         assert main(["run", "page.yaml", "--quiet"]) == 0
-        assert main(["audit", "runs/attacked", "--parts", "calibration"]) == 0

@@ -215,7 +215,7 @@ def test_every_metric_says_what_it_is_for():
     assert {name for _, name in PAIRS} == set(METRICS) - language
     losses = {name for name in METRICS if metric(name).lower_is_better}
     assert losses == {
-        "log_loss", "brier", "hamming_loss", "mse", "rmse", "mae", "median_absolute_error", "pinball",
+        "log_loss", "brier", "ece", "hamming_loss", "mse", "rmse", "mae", "median_absolute_error", "pinball",
         "bits_per_byte", "perplexity", "token_loss", "scaled_mae", "scaled_mse",
     }  # fmt: skip
     assert all(metric(name).__doc__ and metric(name).__name__ == name for name in METRICS)

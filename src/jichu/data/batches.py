@@ -39,6 +39,8 @@ class Batches:
     batches at a time are sorted, and the batches shuffled again.
     """
 
+    even = True  # whether batches are of one size, an epoch's last apart
+
     def __init__(
         self,
         tensors: dict[str, Tensor],
@@ -270,6 +272,8 @@ def peek(source: BatchSource) -> Batch:
     """The next batch, which stays the next."""
     if isinstance(source, IterableBatches):
         return source.peek()
+    if isinstance(source, Batches) and not source.even:
+        return gather(source.tensors, source.rows[: source.batch_size])
     state = source.state_dict()
     batch = next(source)
     source.load_state_dict(state)

@@ -93,7 +93,7 @@ def result(fitted: Fitted, model: nn.Module, work: Work, name: str, metrics: dic
     about = {
         "parameters": parameters, "trained_parameters": fitted.trained or None, "steps": fitted.steps or None,
         "memory_mib": plan.get("memory_mib"),
-    }  # fmt: skip
+    } | ({"privacy": fitted.privacy} if fitted.privacy else {})  # fmt: skip
     return {
         "samples_per_second": fitted.rows_per_second if fitted.rows else None,
         "utilisation": fitted.utilisation, "shares": fitted.shares() if fitted.rows else {}, "metrics": about | metrics,

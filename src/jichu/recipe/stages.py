@@ -16,12 +16,14 @@ from jichu.adapt import rules
 from jichu.auditing import data_page, measure, parts
 from jichu.auditing import table as tables
 from jichu.core.config import Spec
+from jichu.core.errors import UsageError
 from jichu.core.files import read_json, write_json, write_table
 from jichu.core.progress import clock, say
 from jichu.core.ranks import gather_objects
 from jichu.data.batches import Batches, MixedBatches, gather
 from jichu.data.dataset import Dataset
 from jichu.data.inspection import inspect as look_into
+from jichu.data.poisson import PoissonBatches
 from jichu.data.schema import LABEL
 from jichu.data.target import Target
 from jichu.metrics import fits, metric
@@ -100,9 +102,11 @@ def pretrain(stage: PretrainStage, work: Work) -> Result:
         return language.pretrain(stage, work)
     model, config = start_model(stage, stage.backbone, work, heads={}, targets={})
     objective, rows = pretraining_objective(stage, work), dataset.splits["train"]
-    batches = Batches(
-        work.dataset.inputs, rows, batch_size=stage.batch_size, seed=work.recipe.seed, drop_last=True
-    )
+    order: dict[str, Any] = {"batch_size": stage.batch_size, "seed": work.recipe.seed}
+    if stage.privacy is None:
+        batches = Batches(dataset.inputs, rows, drop_last=True, **order)
+    else:
+        batches = PoissonBatches(dataset.inputs, rows, secret=stage.privacy.secret, **order)
     tell_start(stage, work, usual(stage.objective, dataset).name)
     remarks = look(model, stage, rows, work, stage.name)
     probe = _probe(work)
@@ -180,7 +184,7 @@ def finetune(stage: FinetuneStage, work: Work) -> Result:
         spent = time.monotonic() - started + once.before
         about = {
             key: getattr(once, key)
-            for key in ("steps", "rows", "seconds", "before", "utilisation", "phases", "trained")
+            for key in ("steps", "rows", "seconds", "before", "utilisation", "phases", "trained", "privacy")
         }
         _count(fitted, about)
         if work.folder.writes:
@@ -206,6 +210,7 @@ def _count(fitted: Fitted, draw: dict[str, Any]) -> None:
     fitted.steps, fitted.rows = draw["steps"], fitted.rows + draw["rows"]
     fitted.seconds, fitted.before = fitted.seconds + draw["seconds"], fitted.before + draw["before"]
     fitted.utilisation, fitted.trained = draw["utilisation"], draw["trained"]
+    fitted.privacy = draw["privacy"]
     for phase, spent in draw["phases"].items():
         fitted.phases[phase] = fitted.phases.get(phase, 0.0) + spent
 
@@ -230,13 +235,19 @@ def _train(
     evaluate = _evaluation(supervised, tensors, validation) if len(validation) else None
     order: dict[str, Any] = {"batch_size": stage.batch_size, "seed": work.recipe.seed}
     order["lengths"] = getattr(tensors.get("tokens"), "lengths", None)
-    if ratio := objective.unlabelled:
-        batches: Batches = MixedBatches(
-            dataset.with_labels_of(rows), rows, dataset.others(rows), ratio, **order
-        )
+    if stage.privacy is not None:
+        if objective.unlabelled:
+            raise UsageError(
+                "private training has no rows without label",
+                where=f"{stage.name}.wrap",
+                expected="none of these",
+            )
+        batches: Batches = PoissonBatches(tensors, rows, secret=stage.privacy.secret, **order)
+    elif ratio := objective.unlabelled:
+        batches = MixedBatches(dataset.with_labels_of(rows), rows, dataset.others(rows), ratio, **order)
     else:
         batches = Batches(tensors, rows, **order)
-    stage = spaced(stage, len(batches), len(rows) * (1 + ratio), len(validation))
+    stage = spaced(stage, len(batches), len(rows) * (1 + objective.unlabelled), len(validation))
     return fit(trained, objective, batches, stage, adapt=adaptation(stage), evaluate=evaluate, monitor=stage.monitor,
                seed=work.recipe.seed, folder=work.folder if kept else None, name=name,
                resume=work.resume and kept, records=dataset.names)  # fmt: skip

@@ -77,6 +77,20 @@ class OptimizerConfig(Config):
         return self
 
 
+class PrivacyConfig(Config):
+    """How little may be told of a single training row: (epsilon, delta)-differential privacy."""
+
+    epsilon: Positive = Field(description="how little: 1 is strict, 10 is weak")
+    delta: Annotated[float, Field(gt=0, lt=1)] = Field(
+        1e-5, description="the probability that it is more; below one in the number of rows"
+    )
+    clip: Positive = Field(1.0, description="what the gradient of a row is cut to")
+    secret: int | None = Field(
+        None,
+        description="what noise and batches are drawn from; given, a run can be repeated, and is not private",
+    )
+
+
 class TrainConfig(Config):
     """How long and how a model is trained."""
 
@@ -119,6 +133,9 @@ class TrainConfig(Config):
         None, description="stop after so many evaluations without a better one, and restore the best weights"
     )
     checkpoint_every: DurationText = Field("30s", description="a time, or a number of steps")
+    privacy: PrivacyConfig | None = Field(
+        None, description="differential privacy of every training row: {epsilon: 3, delta: 1e-5}"
+    )
     tensorboard: bool = Field(False, description="also write TensorBoard's files to the run folder")
 
     @model_validator(mode="after")

@@ -37,6 +37,7 @@ from .logs import Clock, Means, TensorBoard
 from .memory import MIB, Buffers, halving, keep_freed
 from .optimizers import build, set_rates
 from .plan import Plan, make_plan
+from .private import Private
 from .settings import autocast
 
 Evaluate = Callable[[nn.Module], dict[str, float]]
@@ -64,6 +65,9 @@ class Fitted:
     utilisation: float | None = None  # FLOP/s in training, of those that a large matrix product reaches
     phases: dict[str, float] = field(default_factory=dict)  # seconds of data, forward, backward, …
     remarks: list[str] = field(default_factory=list)  # what went strangely, in words
+    privacy: dict[str, float] = field(
+        default_factory=dict
+    )  # epsilon, delta, noise, clip and rate, if it is private
     history: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -109,6 +113,8 @@ def fit(
     on Ctrl-C.
     """
     config = config or TrainConfig()
+    if config.privacy is not None:  # gradients by row are kept in single precision
+        config = config.model_copy(update={"precision": "float32", "compile": False})
     if evaluate is None:
         if config.patience is not None:
             raise UsageError("patience needs something to wait for", where="patience", expected="evaluate=…")
@@ -194,6 +200,8 @@ class _Loop:
             with checkpoint.understood(self._file("last")):
                 self._load(state)
             self._rewind()
+        given = self.config.privacy
+        self.private = Private(given, self.batches, self.learner, self.plan.steps) if given else None
         self.module = self.plain = ranks.distribute(self.learner)
         if self.plan.compiled:
             self.module = cast(nn.Module, torch.compile(self.plain))
@@ -265,6 +273,10 @@ class _Loop:
             finally:
                 board.close()
         self.result.steps = self.step
+        if self.private is not None:
+            self.result.privacy = self.private.close(self.step)
+            told = self.result.privacy
+            say(f"  {self.name}: private to epsilon {told['epsilon']:.3g}, delta {told['delta']:g}")
         ranks.share_buffers(self.learner)
         if self.best_weights:
             self.model.load_state_dict(self._whole(self.best_weights))
@@ -332,6 +344,8 @@ class _Loop:
         process was asked to stop. Where the loss is not finite, it is taken back and done again without
         the rows that are the cause."""
         batch = self._next()
+        if self.private is not None:
+            return *self._private_gradients(self.private, batch, context, due), stop.requested
         self.before.keep()
         while True:
             micro, asked, (loss, terms, found) = self._in_parts(batch, context, stop, due)
@@ -345,6 +359,17 @@ class _Loop:
         if self.watch.lost:
             raise self._failed(f"the loss ran away, from {self.watch.first:.4g} to {value:.4g}", None)
         return len(batch["row"]), loss, terms, found, asked
+
+    def _private_gradients(
+        self, private: Private, batch: Batch, context: Context, due: bool
+    ) -> tuple[int, Tensor, dict[str, Tensor], dict[str, Tensor]]:
+        """The same with differential privacy, where a batch may have no row."""
+        seed_step(self.device, self.seed, self.step, ranks.rank())
+        loss, terms, found = private.gradients(
+            batch, lambda part: self.objective.prepare(part, context), self.inside, self.step, diagnose=due,
+            lap=self.clock.lap,
+        )  # fmt: skip
+        return len(batch["row"]), loss, terms, found
 
     def _in_parts(
         self, batch: Batch, context: Context, stop: Stop, due: bool
