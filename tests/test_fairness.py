@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fairlearn import metrics as theirs
@@ -19,6 +20,7 @@ from jichu.core.files import read_json
 from jichu.metrics import fairness
 from jichu.metrics.intervals import metric_interval
 from jichu.metrics.thresholds import thresholds
+from jichu.recipe.weighing import reweighed
 
 
 def drawn(rows, groups=3, seed=0):
@@ -274,4 +276,56 @@ def test_groups_of_one_row_and_numbers(in_folder):
 def test_what_cannot_be_asked_is_told_before_anything_runs(part, data, code, said, in_folder, capsys):
     loans(100)
     assert run([{"name": "fairness", **part}], **data) == code
+    assert said in capsys.readouterr().err and not Path("runs").exists()
+
+
+def test_weights_make_group_and_class_independent():
+    """The weights of Kamiran and Calders by their definition, and what they were made for."""
+    rng = np.random.default_rng(0)
+    group = rng.integers(3, size=500)
+    label = (rng.random(500) < 0.2 + 0.3 * (group == 2)).astype(int)
+    label[-20:] = -1  # nothing is known of some, and others are held out
+    data = jichu.load(pa.table({"x": rng.normal(size=500), "g": list(np.array(list("abc"))[group]), "y": [None if v < 0 else "ny"[v] for v in label]}),
+                      target="y", aside=["g"])  # fmt: skip
+    rows = data.draw(seed=0, draw=0)
+    found = reweighed(data, ["g"], rows)
+    weight = found.tensors["weight"].numpy()
+    mine, g, y = rows.numpy(), group[rows], label[rows]
+    for a in range(3):
+        for b in range(2):
+            wanted = (g == a).mean() * (y == b).mean() / ((g == a) & (y == b)).mean()
+            assert weight[mine][(g == a) & (y == b)] == pytest.approx(wanted)
+    rates = [np.average(y[g == a], weights=weight[mine][g == a]) for a in range(3)]
+    assert rates == pytest.approx([y.mean()] * 3) and weight[mine].sum() == pytest.approx(len(mine))
+    assert (weight[label < 0] == 1).all() and "weight" not in data.tensors
+    again = reweighed(found, ["g"], rows)  # on top of a column of weights
+    assert np.allclose(again.tensors["weight"], weight, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "fitted",
+    [{"head": "logistic-regression"}, {"backbone": {"name": "mlp", "widths": [32]}, "budget": "150 steps"}],
+)
+def test_reweighing_narrows_the_gap(fitted, in_folder):
+    loans()
+    stages = [
+        {"stage": "finetune", "name": "plain", **fitted},
+        {"stage": "finetune", "name": "even", "reweigh": ["sex"], **fitted},
+    ]
+    assert run([{"name": "fairness", "by": ["sex"]}], stages) == 0
+    models = read_json(Path("runs/loans/audit.json"))["parts"]["fairness"]["groupings"][0]["models"]
+    plain, even = (models[n]["gaps"]["demographic_parity_difference"]["value"] for n in ("plain", "even"))
+    assert even < plain - 0.1
+
+
+@pytest.mark.parametrize(
+    ("stage", "data", "said"),
+    [
+        ({"reweigh": ["sax"]}, {}, "did you mean: sex"),
+        ({"reweigh": ["sex"], "head": "ridge"}, {"target": "amount"}, "reweigh evens out"),
+    ],
+)
+def test_what_cannot_be_reweighed_is_told(stage, data, said, in_folder, capsys):
+    loans(100)
+    assert run([], [{"stage": "finetune", "head": "logistic-regression", **stage}], **data) == 2
     assert said in capsys.readouterr().err and not Path("runs").exists()

@@ -48,6 +48,7 @@ from .config import AuditStage, FinetuneStage, ModelStage, PretrainStage, Recipe
 from .language import objective_of
 from .stages import metric_functions
 from .targets import SEVERAL, of_each
+from .weighing import check_reweigh
 from .wrapping import wrapped, wrappers
 
 
@@ -230,6 +231,8 @@ def check_before(work: Work) -> None:
         if isinstance(stage, FinetuneStage):
             work.draw(0)
             _check_validation(stage, work, where)
+            if stage.reweigh:
+                check_reweigh(stage.reweigh, dataset, where)
         if isinstance(stage, (PretrainStage, FinetuneStage)):
             augmenter(stage, dataset)
             _check_model(stage, work, where)

@@ -117,6 +117,10 @@ class FinetuneStage(ModelStage):
     wrap: list[Named] = Field(
         [], description="objectives around the objective: mixup, fixmatch, distillation, …"
     )
+    reweigh: list[str] = Field(
+        [],
+        description="columns, such as [sex, race]: rows count so that group and class are independent",
+    )
     monitor: str = Field("validation_loss", description="what patience and the schedule plateau watch")
 
     @model_validator(mode="after")

@@ -50,6 +50,7 @@ from .build import (
 )
 from .config import AuditStage, FinetuneStage, InspectStage, ModelStage, PretrainStage
 from .results import Result, look, measured, part_of, result, settle_adapters
+from .weighing import reweighed
 from .wrapping import wrapped
 
 _POPULATION = 10_000  # training rows that the features' mean and deviation are taken from
@@ -165,15 +166,16 @@ def finetune(stage: FinetuneStage, work: Work) -> Result:
             remarks = remarks or kept["remarks"]
             continue
         rows = work.draw(draw)
-        model, config, supervised = start_supervised(stage, rows, work, draw)
+        weighed = work.on(reweighed(dataset, stage.reweigh, rows)) if stage.reweigh else work
+        model, config, supervised = start_supervised(stage, rows, weighed, draw)
         once, based = Fitted(), False
         if supervised is None:
             if stage.from_ is None and any(True for _ in model.backbone.parameters()):
                 features.clear()  # each draw has fresh weights
-            outputs = _estimate(model, config.targets, rows, held_out, work, features)
+            outputs = _estimate(model, config.targets, rows, held_out, weighed, features)
         else:
             remarks = remarks or look(model, stage, rows, work, name)
-            once = _train(model, supervised, stage, rows, work, name)
+            once = _train(model, supervised, stage, rows, weighed, name)
             based = settle_adapters(model, stage, work, keep=draw == 0)
             remarks += once.remarks
             outputs = predict(model, work.dataset.inputs, held_out, list(config.targets))
