@@ -1,12 +1,14 @@
 """Fairness: rates and gaps against fairlearn's, thresholds against its optimiser, weights against their definition."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from fairlearn import metrics as theirs
 from fairlearn.postprocessing import ThresholdOptimizer
 from hypothesis import given, settings
@@ -20,6 +22,8 @@ from jichu.core.files import read_json
 from jichu.metrics import fairness
 from jichu.metrics.intervals import metric_interval
 from jichu.metrics.thresholds import thresholds
+from jichu.models.backbone import Features
+from jichu.models.classical import FairLogisticRegression
 from jichu.recipe.weighing import reweighed
 
 
@@ -329,3 +333,63 @@ def test_what_cannot_be_reweighed_is_told(stage, data, said, in_folder, capsys):
     loans(100)
     assert run([], [{"stage": "finetune", "head": "logistic-regression", **stage}], **data) == 2
     assert said in capsys.readouterr().err and not Path("runs").exists()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("goal", ["demographic_parity", "equalised_odds"])
+def test_the_fair_head_is_fairlearns_exponentiated_gradient(goal):
+    from fairlearn import reductions
+    from sklearn.linear_model import LogisticRegression
+
+    rng = np.random.default_rng(0)
+    group = rng.integers(2, size=600)
+    x = rng.normal(size=(600, 4)) * [1, 5, 1, 1] + np.stack([group, 0 * group, 0 * group, group], 1)
+    y = (x[:, 0] + 0.2 * x[:, 1] + group + rng.normal(size=600) > 1).astype(int)
+    head = FairLogisticRegression(4, 2, by=["g"], goal=goal, slack=0.02)
+    features = torch.from_numpy(x).float()
+    head.estimate(features, torch.from_numpy(y), features, groups=torch.from_numpy(group))
+    constraints = {
+        "demographic_parity": reductions.DemographicParity,
+        "equalised_odds": reductions.EqualizedOdds,
+    }
+    other = reductions.ExponentiatedGradient(
+        LogisticRegression(max_iter=1000), constraints[goal](difference_bound=0.02), max_iter=50
+    )
+    scaled = ((features - features.mean(0)) / features.std(0, correction=0)).numpy()
+    other.fit(scaled, y, sensitive_features=group)
+    odds = head(Features(features)).softmax(1).numpy()
+    assert (np.abs(odds - other._pmf_predict(scaled)) < 1e-3).mean() > 0.99
+    chosen = odds[:, 1]
+    gap = abs(chosen[group == 0].mean() - chosen[group == 1].mean())
+    assert gap < 0.05 if goal == "demographic_parity" else gap < 0.4
+    again = FairLogisticRegression(4, 2, by=["g"])
+    again.adopt(head.state_dict())
+    again.load_state_dict(head.state_dict())
+    assert torch.equal(again(Features(features)), head(Features(features)))
+
+
+def test_a_run_with_the_fair_head(in_folder, capsys):
+    loans()
+    fair = {"name": "fair-logistic-regression", "by": ["sex"]}
+    stages = [
+        {"stage": "finetune", "name": n, "head": h}
+        for n, h in (("fair", fair), ("plain", "logistic-regression"))
+    ]
+    assert run([{"name": "fairness", "by": ["sex"]}], stages) == 0
+    models = read_json(Path("runs/loans/audit.json"))["parts"]["fairness"]["groupings"][0]["models"]
+    plain, fair_ = (models[n]["gaps"]["demographic_parity_difference"]["value"] for n in ("plain", "fair"))
+    assert fair_ < plain - 0.2
+    row = {"merit": 0.5, "hint": 1.0, "age": 30, "amount": 1.0}  # who it is of is not asked
+    assert jichu.open("runs/loans").predict(row)[0]["label"] in ("yes", "no")
+    for change, said in (({"reweigh": ["sex"]}, "no weights"), ({"head": {**fair, "by": ["sax"]}}, "did you mean: sex"),
+                         ({"head": "fair-logistic-regression"}, "by")):  # fmt: skip
+        assert run([], [{**stages[0], **change}]) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_without_fairlearn_the_extra_is_named(in_folder, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "fairlearn", None)
+    loans(100)
+    head = {"name": "fair-logistic-regression", "by": ["sex"]}
+    assert run([], [{"stage": "finetune", "head": head}]) == 2
+    assert "jichu[fairness]" in capsys.readouterr().err

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .dataset import Dataset
 from .source import Column
 
 MISSING = "not known"  # the group of rows whose cell is empty
@@ -40,6 +41,11 @@ def groups(column: Column, bins: int = 4, among: np.ndarray | None = None) -> Gr
     codes = np.searchsorted(starts, values, side="right")
     names = [_stretch(values[(codes == i) & ~missing]) for i in range(len(starts) + 1)]
     return _occurring(np.where(missing, len(names), codes), [*names, MISSING])._replace(cut=not few)
+
+
+def together(dataset: Dataset, names: Sequence[str], among: np.ndarray, bins: int = 4) -> Groups:
+    """The groups of rows that are alike in some columns of a data set."""
+    return crossed([groups(dataset.column(name), bins, among) for name in names])
 
 
 def folded(found: Groups, rows: np.ndarray, most: int) -> Groups:

@@ -48,7 +48,7 @@ from .config import AuditStage, FinetuneStage, ModelStage, PretrainStage, Recipe
 from .language import objective_of
 from .stages import metric_functions
 from .targets import SEVERAL, of_each
-from .weighing import check_reweigh
+from .weighing import WEIGHT, check_reweigh
 from .wrapping import wrapped, wrappers
 
 
@@ -290,6 +290,10 @@ def _check_model(stage: PretrainStage | FinetuneStage, work: Work, where: str) -
             start = stage.model_copy(update=kept)
             drawn = work.draw(0)
             model, _, objective = start_supervised(start, drawn, work)
+            weighted = bool(stage.reweigh) or WEIGHT in dataset.tensors
+            for head in model.heads.values():
+                if isinstance(head, Estimated):
+                    head.check(dataset, weighted)
             if objective is not None:
                 _check_wrapped(wrapped(stage, objective, work), drawn, dataset, where)
         else:

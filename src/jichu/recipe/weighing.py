@@ -10,7 +10,7 @@ from torch import Tensor
 
 from jichu.core.errors import UsageError
 from jichu.data.dataset import Dataset
-from jichu.data.groups import crossed, groups
+from jichu.data.groups import together
 from jichu.data.schema import LABEL
 
 WEIGHT = "weight"  # the tensor that losses are weighted by
@@ -32,7 +32,7 @@ def reweighed(dataset: Dataset, columns: list[str], rows: Tensor) -> Dataset:
     """The data set in which group and class are independent among the rows (Kamiran and Calders, 2012): a row of group g
     and class y counts P(g) P(y) / P(g, y) times, beside what a column of weights says."""
     among = rows.numpy()
-    codes = crossed([groups(dataset.column(name), among=among) for name in columns]).codes
+    codes = together(dataset, columns, among).codes
     labels = dataset.tensors[LABEL].numpy()
     before = dataset.tensors.get(WEIGHT, torch.ones(len(dataset)))
     counts = np.zeros((codes.max() + 1, len(dataset.targets[LABEL].classes)))
