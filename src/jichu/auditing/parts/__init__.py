@@ -20,6 +20,7 @@ PARTS = {
     "calibration": "jichu.auditing.parts.calibration:Calibration",
     "embeddings": "jichu.auditing.parts.embeddings:Embeddings",
     "fairness": "jichu.auditing.parts.fairness:Fairness",
+    "slices": "jichu.auditing.parts.slices:Slices",
 }
 
 
