@@ -1,7 +1,7 @@
 """How a model treats groups of rows: rates by group, and how far they are apart.
 
-What a row counts for, [N, S], is summed by group; rates [..., G, R] and the gaps between groups are made of the sums
-[..., G, S], so that all of them come out of the same resamples.
+What a row counts for, [N, S], is summed by group; rates [..., G, R] are made of the sums [..., G, S], and gaps of the rates,
+so that all of them come out of the same resamples.
 """
 
 from __future__ import annotations
@@ -15,13 +15,21 @@ from .base import Array, ratio
 from .intervals import Interval, intervals
 
 
+class Gap(NamedTuple):
+    """The difference, or the ratio, of a rate between the groups that have most and least of it; of several rates, by
+    number, the one of which they are furthest apart."""
+
+    name: str
+    rates: tuple[int, ...]
+    ratio: bool = False
+
+
 class Measure(NamedTuple):
     """Rates of groups, and gaps between them."""
 
     rates: tuple[str, ...]
-    gaps: tuple[str, ...]
     of: Callable[[Array], Array]  # sums [..., G, S] -> rates [..., G, R]
-    between: Callable[[Array], Array]  # rates [..., G, R] -> gaps [..., gaps]
+    gaps: tuple[Gap, ...]
 
 
 class ByGroup(NamedTuple):
@@ -38,46 +46,22 @@ def decisions(due: Array, chosen: Array, odds: Array) -> Array:
     return np.stack([np.ones(len(due)), chosen, due, chosen * due, right, odds], 1).astype(np.float64)
 
 
-def _rates_of_decisions(sums: Array) -> Array:
+def _of_decisions(sums: Array) -> Array:
     rows, chosen, due, both, right, odds = np.moveaxis(sums, -1, 0)
-    return np.stack(
-        [
-            ratio(chosen, rows),
-            ratio(both, due),
-            ratio(chosen - both, rows - due),
-            ratio(right, rows),
-            ratio(odds - due, rows),
-        ],
-        -1,
-    )
-
-
-def _gaps_of_decisions(rates: Array) -> Array:
-    low, high = _ends(rates)
-    apart = high - low
-    return np.stack(
-        [
-            apart[..., 0],
-            ratio(low[..., 0], high[..., 0]),
-            apart[..., 1],
-            apart[..., 1:3].max(-1),
-            apart[..., 3],
-        ],
-        -1,
-    )
+    found = [(chosen, rows), (both, due), (chosen - both, rows - due), (right, rows), (odds - due, rows)]
+    return np.stack([ratio(above, below) for above, below in found], -1)
 
 
 CLASSES = Measure(
     ("selection_rate", "true_positive_rate", "false_positive_rate", "accuracy", "confidence_above_rate"),
+    _of_decisions,
     (
-        "demographic_parity_difference",
-        "demographic_parity_ratio",
-        "equal_opportunity_difference",
-        "equalised_odds_difference",
-        "accuracy_difference",
+        Gap("demographic_parity_difference", (0,)),
+        Gap("demographic_parity_ratio", (0,), ratio=True),
+        Gap("equal_opportunity_difference", (1,)),
+        Gap("equalised_odds_difference", (1, 2)),
+        Gap("accuracy_difference", (3,)),
     ),
-    _rates_of_decisions,
-    _gaps_of_decisions,
 )
 
 
@@ -86,20 +70,12 @@ def errors(truth: Array, predicted: Array) -> Array:
     return np.stack([np.ones(len(truth)), predicted, predicted - truth, np.abs(predicted - truth)], 1)
 
 
+_OF_NUMBERS = ("mean_prediction", "mean_error", "mean_absolute_error")
 NUMBERS = Measure(
-    ("mean_prediction", "mean_error", "mean_absolute_error"),
-    ("mean_prediction_difference", "mean_error_difference", "mean_absolute_error_difference"),
+    _OF_NUMBERS,
     lambda sums: ratio(sums[..., 1:], sums[..., :1]),
-    lambda rates: np.subtract(*_ends(rates)[::-1]),
+    tuple(Gap(f"{name}_difference", (i,)) for i, name in enumerate(_OF_NUMBERS)),
 )
-
-
-def _ends(rates: Array) -> tuple[Array, Array]:
-    """The least and the largest of the groups, [..., R]; NaN where fewer than two have the rate."""
-    known = ~np.isnan(rates)
-    enough = known.sum(-2) > 1
-    low, high = (np.where(known, rates, fill) for fill in (np.inf, -np.inf))
-    return np.where(enough, low.min(-2), np.nan), np.where(enough, high.max(-2), np.nan)
 
 
 def by_group(
@@ -112,17 +88,51 @@ def by_group(
     seed: int = 0,
 ) -> ByGroup:
     """Rates of `count` groups, and gaps between those rates that are `compared` (bool [G, R]; all if not given), with
-    intervals, from what the rows of each draw count for, [D, N, S], and the group of each row [N]."""
-    compared = np.array(True) if compared is None else compared
+    intervals, from what the rows of each draw count for, [D, N, S], and the group of each row [N].
+
+    The interval of a gap is of the two groups that are furthest apart as measured, and ends at 0 (a ratio: at 1) where
+    they might as well be the other way round. (The largest gap of a resample, of whichever groups, is never 0.)"""
     of_group = [np.flatnonzero(codes == group) for group in range(count)]
 
-    def values(weights: Array) -> Array:
+    def rates(weights: Array) -> Array:
         sums = np.stack([weights[:, rows] @ parts[:, rows] for rows in of_group], -2)  # [D, R, G, S]
-        rates = measure.of(sums.swapaxes(0, 1))
-        gaps = measure.between(np.where(compared, rates, np.nan))
-        return np.concatenate([rates.reshape(*rates.shape[:-2], -1), gaps], -1)
+        return measure.of(sums.swapaxes(0, 1))
 
-    found = intervals(values, *parts.shape[:2], seed=seed)
+    def known(found: Array) -> Array:
+        return found if compared is None else np.where(compared, found, np.nan)
+
+    draws, rows, _ = parts.shape
+    least, most, which = _ends(measure.gaps, known(rates(np.ones((1, rows)))[0].mean(0)))
+    is_ratio = np.array([gap.ratio for gap in measure.gaps])
+
+    def values(weights: Array) -> Array:
+        every = rates(weights)
+        low, high = (known(every)[..., groups, which] for groups in (least, most))
+        gaps = np.where(is_ratio, ratio(low, high), high - low)
+        gaps = np.where(least == most, np.nan, gaps)  # of one group there is none
+        return np.concatenate([every.reshape(*every.shape[:-2], -1), gaps], -1)
+
+    found = intervals(values, draws, rows, seed=seed)
     size = len(measure.rates)
-    rates = [dict(zip(measure.rates, found[i * size :], strict=False)) for i in range(count)]
-    return ByGroup(rates, dict(zip(measure.gaps, found[count * size :], strict=True)))
+    told = [dict(zip(measure.rates, found[i * size :], strict=False)) for i in range(count)]
+    apart = zip(measure.gaps, found[count * size :], strict=True)
+    return ByGroup(told, {gap.name: _one_sided(interval, gap.ratio) for gap, interval in apart})
+
+
+def _ends(gaps: tuple[Gap, ...], rates: Array) -> tuple[Array, Array, Array]:
+    """Of each gap the group with the least and the one with the most of a rate, of rates [G, R], and the rate."""
+    missing = np.isnan(rates)
+    least = np.where(missing, np.inf, rates).argmin(0)
+    most = (
+        len(rates) - 1 - np.where(missing, -np.inf, rates)[::-1].argmax(0)
+    )  # of equals the last: another one
+    rate = np.arange(rates.shape[1])
+    apart = np.nan_to_num(rates[most, rate] - rates[least, rate], nan=-1)
+    which = np.array([max(gap.rates, key=lambda r: apart[r]) for gap in gaps])
+    return least[which], most[which], which
+
+
+def _one_sided(interval: Interval, is_ratio: bool) -> Interval:
+    if is_ratio:
+        return interval._replace(high=min(interval.high, 1.0))
+    return interval._replace(low=max(interval.low, 0.0))

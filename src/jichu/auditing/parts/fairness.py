@@ -216,9 +216,9 @@ class Fairness(Part):
             ],
         )
         yield Note(
-            f"Gaps are between the groups that fare best and worst; rates of fewer than {found['least']} rows take no"
-            " part in them. Of many small groups some differ by chance: an interval near 0 says so, and a gap is never"
-            " below it."
+            f"Gaps are between the two groups that are furthest apart, and so are their intervals, which begin at 0 where these"
+            f" two might as well be the other way round. Rates of fewer than {found['least']} rows take no part. Of many"
+            " small groups two are always some way apart."
         )
         for grouping in found["groupings"]:
             yield from _shown(grouping, found["bins"])
