@@ -7,13 +7,14 @@ import numpy as np
 from .base import Array, ratio
 from .intervals import Interval, intervals
 
+_BEYOND = 2.0  # standard errors
 _ALIKE = 0.7  # of two slices whose rows are shared to such an extent (Jaccard) the worse one is told
 
 
 def worst(errors: Array, members: Array, most: int, least: int) -> list[tuple[int, ...]]:
     """Of the candidates [n, C], bool, and of two of them together, up to `most` with `least` rows or more on which errors
     [n] are larger than elsewhere: those first for which chance is the poorest explanation. A pair is told only where it is
-    worse than both of its parts."""
+    clearly worse than both of its parts."""
     inside = members.astype(np.float64)
     rows, total, spread = len(errors), errors.sum(), errors.var()
     counts, sums = (
@@ -27,7 +28,8 @@ def worst(errors: Array, members: Array, most: int, least: int) -> list[tuple[in
         np.sqrt(spread * (ratio(np.ones_like(counts), counts) + ratio(np.ones_like(counts), rows - counts))),
     )
     alone = np.diag(means)
-    better = (means > alone[:, None]) & (means > alone)
+    beyond = means - _BEYOND * np.sqrt(spread * ratio(np.ones_like(counts), counts))
+    better = (beyond > alone[:, None]) & (beyond > alone)
     fit = np.triu(
         (counts >= least)
         & (rows - counts >= least)
