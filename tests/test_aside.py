@@ -123,3 +123,13 @@ def test_groups_are_crossed_and_the_rarest_are_one():
     assert [both.names[c] for c in both.codes] == ["a × x", "a × y", "b × y", "b × y", "not known × y"]
     some = folded(both, np.arange(5), 2)
     assert some.names == ["a × x", "b × y", "2 others"] and some.codes.tolist() == [0, 2, 1, 1, 2]
+
+
+def test_beside_texts(in_folder):
+    rows = [
+        f"some words on number {i} and {'good' if i % 2 else 'bad'} ones,{'ab'[i % 2]},{20 + i}"
+        for i in range(40)
+    ]
+    Path("t.csv").write_text("\n".join(["text,label,age", *rows]))
+    data = jichu.load("t.csv", target="label", aside=["age"])
+    assert data.kind == "text" and data.column("age").values.tolist() == [20.0 + i for i in range(40)]

@@ -29,7 +29,7 @@ from .media import AnyHeader, How, headers, infer
 from .profile import describe
 from .ragged import Ragged
 from .readers import read
-from .schema import LABEL, Schema, TableSchema, target_key, target_values, understand, wanted_texts
+from .schema import LABEL, WEIGHT, Schema, TableSchema, target_key, target_values, understand, wanted_texts
 from .series import evened, understand_series, windowed
 from .source import SPLITS, UNLABELLED, Column, Source, unusable
 from .store import EQUAL, Store, build, key_of, listing, opened, recall, remember
@@ -218,7 +218,7 @@ def _encoded(
         if target.task not in ("text", "forecast"):
             arrays[target_key(i)] = target_values(target, columns[target.column])
     if schema.weight:
-        arrays["weight"] = _weights(columns[schema.weight].values, source)
+        arrays[WEIGHT] = _weights(columns[schema.weight].values, source)
     media: Sequence[Any] = columns[schema.media].values if schema.media else ()
     if not arrays and not schema.media and not schema.texts:
         raise DataError(

@@ -16,6 +16,7 @@ from .source import SPLITS, UNLABELLED, Column, distinct
 from .target import Target
 
 LABEL = "label"  # the tensor of the first target, whatever its column is called
+WEIGHT = "weight"  # the tensor of how much each row counts
 NAMES = ("label", "labels", "target", "class", "y")  # taken for the target where none is named
 TEXTS = ("text", "texts", "content", "document", "sentence", "review", "body", "paragraphs", "question")
 MOST_CATEGORIES = 1000  # the more frequent ones of a column; the others count as unknown

@@ -7,6 +7,7 @@ import numpy as np
 from .base import Array, ratio
 from .intervals import Interval, intervals
 
+_TRIED = 1000  # candidates, the worst, among which others are left out that tell of the same rows
 _BEYOND = 2.0  # standard errors
 _ALIKE = 0.7  # of two slices whose rows are shared to such an extent (Jaccard) the worse one is told
 
@@ -40,7 +41,7 @@ def worst(errors: Array, members: Array, most: int, least: int) -> list[tuple[in
     order = np.argsort(-z[tuple(places.T)], kind="stable")
     found: list[tuple[int, ...]] = []
     taken: list[Array] = []
-    for i, j in places[order].tolist():
+    for i, j in places[order[:_TRIED]].tolist():
         mine = members[:, i] & members[:, j]
         if all((mine & other).sum() < _ALIKE * (mine | other).sum() for other in taken):
             found.append((i,) if i == j else (i, j))

@@ -21,6 +21,7 @@ from jichu.core.names import construct, resolve
 from jichu.core.randomness import guarded
 from jichu.data.batches import gather
 from jichu.data.dataset import Dataset
+from jichu.data.schema import WEIGHT
 from jichu.metrics import metric
 from jichu.models import BACKBONES, HEADS
 from jichu.models.classical import Estimated
@@ -48,7 +49,7 @@ from .config import AuditStage, FinetuneStage, ModelStage, PretrainStage, Recipe
 from .language import objective_of
 from .stages import metric_functions
 from .targets import SEVERAL, of_each
-from .weighing import WEIGHT, check_reweigh
+from .weighing import check_reweigh
 from .wrapping import wrapped, wrappers
 
 

@@ -23,7 +23,7 @@ from jichu.data.batches import Batches, MixedBatches, gather
 from jichu.data.dataset import Dataset
 from jichu.data.groups import together
 from jichu.data.inspection import inspect as look_into
-from jichu.data.schema import LABEL
+from jichu.data.schema import LABEL, WEIGHT
 from jichu.data.target import Target
 from jichu.metrics import fits, metric
 from jichu.models import folder as model_folder
@@ -51,7 +51,7 @@ from .build import (
 )
 from .config import AuditStage, FinetuneStage, InspectStage, ModelStage, PretrainStage
 from .results import Result, look, measured, part_of, result, settle_adapters
-from .weighing import WEIGHT, reweighed
+from .weighing import reweighed
 from .wrapping import wrapped
 
 _POPULATION = 10_000  # training rows that the features' mean and deviation are taken from

@@ -11,9 +11,7 @@ from torch import Tensor
 from jichu.core.errors import UsageError
 from jichu.data.dataset import Dataset
 from jichu.data.groups import together
-from jichu.data.schema import LABEL
-
-WEIGHT = "weight"  # the tensor that losses are weighted by
+from jichu.data.schema import LABEL, WEIGHT
 
 
 def check_reweigh(columns: list[str], dataset: Dataset, where: str) -> None:

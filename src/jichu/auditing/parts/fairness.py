@@ -25,12 +25,6 @@ from .base import Look, Part, Subject
 
 _MOST = 40  # groups of a grouping that are told apart
 _DRAWN = 3  # rates in a figure
-_COLUMNS = 4  # that groups are made of
-_GOALS = {
-    "demographic_parity": "demographic_parity_difference",
-    "equal_opportunity": "equal_opportunity_difference",
-    "equalised_odds": "equalised_odds_difference",
-}
 Array = np.ndarray
 
 
@@ -42,7 +36,7 @@ class _Grouping(NamedTuple):
 
 
 class Fairness(Part):
-    """Of the groups of each column in `by` (those kept aside, if not given), and of all that are alike in several of them:
+    """Of the groups of each column in `by` (those kept aside, if not given), of each two of them together, and of all:
     how often the `favourable` class (of two the second) is predicted, rightly and wrongly, accuracy, and by how much the
     model's confidence in it is above its rate; of numbers what is predicted and how far off. Rates of fewer than `least`
     rows take no part in the gaps. Numbers and times are cut into `bins` of as many rows each. With `thresholds` what
@@ -53,13 +47,14 @@ class Fairness(Part):
 
     def __init__(
         self,
-        by: Annotated[list[str], Field(min_length=1, max_length=_COLUMNS)] | None = None,
-        favourable: str | None = None,
+        by: Annotated[list[str], Field(min_length=1)] | None = None,
+        favourable: str | int | None = None,
         least: Annotated[int, Field(ge=1)] = 20,
         bins: Annotated[int, Field(ge=2, le=20)] = 4,
         thresholds: Goal | None = None,
     ):
-        self.by, self.favourable, self.least, self.bins, self.goal = by, favourable, least, bins, thresholds
+        self.by, self.least, self.bins, self.goal = by, least, bins, thresholds
+        self.favourable = "" if favourable is None else str(favourable)
 
     def check(self, dataset: Dataset, target: Target | None) -> None:
         assert target is not None
@@ -78,15 +73,17 @@ class Fairness(Part):
             self._favourable(target)
 
     def _columns(self, dataset: Dataset) -> list[str]:
-        return list(dict.fromkeys(self.by or list(dataset.aside)[:_COLUMNS]))
+        return list(dict.fromkeys(self.by or dataset.aside))
 
     def _favourable(self, target: Target) -> int:
         if self.favourable in target.classes:
             return target.classes.index(self.favourable)
-        if self.favourable is not None or len(target.classes) != 2:
-            name = "" if self.favourable is None else self.favourable
+        if self.favourable or len(target.classes) != 2:
             raise unknown(
-                f"class of {target.column}", name, target.classes, where="parts.fairness.favourable"
+                f"class of {target.column}",
+                self.favourable,
+                target.classes,
+                where="parts.fairness.favourable",
             )
         return 1
 
@@ -111,10 +108,10 @@ class Fairness(Part):
         return found
 
     def _groupings(self, dataset: Dataset, rows: Array) -> Iterator[_Grouping]:
-        """Of each column, then of the columns that are looked at together, more and more of them."""
+        """Of each column, then of two of them together, and of all."""
         names = self._columns(dataset)
         single = {name: groups(dataset.column(name), self.bins, rows) for name in names}
-        for size in range(1, len(names) + 1):
+        for size in sorted({1, min(2, len(names)), len(names)}):
             for some in itertools.combinations(names, size):
                 joined = crossed([single[n] for n in some]) if size > 1 else single[some[0]]
                 yield _Grouping(some, folded(joined, rows, _MOST))
@@ -273,7 +270,7 @@ def _shown_thresholds(found: dict[str, Any], least: int) -> Iterator[Block]:
             " by group: data.split.validation."
         )
         return
-    gap = _GOALS[found["goal"]]
+    gap = f"{found['goal']}_difference"
     yield Table(
         [f"thresholds for {goal}", gap, "after", "accuracy", "after", "change"],
         [

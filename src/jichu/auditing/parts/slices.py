@@ -16,7 +16,7 @@ from jichu.core.errors import unknown
 from jichu.core.progress import task
 from jichu.data.conditions import holds
 from jichu.data.dataset import Dataset
-from jichu.data.groups import groups
+from jichu.data.groups import folded, groups
 from jichu.data.source import Column
 from jichu.data.target import Target
 from jichu.data.traits import traits
@@ -24,7 +24,8 @@ from jichu.metrics.slices import against_rest, by_chance, worst
 
 from .base import Look, Part, Subject
 
-_MOST = 500  # slices, the largest, that others are made of
+_MOST = 500  # values of columns, those of most rows, that slices are made of
+_SHOWN = 40  # groups of a column that is named
 _ROWS = 50_000  # that slices are looked for in, evenly spread
 Array = np.ndarray
 
@@ -63,53 +64,51 @@ class Slices(Part):
         columns = _columns(subject.dataset, rows)
         given = {text: holds(text, columns, "parts.slices.where") for text in self.where}
         for name in self.by:
-            given |= self._values(name, columns[name])
-        of_inputs = {
-            n: c for n, c in columns.items() if n not in {t.column for t in subject.dataset.targets.values()}
-        }
-        candidates = {k: v for n, c in of_inputs.items() for k, v in self._values(n, c).items()}
-        found: dict[str, Any] = {
-            "least": self.least,
-            "rows": len(rows),
-            "columns": len(of_inputs),
-            "models": {},
-        }
+            of = folded(groups(columns[name], self.bins), np.arange(len(rows)), _SHOWN)
+            given |= {f"{name} = {value}": of.codes == code for code, value in enumerate(of.names)}
+        predicted = {target.column for target in subject.dataset.targets.values()}
+        inputs = {name: column for name, column in columns.items() if name not in predicted}
+        order = np.random.default_rng(subject.seed).permutation(len(rows))[:_ROWS]
+        one, two = np.array_split(order, 2)
+        candidates = self._candidates(inputs, one)
+        found: dict[str, Any] = {"least": self.least, "rows": len(rows), "columns": len(inputs), "models": {}}
         with task("slices", len(subject.fitted)) as shown:
             for stage in subject.fitted:
                 errors = _errors(stage, subject)
+                worse = self._worst(errors.mean(0)[one], candidates, one)
                 found["models"][stage] = {
                     "overall": float(errors.mean()),
                     "given": _told(errors, given, subject.seed),
-                    "found": self._found(errors, candidates, subject.seed),
+                    "found": _told(errors[:, two], {n: mine[two] for n, mine in worse.items()}, subject.seed),
                 }
                 shown.advance(1)
         return found
 
-    def _values(self, name: str, column: Column) -> dict[str, Array]:
-        """Which rows [N] have each value of a column."""
-        found = groups(column, self.bins)
-        return {f"{name} = {value}": found.codes == code for code, value in enumerate(found.names)}
+    def _candidates(self, columns: dict[str, Column], among: Array) -> dict[str, Array]:
+        """Which rows [N] have each value of each column, of the values that most of some rows have."""
+        every = {name: groups(column, self.bins) for name, column in columns.items()}
+        counts = {
+            (name, code): count
+            for name, of in every.items()
+            for code, count in enumerate(np.bincount(of.codes[among], minlength=len(of.names)).tolist())
+            if 2 * count >= self.least
+        }
+        kept = sorted(counts, key=lambda key: -counts[key])[:_MOST]
+        return {f"{n} = {every[n].names[code]}": every[n].codes == code for n, code in kept}
 
-    def _found(self, errors: Array, candidates: dict[str, Array], seed: int) -> list[dict[str, Any]]:
-        """The worst slices of one half, as they are on the other."""
-        rows = errors.shape[1]
-        if not self.find or rows < 2 * self.least:
-            return []
-        order = np.random.default_rng(seed).permutation(rows)[:_ROWS]
-        one, two = np.array_split(order, 2)
-        large = {name: mine for name, mine in candidates.items() if mine[one].sum() >= self.least / 2}
-        names = sorted(large, key=lambda name: -large[name][one].sum())[:_MOST]
-        if not names:
-            return []
-        members = np.stack([large[name][one] for name in names], 1)
-        places = worst(errors.mean(0)[one], members, self.find, self.least // 2)
-        slices = {
+    def _worst(self, errors: Array, candidates: dict[str, Array], among: Array) -> dict[str, Array]:
+        """The slices [N] that are worst on some rows."""
+        if not candidates or not self.find:
+            return {}
+        names = list(candidates)
+        members = np.stack([mine[among] for mine in candidates.values()], 1)
+        places = worst(errors, members, self.find, max(1, self.least // 2))
+        return {
             " and ".join(names[i] for i in place): np.logical_and.reduce(
-                [large[names[i]][two] for i in place]
+                [candidates[names[i]] for i in place]
             )
             for place in places
         }
-        return _told(errors[:, two], slices, seed)
 
     @staticmethod
     def show(found: dict[str, Any], target: Target | None, look: Look) -> Iterator[Block]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
@@ -12,6 +12,7 @@ from torch import Tensor
 from jichu.core.errors import UsageError, missing_extra
 from jichu.data.dataset import Dataset
 from jichu.data.target import Task
+from jichu.metrics.thresholds import Goal
 
 from ..backbone import Features
 from .estimated import Estimated, linear, standard, standardised
@@ -38,28 +39,26 @@ class FairLogisticRegression(Estimated):
         self,
         width: int,
         outputs: int,
-        by: Annotated[list[str], Field(min_length=1)],
         task: Task = "classification",
-        goal: Literal["demographic_parity", "equal_opportunity", "equalised_odds"] = "demographic_parity",
+        by: list[str] = [],  # noqa: B006 (read only)
+        goal: Goal = "demographic_parity",
         slack: Annotated[float, Field(gt=0, lt=1)] = 0.01,
         rounds: Annotated[int, Field(ge=1)] = 50,
         c: Annotated[float, Field(gt=0)] = 1.0,
     ):
         super().__init__(task, outputs)
-        self.outputs, self.by, self.goal, self.slack, self.rounds, self.c = (
-            outputs,
-            by,
-            goal,
-            slack,
-            rounds,
-            c,
-        )
+        self.outputs, self.by = outputs, by
+        self.goal, self.slack, self.rounds, self.c = goal, slack, rounds, c
         self.register_buffer("weight", torch.zeros(1, width))  # [models, D]
         self.register_buffer("bias", torch.zeros(1))
         self.register_buffer("share", torch.ones(1))
 
     def check(self, dataset: Dataset, weighted: bool) -> None:
         """UsageError where there are no such columns or more classes, or rows have weights."""
+        if not self.by:
+            raise UsageError(
+                "fair-logistic-regression has no groups", where="head.by", expected="columns, such as [sex]"
+            )
         for name in self.by:
             dataset.column(name)
         if self.outputs != 2:
