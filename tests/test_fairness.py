@@ -276,13 +276,21 @@ def test_groups_of_one_row_and_numbers(in_folder):
         ({"by": ["paid"]}, {}, 2, "is what is predicted"),
         ({}, {"aside": []}, 2, "data.aside"),
         ({"favourable": "yess"}, {}, 2, "did you mean: yes"),
-        ({}, {"target": "town", "aside": ["sex"]}, 2, "favourable"),
+        ({}, {"target": "town", "aside": ["sex"]}, 2, "classes of town is favourable"),
+        (
+            {"favourable": "yes"},
+            {"target": ["town", "paid"], "aside": ["sex"]},
+            2,
+            "classes of town is favourable",
+        ),
+        ({"thresholds": "equalised_odds"}, {"target": "amount"}, 2, "which no threshold decides"),
         ({"thresholds": "parity"}, {}, 2, "demographic_parity"),
     ],
 )
 def test_what_cannot_be_asked_is_told_before_anything_runs(part, data, code, said, in_folder, capsys):
     loans(100)
-    assert run([{"name": "fairness", **part}], **data) == code
+    head = "gradient-boosting"  # for all targets
+    assert run([{"name": "fairness", **part}], [{"stage": "finetune", "head": head}], **data) == code
     assert said in capsys.readouterr().err and not Path("runs").exists()
 
 

@@ -69,23 +69,27 @@ class Fairness(Part):
                 raise UsageError(
                     f"{name!r} is what is predicted", where="parts.fairness.by", expected="other columns"
                 )
-        if target.task == "classification":
-            self._favourable(target)
+        targets = [t for t in (target, *dataset.targets.values()) if t.task == "classification"]
+        known = {name for t in targets for name in t.classes}
+        if self.favourable and self.favourable not in known:
+            raise unknown("class", self.favourable, known, where="parts.fairness.favourable")
+        if len(target.classes) > 2 and self.favourable not in target.classes:
+            raise UsageError(
+                f"which of the {len(target.classes)} classes of {target.column} is favourable is not said",
+                where="parts.fairness.favourable", expected=f"one of {', '.join(target.classes)}",
+            )  # fmt: skip
+        if self.goal and not targets:
+            raise UsageError(
+                f"{target.column} is a number, which no threshold decides", where="parts.fairness.thresholds",
+                expected="no such key",
+            )  # fmt: skip
 
     def _columns(self, dataset: Dataset) -> list[str]:
         return list(dict.fromkeys(self.by or dataset.aside))
 
     def _favourable(self, target: Target) -> int:
-        if self.favourable in target.classes:
-            return target.classes.index(self.favourable)
-        if self.favourable or len(target.classes) != 2:
-            raise unknown(
-                f"class of {target.column}",
-                self.favourable,
-                target.classes,
-                where="parts.fairness.favourable",
-            )
-        return 1
+        """The code of the favourable class: the one that is named, else of two the second."""
+        return target.classes.index(self.favourable) if self.favourable in target.classes else 1
 
     def measure(self, subject: Subject) -> dict[str, Any]:
         target = subject.target
