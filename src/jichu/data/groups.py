@@ -62,14 +62,9 @@ def folded(found: Groups, rows: np.ndarray, most: int) -> Groups:
 
 def crossed(parts: Sequence[Groups]) -> Groups:
     """The groups of rows that are alike in all of several groupings, of those that occur."""
-    sizes = [len(part.names) for part in parts]
-    codes, inside = np.unique(np.ravel_multi_index([p.codes for p in parts], sizes), return_inverse=True)
-    places = np.unravel_index(codes, sizes)
-    names = [
-        " × ".join(part.names[place[i]] for part, place in zip(parts, places, strict=True))
-        for i in range(len(codes))
-    ]
-    return Groups(inside, names, any(part.cut for part in parts))
+    places, inside = np.unique(np.stack([p.codes for p in parts], 1), axis=0, return_inverse=True)
+    names = [" × ".join(part.names[i] for part, i in zip(parts, place, strict=True)) for place in places]
+    return Groups(inside.reshape(-1), names, any(part.cut for part in parts))
 
 
 def _occurring(codes: np.ndarray, names: Sequence[str]) -> Groups:
@@ -86,8 +81,6 @@ def _stretch(values: np.ndarray) -> str:
 
 
 def _written(value: Any) -> str:
-    return (
-        str(value).replace("T", " ").removesuffix(" 00:00:00")
-        if isinstance(value, np.datetime64)
-        else f"{value:g}"
-    )
+    if isinstance(value, np.datetime64):
+        return str(value).replace("T", " ").removesuffix(" 00:00:00")
+    return f"{value:g}"

@@ -202,8 +202,8 @@ class Fairness(Part):
         if "favourable" in found:
             yield Note(
                 f"The favourable decision is {found['favourable']} (of two classes the second, where `favourable` names none)."
-                " A group's selection rate is how often it gets it, the"
-                " true positive rate how often those who should do, the false positive rate how often the others do;"
+                " A group's selection rate is how often it gets it, the true positive rate how often those who should do, the"
+                " false positive rate how often the others do;"
                 " confidence above rate is how much surer of it the model is than it comes true."
             )
         first = next(iter(found["groupings"][0]["models"].values()))
@@ -299,8 +299,8 @@ def _shown_thresholds(found: dict[str, Any], least: int) -> Iterator[Block]:
     yield Note(
         f"Chosen on {found['validation_rows']:,} validation rows, measured on the held-out ones, first draw: of the policies"
         f" under which the groups are equal there, the one with the most decisions right. A group of fewer than {least} rows"
-        " that are due it, or are not, keeps 0.5. Where a group has a second"
-        " threshold, or a coin that looks at nothing, chance decides between them."
+        " that are due it, or are not, keeps 0.5. Where a group has a second threshold, or a coin that looks at nothing, chance"
+        " decides between them."
     )
 
 
