@@ -41,7 +41,7 @@ def parts_of(truth, scores, favourable=1):
     return fairness.decisions(truth == favourable, scores.argmax(1) == favourable, scores[:, favourable])
 
 
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=10)
 @given(st.integers(60, 300), st.integers(2, 4), st.integers(0, 99))
 def test_rates_and_gaps_are_fairlearns(rows, groups, seed):
     truth, scores, codes = drawn(rows, groups, seed)
