@@ -86,21 +86,15 @@ class Dataset:
     def column(self, name: str) -> Column:
         """A column by name: one kept aside, an input of the table, or a target of classes or numbers. UsageError where
         there is none of that name."""
-        targets = {
-            t.column: key for key, t in self.targets.items() if t.task in ("classification", "regression")
-        }
         if name in self.aside:
             return self.aside[name]
-        if name in targets:
-            values, classes = self.tensors[targets[name]].numpy(), self.targets[targets[name]].classes
-            return (
-                Column("category", values, classes)
-                if classes
-                else Column("number", values.astype(np.float64))
-            )
         if name in self.table.kinds:
             return self.table.decode(name, self.tensors)
-        raise unknown("column", name, [*self.aside, *self.table.kinds, *targets], where="data.aside")
+        told = {t.column: k for k, t in self.targets.items() if t.task in ("classification", "regression")}
+        if name in told:
+            values, classes = self.tensors[told[name]].numpy(), self.targets[told[name]].classes
+            return Column("category", values, classes) if classes else Column("number", values.astype(float))
+        raise unknown("column", name, [*self.aside, *self.table.kinds, *told], where="data.aside")
 
     @property
     def inputs(self) -> dict[str, Tensor]:
