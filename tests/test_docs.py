@@ -146,6 +146,21 @@ def test_recipes_of_the_page_on_sounds_run(in_folder):
     assert [key for key in keys if f"{key}:" not in page and f"data.{key}" not in page] == []
 
 
+def test_recipe_of_the_page_on_fairness_runs(in_folder):
+    rows = ["age,sex,town,income,paid"]
+    rng = np.random.default_rng(0)
+    for i in range(400):
+        group, income = rng.integers(2), rng.normal()
+        paid = income + 0.6 * group + 0.5 * rng.normal() > 0
+        rows.append(f"{20 + i % 60},{'fm'[group]},{'xyz'[i % 3]},{income:.3f},{('no', 'yes')[int(paid)]}")
+    Path("loans.csv").write_text("\n".join(rows))
+    (text,) = blocks("docs/fairness.md", "yaml")
+    Path("page.yaml").write_text(shrink(text))
+    assert main(["run", "page.yaml", "--quiet"]) == 0
+    page = Path("runs/lending/report.html").read_text()
+    assert "Fair to whom?" in page and "Where is it worst?" in page
+
+
 def test_recipes_of_the_page_on_series_run(in_folder):
     days = np.datetime64("2030-01-01T00", "h") + np.arange(400)
     rows = [f"{d},{100 + 10 * np.sin(i / 4):.2f},{i % 24}" for i, d in enumerate(days.tolist())]

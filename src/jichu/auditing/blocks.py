@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -39,6 +40,8 @@ Block = Note | Table | Figure
 
 def cell(value: Any) -> tuple[str, str]:
     """What stands in a cell, and smaller beside it the interval."""
+    if isinstance(value, dict) and (value["value"] is None or math.isnan(value["value"])):
+        return "–", ""
     if isinstance(value, dict):
         return number(value["value"]), f"[{number(value['low'])}, {number(value['high'])}]"
     if value is None:

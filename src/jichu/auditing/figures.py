@@ -20,22 +20,29 @@ _INK = "#808081"  # replaced by the page's own text colour
 
 
 def _figure(width: float, height: float) -> tuple[Any, Any]:
+    figure, (axes,) = _panels(width, height, 1)
+    return figure, axes
+
+
+def _panels(width: float, height: float, count: int) -> tuple[Any, list[Any]]:
+    """A figure with so many axes side by side, which share what stands on their left."""
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasSVG(figure)
-    axes = figure.add_subplot()
-    axes.patch.set_alpha(0)
     figure.patch.set_alpha(0)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(colors=_INK, labelsize=9)
-    for spine in axes.spines.values():
-        spine.set_color(_INK)
-    for label in (axes.xaxis.label, axes.yaxis.label, axes.title):
-        label.set_color(_INK)
-        label.set_fontsize(9.5)
-    return figure, axes
+    found = figure.subplots(1, count, sharey=True, squeeze=False)[0]
+    for axes in found:
+        axes.patch.set_alpha(0)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(colors=_INK, labelsize=9)
+        for spine in axes.spines.values():
+            spine.set_color(_INK)
+        for label in (axes.xaxis.label, axes.yaxis.label, axes.title):
+            label.set_color(_INK)
+            label.set_fontsize(9.5)
+    return figure, list(found)
 
 
 def _svg(figure: Any, title: str) -> str:
@@ -101,6 +108,31 @@ def comparison(intervals: dict[str, dict[str, float]], label: str) -> str:
     axes.set_xlabel(f"{_written(label, 60)}, 95% interval")
     axes.grid(axis="x", color=_INK, alpha=0.25, lw=0.6)
     return _svg(figure, f"{label} of each model")
+
+
+def by_group(groups: list[str], rates: dict[str, dict[str, list[dict[str, Any]]]], label: str) -> str:
+    """A panel for each rate: of every group a point and its interval for each model. `rates` are intervals by rate, model
+    and group."""
+    models = list(next(iter(rates.values())))
+    figure, panels = _panels(2.4 * len(rates) + 1.4, 0.9 + 0.17 * len(groups) * (len(models) + 1), len(rates))
+    for axes, (rate, of_models) in zip(panels, rates.items(), strict=True):
+        for i, (model, intervals) in enumerate(of_models.items()):
+            for j, v in enumerate(intervals):
+                if v["value"] is None or np.isnan(v["value"]):
+                    continue
+                y = j + (i + 1) / (len(models) + 1) - 0.5
+                colour = PALETTE[i % len(PALETTE)]
+                axes.plot([v["low"], v["high"]], [y, y], color=colour, lw=2, solid_capstyle="butt")
+                axes.plot(v["value"], y, "o", color=colour, ms=5)
+            axes.plot([], [], "o", color=PALETTE[i % len(PALETTE)], ms=5, label=_written(model))
+        axes.set_xlabel(_written(rate.replace("_", " ")))
+        axes.grid(axis="x", color=_INK, alpha=0.25, lw=0.6)
+    panels[0].set_yticks(range(len(groups)), [_written(name) for name in groups])
+    panels[0].set_ylim(len(groups) - 0.5, -0.5)
+    if len(models) > 1:
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper left", ncols=len(models),
+                      frameon=False, fontsize=9, labelcolor=_INK)  # fmt: skip
+    return _svg(figure, label)
 
 
 def confusion(counts: list[list[float]], classes: list[str]) -> str:

@@ -215,6 +215,9 @@ class DataConfig(Config):
     columns: dict[str, ColumnConfig] = Field(
         {}, description="types to correct, such as {zip: category, notes: ignore}"
     )
+    aside: list[str] = Field(
+        [], description="columns that no model sees, and that audits can group rows by, such as [sex, race]"
+    )
     text: str | Annotated[list[str], Field(min_length=1, max_length=2)] | None = Field(
         None, description="the column of texts to read, or two that are a pair"
     )
@@ -262,6 +265,8 @@ class DataConfig(Config):
 
     @model_validator(mode="after")
     def _draws_of_something(self) -> DataConfig:
+        if self.aside and self.series is not None:
+            raise ValueError("aside does nothing with series, whose rows are windows; expected no such key")
         if self.labels_per_class is not None and self.labels_share is not None:
             raise ValueError("labels_per_class and labels_share are both given; expected one of them")
         if self.draws > 1 and self.labels_per_class is None and (self.labels_share or self.series) is None:

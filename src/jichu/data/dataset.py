@@ -11,13 +11,13 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from jichu.core.errors import DataError, UsageError
+from jichu.core.errors import DataError, UsageError, unknown
 
 from .media import AnyHeader, How
 from .ragged import Ragged
 from .schema import LABEL, TableSchema
 from .sound import Sound
-from .source import UNLABELLED, Names
+from .source import UNLABELLED, Column, Names
 from .spectrum import pictures
 from .splits import draw_labels
 from .target import Target
@@ -52,6 +52,7 @@ class Dataset:
     store: Path | None = None  # where what is made of the columns can be kept
     text_columns: tuple[str, ...] = ()  # what those were called that `text` and `text_2` come from
     series: SeriesInputs | None = None  # what windows of series hold
+    aside: dict[str, Column] = field(default_factory=dict)  # that no model sees
 
     def __len__(self) -> int:
         return len(self.names)
@@ -81,6 +82,19 @@ class Dataset:
         classes = self.targets.get(LABEL) and self.targets[LABEL].task == "classification"
         codes = self.tensors[LABEL][rows].tolist() if classes else [UNLABELLED] * len(rows)
         return [self.names[row] for row in rows.tolist()], codes
+
+    def column(self, name: str) -> Column:
+        """A column by name: one kept aside, an input of the table, or a target of classes or numbers. UsageError where
+        there is none of that name."""
+        if name in self.aside:
+            return self.aside[name]
+        if name in self.table.kinds:
+            return self.table.decode(name, self.tensors)
+        told = {t.column: k for k, t in self.targets.items() if t.task in ("classification", "regression")}
+        if name in told:
+            values, classes = self.tensors[told[name]].numpy(), self.targets[told[name]].classes
+            return Column("category", values, classes) if classes else Column("number", values.astype(float))
+        raise unknown("column", name, [*self.aside, *self.table.kinds, *told], where="data.aside")
 
     @property
     def inputs(self) -> dict[str, Tensor]:

@@ -19,6 +19,7 @@ from jichu.core.errors import DataError, UsageError, nearest, unknown
 from jichu.core.files import fingerprint
 from jichu.core.progress import say
 
+from . import aside as aside_columns
 from .cleaning import Dropped, clean, contaminated
 from .config import IN_MEMORY, ColumnConfig, DataConfig
 from .dataset import Dataset
@@ -28,7 +29,7 @@ from .media import AnyHeader, How, headers, infer
 from .profile import describe
 from .ragged import Ragged
 from .readers import read
-from .schema import LABEL, Schema, TableSchema, target_key, target_values, understand, wanted_texts
+from .schema import LABEL, WEIGHT, Schema, TableSchema, target_key, target_values, understand, wanted_texts
 from .series import evened, understand_series, windowed
 from .source import SPLITS, UNLABELLED, Column, Source, unusable
 from .store import EQUAL, Store, build, key_of, listing, opened, recall, remember
@@ -47,6 +48,7 @@ _DECIDES = {
     "rate",
     "series",
     "seconds",
+    "aside",
 }  # how data are decoded
 _SCHEMA = TypeAdapter(Schema)
 
@@ -74,6 +76,10 @@ def load(
         name: store.tensors.pop(name).numpy() for name in (GIVEN, GROUP, TIME, EQUAL) if name in store.tensors
     }
     contents = to_read(store.texts, schema.chat)
+    aside = {
+        kept.name: aside_columns.decode(store.tensors.pop(key), kept)
+        for key, kept in aside_columns.keyed(schema.aside)
+    }
     dropped = _cleaned(store, contents, hidden, config)
     if config.series is None:
         splits, leaks, duplicates = kept_splits(store, targets, hidden, config, seed, dropped.rows)
@@ -109,6 +115,7 @@ def load(
         dropped.counts,
         store.folder,
         schema.texts,
+        aside=aside,
     )
     if config.series is not None:
         dataset = windowed(dataset, hidden, config)
@@ -150,6 +157,8 @@ def _built(
     table: TableSchema | None,
 ) -> Store:
     columns = columns_of(source, config, table)
+    if table is not None:  # a model asks for its inputs alone
+        config = config.model_copy(update={"aside": [name for name in config.aside if name in columns]})
     if config.series is not None:
         source, columns = evened(source, columns, config)
     if config.text is None and source.texts:
@@ -209,7 +218,7 @@ def _encoded(
         if target.task not in ("text", "forecast"):
             arrays[target_key(i)] = target_values(target, columns[target.column])
     if schema.weight:
-        arrays["weight"] = _weights(columns[schema.weight].values, source)
+        arrays[WEIGHT] = _weights(columns[schema.weight].values, source)
     media: Sequence[Any] = columns[schema.media].values if schema.media else ()
     if not arrays and not schema.media and not schema.texts:
         raise DataError(
@@ -219,6 +228,9 @@ def _encoded(
         )  # fmt: skip
     if not schema.media and not schema.texts:
         arrays[EQUAL] = equal_rows(arrays)
+    arrays |= {
+        key: aside_columns.encode(columns[kept.name]) for key, kept in aside_columns.keyed(schema.aside)
+    }
     if source.splits is not None:
         arrays[GIVEN] = np.fromiter(map(SPLIT_NAMES.index, source.splits), np.int8, len(source.names))
     if schema.group:

@@ -39,6 +39,8 @@ def _role(name: str, schema: Schema) -> str:
             return f"target, {target.task}" if i == 0 else f"target {i + 1}, {target.task}"
     if name in schema.texts:
         return "input, conversations" if schema.chat else "input, text"
+    if any(kept.name == name for kept in schema.aside):
+        return "kept aside"
     for role in ("weight", "group", "time", "split"):
         if getattr(schema, role) == name and (role != "time" or any(t.steps for t in schema.targets)):
             return role

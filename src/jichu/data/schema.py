@@ -16,6 +16,7 @@ from .source import SPLITS, UNLABELLED, Column, distinct
 from .target import Target
 
 LABEL = "label"  # the tensor of the first target, whatever its column is called
+WEIGHT = "weight"  # the tensor of how much each row counts
 NAMES = ("label", "labels", "target", "class", "y")  # taken for the target where none is named
 TEXTS = ("text", "texts", "content", "document", "sentence", "review", "body", "paragraphs", "question")
 MOST_CATEGORIES = 1000  # the more frequent ones of a column; the others count as unknown
@@ -75,6 +76,20 @@ class TableSchema:
                 codes[:, i] = _codes(columns[name], known)
         return blocks
 
+    def decode(self, name: str, tensors: Mapping[str, Any]) -> Column:
+        """A column as it was before it was encoded; of times, which are kept as days in float32, to about a minute."""
+        kind = self.kinds[name]
+        if kind == "category":
+            codes = tensors["categories"][:, list(self.categories).index(name)].numpy()
+            return Column(kind, codes - 1, self.categories[name])
+        place = self.number_names.index(name if kind == "number" else f"{name}:day")
+        values = tensors["numbers"][:, place].numpy().astype(np.float64)
+        if kind == "number":
+            return Column(kind, values)
+        missing = np.isnan(values)
+        times = np.where(missing, 0, values * 86400).round().astype("datetime64[s]")
+        return Column(kind, np.where(missing, np.datetime64("NaT"), times))
+
     def __bool__(self) -> bool:
         return bool(self.numbers or self.timestamps or self.categories)
 
@@ -98,6 +113,15 @@ def _codes(column: Column, known: tuple[str, ...]) -> np.ndarray:
 
 
 @dataclass(frozen=True)
+class Kept:
+    """A column that is kept aside: of numbers, times or categories."""
+
+    name: str
+    kind: str
+    classes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Schema:
     """Which columns are inputs, which are predicted, and which do something else."""
 
@@ -111,6 +135,7 @@ class Schema:
     unused: dict[str, str] = field(default_factory=dict)  # {column: why}
     texts: tuple[str, ...] = ()  # columns of texts to be read: one, or a pair
     chat: bool = False  # whether these are conversations
+    aside: tuple[Kept, ...] = ()  # that no model sees
 
     def plain(self) -> dict[str, Any]:
         """Ready for JSON."""
@@ -127,7 +152,8 @@ def understand(columns: Mapping[str, Column], config: DataConfig) -> Schema:
     where a target cannot be one."""
     wanted = [config.target] if isinstance(config.target, str) else config.target or []
     for key, name in [
-        *(("target", n) for n in wanted), *(("text", n) for n in wanted_texts(config)), ("weight", config.weight),
+        *(("target", n) for n in wanted), *(("text", n) for n in wanted_texts(config)),
+        *(("aside", n) for n in config.aside), ("weight", config.weight),
         ("split.group", config.split.group), ("split.time", config.split.time),
     ]:  # fmt: skip
         if name is not None and name not in columns:
@@ -143,11 +169,12 @@ def understand(columns: Mapping[str, Column], config: DataConfig) -> Schema:
     if not wanted:
         named = [
             n for n, c in columns.items()
-            if n.lower() in NAMES and c.kind not in ("ignored", "image", "audio", "text", "chat") and n not in wanted_texts(config)
+            if n.lower() in NAMES and n not in config.aside and c.kind not in ("ignored", "image", "audio", "text", "chat") and n not in wanted_texts(config)
         ]  # fmt: skip
         wanted = sorted(named, key=lambda n: NAMES.index(n.lower()))[:1]
     split = next((n for n, c in columns.items() if _is_split(n, c) and n not in wanted), None)
-    taken = {*wanted, config.weight, config.split.group, split}
+    aside = _aside(columns, config, wanted)
+    taken = {*wanted, config.weight, config.split.group, split, *config.aside}
     free = {n: c for n, c in columns.items() if n not in taken}
     media = [n for n, c in free.items() if c.kind in ("image", "audio")]
     texts = _texts(free, config, media)
@@ -185,8 +212,25 @@ def understand(columns: Mapping[str, Column], config: DataConfig) -> Schema:
     return Schema(
         TableSchema(of["number"], of["timestamp"], categories), media[0] if media else None, targets,
         config.weight, config.split.group, config.split.time, split, unused, texts,
-        bool(texts) and columns[texts[0]].kind == "chat",
+        bool(texts) and columns[texts[0]].kind == "chat", aside,
     )  # fmt: skip
+
+
+def _aside(columns: Mapping[str, Column], config: DataConfig, targets: list[str]) -> tuple[Kept, ...]:
+    """The columns that are kept aside. UsageError where one is predicted too, DataError where rows cannot be grouped
+    by it."""
+    for name in config.aside:
+        if name in (*targets, config.weight, *wanted_texts(config)):
+            raise UsageError(
+                f"the column {name!r} is kept aside and has another part too", where="data.aside",
+                expected="another column",
+            )  # fmt: skip
+        if columns[name].kind not in ("number", "category", "timestamp"):
+            raise DataError(
+                f"the column {name!r} is of kind {columns[name].kind}, by which no rows are grouped",
+                where="data.aside", expected=f"numbers, categories or times, perhaps by data.columns: {{{name}: category}}",
+            )  # fmt: skip
+    return tuple(Kept(n, columns[n].kind, columns[n].classes) for n in dict.fromkeys(config.aside))
 
 
 def wanted_texts(config: DataConfig) -> list[str]:

@@ -52,14 +52,15 @@ def _resample(
     values: Callable[[np.ndarray], np.ndarray], draws: int, rows: int, seed: int, resamples: int = _RESAMPLES,
     block: int = 1,
 ) -> np.ndarray:  # fmt: skip
-    """The mean over draws of values(weights [R, N]) -> [R, D], for resamples of draws and rows."""
+    """The mean over draws of values(weights [R, N]) -> [R, D, ...], for resamples of draws and rows."""
     rng = np.random.default_rng(seed)
     found: list[np.ndarray] = []
     chunk = max(1, min(_CHUNK, _CHUNK_CELLS // rows))
     for start in range(0, resamples, chunk):
         n = min(chunk, resamples - start)
         by_draw, by_row = _counts(rng, draws, n), _counts(rng, rows, n, block)
-        found.append((values(by_row) * by_draw).sum(1) / draws)
+        of_each = values(by_row)
+        found.append((of_each * by_draw.reshape(*by_draw.shape, *[1] * (of_each.ndim - 2))).sum(1) / draws)
     return np.concatenate(found)
 
 
@@ -71,6 +72,15 @@ def share_interval(right: int, rows: int) -> Interval:
     middle = (share + z**2 / (2 * rows)) / (1 + z**2 / rows)
     half = z / (1 + z**2 / rows) * math.sqrt(share * (1 - share) / rows + z**2 / (4 * rows**2))
     return Interval(share, max(0.0, middle - half), min(1.0, middle + half))
+
+
+def intervals(
+    values: Callable[[np.ndarray], np.ndarray], draws: int, rows: int, *, seed: int = 0
+) -> list[Interval]:
+    """The means over draws of values(weights [R, N]) -> [R, D, Q], Q numbers that are wanted of the same resamples."""
+    found = values(np.ones((1, rows)))[0].mean(0)
+    resampled = _resample(values, draws, rows, seed)
+    return [Interval.of(value, each) for value, each in zip(found, resampled.T, strict=True)]
 
 
 def mean_interval(values: np.ndarray, *, seed: int = 0, block: int = 1) -> Interval:

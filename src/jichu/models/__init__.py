@@ -87,6 +87,7 @@ INITIALISATIONS = dict.fromkeys(
     "jichu.models.initialise:initialise",
 )
 HEADS = {
+    "fair-logistic-regression": "jichu.models.classical:FairLogisticRegression",
     "forecast": "jichu.models.forecasting:Forecast",
     "gradient-boosting": "jichu.models.classical:GradientBoosting",
     "language": "jichu.models.language_head:Language",

@@ -64,6 +64,12 @@ class Work:
         """A copy of the module given in Python: each model starts from it as it was given."""
         return copy.deepcopy(self.objects.get("backbone"))
 
+    def on(self, dataset: Dataset) -> Work:
+        """The same work on other data."""
+        found = copy.copy(self)
+        found.dataset = dataset
+        return found
+
     def draw(self, number: int) -> Tensor:
         """The labelled training rows of a draw, as many as the recipe says."""
         data = self.recipe.data

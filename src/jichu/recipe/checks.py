@@ -21,6 +21,7 @@ from jichu.core.names import construct, resolve
 from jichu.core.randomness import guarded
 from jichu.data.batches import gather
 from jichu.data.dataset import Dataset
+from jichu.data.schema import WEIGHT
 from jichu.metrics import metric
 from jichu.models import BACKBONES, HEADS
 from jichu.models.classical import Estimated
@@ -48,6 +49,7 @@ from .config import AuditStage, FinetuneStage, ModelStage, PretrainStage, Recipe
 from .language import objective_of
 from .stages import metric_functions
 from .targets import SEVERAL, of_each
+from .weighing import check_reweigh
 from .wrapping import wrapped, wrappers
 
 
@@ -230,12 +232,15 @@ def check_before(work: Work) -> None:
         if isinstance(stage, FinetuneStage):
             work.draw(0)
             _check_validation(stage, work, where)
+            if stage.reweigh:
+                check_reweigh(stage.reweigh, dataset, where)
         if isinstance(stage, (PretrainStage, FinetuneStage)):
             augmenter(stage, dataset)
             _check_model(stage, work, where)
         if isinstance(stage, AuditStage):
             for target in dataset.targets.values():
                 metric_functions(stage, work.objects, target, len(dataset.targets) > 1)
+            parts.check(parts.make(stage.parts, f"{where}.parts"), dataset, dataset.targets)
     audited = any(isinstance(s, AuditStage) for s in recipe.stages)
     if audited and not recipe.fitted and dataset.kind != "text":
         raise UsageError(
@@ -286,6 +291,10 @@ def _check_model(stage: PretrainStage | FinetuneStage, work: Work, where: str) -
             start = stage.model_copy(update=kept)
             drawn = work.draw(0)
             model, _, objective = start_supervised(start, drawn, work)
+            weighted = bool(stage.reweigh) or WEIGHT in dataset.tensors
+            for head in model.heads.values():
+                if isinstance(head, Estimated):
+                    head.check(dataset, weighted)
             if objective is not None:
                 _check_wrapped(wrapped(stage, objective, work), drawn, dataset, where)
         else:

@@ -117,6 +117,10 @@ class FinetuneStage(ModelStage):
     wrap: list[Named] = Field(
         [], description="objectives around the objective: mixup, fixmatch, distillation, …"
     )
+    reweigh: list[str] = Field(
+        [],
+        description="columns, such as [sex, race]: rows count so that group and class are independent",
+    )
     monitor: str = Field("validation_loss", description="what patience and the schedule plateau watch")
 
     @model_validator(mode="after")
@@ -142,7 +146,9 @@ class AuditStage(Config):
     gain: Annotated[list[str], Field(min_length=2, max_length=2)] | None = Field(
         None, description="two stages, the second's first metric subtracted from the first's"
     )
-    parts: list[Named] = Field([], description="what else is asked: calibration, embeddings")
+    parts: list[Named] = Field(
+        [], description="what else is asked: calibration, embeddings, fairness, slices"
+    )
 
 
 Stage = Annotated[InspectStage | PretrainStage | FinetuneStage | AuditStage, Field(discriminator="stage")]

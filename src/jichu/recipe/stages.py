@@ -22,9 +22,10 @@ from jichu.core.progress import clock, say
 from jichu.core.ranks import gather_objects
 from jichu.data.batches import Batches, MixedBatches, gather
 from jichu.data.dataset import Dataset
+from jichu.data.groups import together
 from jichu.data.inspection import inspect as look_into
 from jichu.data.poisson import PoissonBatches
-from jichu.data.schema import LABEL
+from jichu.data.schema import LABEL, WEIGHT
 from jichu.data.target import Target
 from jichu.metrics import fits, metric
 from jichu.models import folder as model_folder
@@ -52,6 +53,7 @@ from .build import (
 )
 from .config import AuditStage, FinetuneStage, InspectStage, ModelStage, PretrainStage
 from .results import Result, look, measured, part_of, result, settle_adapters
+from .weighing import reweighed
 from .wrapping import wrapped
 
 _POPULATION = 10_000  # training rows that the features' mean and deviation are taken from
@@ -169,15 +171,16 @@ def finetune(stage: FinetuneStage, work: Work) -> Result:
             remarks = remarks or kept["remarks"]
             continue
         rows = work.draw(draw)
-        model, config, supervised = start_supervised(stage, rows, work, draw)
+        weighed = work.on(reweighed(dataset, stage.reweigh, rows)) if stage.reweigh else work
+        model, config, supervised = start_supervised(stage, rows, weighed, draw)
         once, based = Fitted(), False
         if supervised is None:
             if stage.from_ is None and any(True for _ in model.backbone.parameters()):
                 features.clear()  # each draw has fresh weights
-            outputs = _estimate(model, config.targets, rows, held_out, work, features)
+            outputs = _estimate(model, config.targets, rows, held_out, weighed, features)
         else:
             remarks = remarks or look(model, stage, rows, work, name)
-            once = _train(model, supervised, stage, rows, work, name)
+            once = _train(model, supervised, stage, rows, weighed, name)
             based = settle_adapters(model, stage, work, keep=draw == 0)
             remarks += once.remarks
             outputs = predict(model, work.dataset.inputs, held_out, list(config.targets))
@@ -269,7 +272,7 @@ def _features(model: Model, work: Work, rows: Tensor, stage: FinetuneStage) -> d
     say(f"  {len(rows):,} rows in {clock(took)}, {len(rows) / took:,.0f} a second, {settings}")
     features = torch.zeros(len(work.dataset), found.shape[1])
     features[rows] = found
-    kept = {n: t for n, t in work.dataset.tensors.items() if n in work.dataset.targets or n == "weight"}
+    kept = {n: t for n, t in work.dataset.tensors.items() if n in work.dataset.targets or n == WEIGHT}
     return {**kept, "features": features}
 
 
@@ -323,9 +326,10 @@ def _estimate(
                 truth = (truth - target.mean) / target.std
             if target.task == "forecast":
                 truth = (truth - torch.tensor(target.means)) / torch.tensor(target.stds)
-            given = (
-                {"weight": work.dataset.tensors["weight"][mine]} if "weight" in work.dataset.tensors else {}
-            )
+            given = {WEIGHT: work.dataset.tensors[WEIGHT][mine]} if WEIGHT in work.dataset.tensors else {}
+            if head.by:
+                codes = together(work.dataset, head.by, mine.numpy()).codes
+                given["groups"] = torch.from_numpy(codes)[mine]
             head.estimate(embed(model, work.dataset.inputs, mine), truth, features["train"], **given)
             outputs[key] = head(Features(features["held out"])) if len(held_out) else torch.empty(0)
     return outputs

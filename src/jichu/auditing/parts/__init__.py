@@ -9,18 +9,21 @@ from jichu.auditing.blocks import Block
 from jichu.core.config import Spec
 from jichu.core.errors import UsageError
 from jichu.core.names import construct, resolve
+from jichu.data.dataset import Dataset
 from jichu.data.target import Target
 
 from .base import Look, Part, Subject
 
-__all__ = ["PARTS", "Look", "Part", "Subject", "make", "measured", "shown"]
+__all__ = ["PARTS", "Look", "Part", "Subject", "check", "make", "measured", "shown"]
 
 PARTS = {
     "calibration": "jichu.auditing.parts.calibration:Calibration",
     "corruptions": "jichu.auditing.parts.corruptions:Corruptions",
     "embeddings": "jichu.auditing.parts.embeddings:Embeddings",
+    "fairness": "jichu.auditing.parts.fairness:Fairness",
     "membership": "jichu.auditing.parts.membership:Membership",
     "robustness": "jichu.auditing.parts.robustness:Robustness",
+    "slices": "jichu.auditing.parts.slices:Slices",
 }
 
 
@@ -44,6 +47,14 @@ def make(specs: Sequence[Spec], where: str = "parts") -> dict[str, Part]:
     return made
 
 
+def check(parts: dict[str, Part], dataset: Dataset, targets: dict[str, Target]) -> None:
+    """UsageError where one of the parts cannot be asked of these data."""
+    for part in parts.values():
+        for target in targets.values():
+            if not part.tasks or target.task in part.tasks:
+                part.check(dataset, target)
+
+
 def measured(parts: dict[str, Part], subject: Subject, first: bool = True) -> dict[str, Any]:
     """{name: what is found} of those parts that are for the subject's target; of `first` also those that are asked
     once."""
@@ -61,7 +72,7 @@ def shown(audit: dict[str, Any], targets: dict[str, Target], look: Look) -> list
     every = [audit, *audit.get("others", {}).values()]
     sections = []
     for found in every:
-        for name, told in found["parts"].items():
+        for name, told in found.get("parts", {}).items():
             kind = _kind(name)
             title = f"{kind.title}: {found['column']}" if len(every) > 1 and kind.each_target else kind.title
             if blocks := list(kind.show(told, columns.get(found["column"]), look)):

@@ -6,15 +6,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor
 
+from jichu.auditing import table as tables
 from jichu.auditing.blocks import Block
 from jichu.data.dataset import Dataset
 from jichu.data.target import Target
 from jichu.data.tokenizer import Tokenizer
 from jichu.models.model import Model
+from jichu.train.predict import predict
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,13 @@ class Subject:
         rows = self.dataset.splits["validation"]
         return rows[self.dataset.known(rows, self.key)]
 
+    def validated(self, stage: str) -> tuple[np.ndarray, np.ndarray]:
+        """Truth [n] and a stage's answers [n, K] of the validation rows."""
+        assert self.target is not None
+        rows = self.validation
+        outputs = predict(self.load(stage), self.dataset.inputs, rows, [self.key])[self.key]
+        return self.dataset.tensors[self.key][rows].numpy(), tables.answers(self.target, outputs)
+
 
 def fewer(rows: Tensor, most: int) -> Tensor:
     """Rows, evenly fewer where there are more than `most`."""
@@ -72,6 +82,9 @@ class Part:
     title: str  # of its section in the report
     tasks: tuple[str, ...] = ()  # of targets that it is for; any, or none, if empty
     each_target = True  # asked of every target, else once
+
+    def check(self, dataset: Dataset, target: Target | None) -> None:
+        """UsageError where these data cannot be asked this."""
 
     def measure(self, subject: Subject) -> dict[str, Any]:
         """What is found, for `audit.json`."""

@@ -17,7 +17,6 @@ from jichu.metrics import calibration
 from jichu.metrics.base import Metric
 from jichu.metrics.classification import brier, log_loss
 from jichu.metrics.intervals import mean_interval, metric_interval
-from jichu.train.predict import predict
 
 from .base import Look, Part, Subject
 
@@ -61,10 +60,9 @@ class Calibration(Part):
         found: dict[str, Any] = _intervals(asked, truth, every, subject.seed)
         first = every[0]
         found["bins"] = _drawn(truth, first, self.bins)
-        known = self._validated(stage, subject)
-        if known is None:
+        if len(subject.validation) < _FEWEST:
             return found
-        theirs, scores = known
+        theirs, scores = subject.validated(stage)
         shrink, value = calibration.temperature(theirs, scores)
         scaled: dict[str, Callable[[Array], Array]] = {
             "temperature": shrink,
@@ -86,23 +84,15 @@ class Calibration(Part):
         return found
 
     def _of_numbers(self, stage: str, subject: Subject) -> dict[str, Any]:
+        assert subject.target is not None
         _, truth, _ = tables.scores(subject.table, stage)
         first = tables.predictions(subject.table, stage)[0]
-        known = self._validated(stage, subject)
-        if known is None:
+        if len(subject.validation) < _FEWEST:
             return {}
-        theirs, told = known
-        half = calibration.threshold(np.abs(theirs - told[:, tables.point(_target(subject))]), self.level)
+        theirs, told = subject.validated(stage)
+        half = calibration.threshold(np.abs(theirs - told[:, tables.point(subject.target)]), self.level)
         inside = np.abs(truth - first) <= half
         return {"half_width": half, "coverage": mean_interval(inside, seed=subject.seed)._asdict()}
-
-    def _validated(self, stage: str, subject: Subject) -> tuple[Array, Array] | None:
-        """Truth and answers of the validation rows; None where there are too few."""
-        rows = subject.validation
-        if len(rows) < _FEWEST:
-            return None
-        outputs = predict(subject.load(stage), subject.dataset.inputs, rows, [subject.key])[subject.key]
-        return subject.dataset.tensors[subject.key][rows].numpy(), tables.answers(_target(subject), outputs)
 
     @staticmethod
     def show(found: dict[str, Any], target: Target | None, look: Look) -> Iterator[Block]:
@@ -139,11 +129,6 @@ class Calibration(Part):
             " to promise anything: data.split.validation." if few else
             f"Fitted on {found['validation_rows']:,} validation rows, measured on the held-out ones, first draw."
         )  # fmt: skip
-
-
-def _target(subject: Subject) -> Target:
-    assert subject.target is not None
-    return subject.target
 
 
 def _intervals(asked: dict[str, Metric], truth: Array, scores: Array, seed: int) -> dict[str, Any]:

@@ -20,17 +20,22 @@ def add(commands: Any) -> None:
     parser.add_argument("run", help="a run folder")
     parser.add_argument("--data", help="other data than the run's own held-out rows")
     parser.add_argument(
-        "--parts", nargs="+", default=[], metavar="NAME", help="what else is asked: calibration, embeddings"
+        "--parts",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="what else is asked: calibration, embeddings, fairness, slices; '{name: fairness, by: [sex]}' says more",
     )
 
 
 def audit(options: Options) -> None:
     """Measure a run's model."""
     from jichu.audits import audit as measure
+    from jichu.core.config import parse_yaml
     from jichu.runs import Run
 
     run_ = Run(options.run)
-    found = measure(run_, options.data, parts=options.parts)
+    found = measure(run_, options.data, parts=[parse_yaml(part, "--parts") for part in options.parts])
     if options.json:
         print_json(found)
         return

@@ -7,12 +7,14 @@ know only one kind of model.
 from .bayes import NaiveBayes
 from .boosting import GradientBoosting
 from .estimated import Estimated
+from .fair import FairLogisticRegression
 from .linear import LogisticRegression, Ridge
 from .neighbours import NearestNeighbours
 from .prototypes import Prototypes
 
 __all__ = [
     "Estimated",
+    "FairLogisticRegression",
     "GradientBoosting",
     "LogisticRegression",
     "NaiveBayes",

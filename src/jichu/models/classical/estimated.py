@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from jichu.core.errors import UsageError
+from jichu.data.dataset import Dataset
 from jichu.data.target import Task
 
 ABSENT = -1e4  # log-probability, or logit, of a class of which there was no example
@@ -29,6 +30,7 @@ class Estimated(nn.Module):
     reads: ClassVar[Literal["columns", "cells", "window"]] = "columns"
     # whether it takes counts: sparse features that are not negative, as a bag of words gives them
     takes_counts: ClassVar[bool] = False
+    by: Sequence[str] = ()  # columns whose groups `estimate` is told, as codes [N]
 
     def __init__(self, task: Task = "classification", outputs: int = 1):
         super().__init__()
@@ -51,6 +53,9 @@ class Estimated(nn.Module):
         row counts. A class without rows gets a score of almost minus infinity. UsageError where there
         are gaps in the features that the model cannot take."""
         raise NotImplementedError(f"{type(self).__name__}.estimate")
+
+    def check(self, dataset: Dataset, weighted: bool) -> None:
+        """UsageError where it cannot be estimated from these data, whose rows may be `weighted`."""
 
     def adopt(self, tensors: Mapping[str, Tensor]) -> None:
         """Give the buffers the shapes of saved tensors, which depend on what was estimated, so that
