@@ -132,6 +132,11 @@ def paired_gain(
     return metric_interval(metric, truth, a, against=b, seed=seed, block=target.steps or 1)
 
 
+def chosen(found: dict[str, Any], stage: str | None) -> str:
+    """The stage whose model an audit is about: the run's result, or the first that was measured where that was not."""
+    return stage if stage and stage in found["models"] else next(iter(found["models"]))
+
+
 def headline(found: dict[str, Any]) -> dict[str, Any]:
     """{name: {"value", "low", "high"}}: the first metric of each model where there are several, every
     metric where there is one; and the gain."""

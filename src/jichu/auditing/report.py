@@ -16,7 +16,7 @@ from jichu.core.progress import number
 from jichu.data.schema import LABEL
 from jichu.data.target import Target
 
-from . import figures, parts
+from . import figures, gates, parts
 from . import table as tables
 from .page import render
 
@@ -32,6 +32,7 @@ def write(
 ) -> None:  # fmt: skip
     """Render the report of a run. `look` shows rows; `data_page` is what to link to."""
     target, pictures = targets.get(LABEL), look.pictures
+    asked = (audit or {}).get("gates", [])
     shown = (
         chosen
         if audit and chosen in audit["models"]
@@ -63,6 +64,8 @@ def write(
         and pictures is None else [],
         forecasts=_forecasts(table, target) if audit and table is not None and target and target.steps else [],
         sections=parts.shown(audit, targets, look) if audit else [],
+        gates=gates.table(asked) if asked else None,
+        failed=[gates.words(gate) for gate in asked if not gate["holds"]],
         data_page=data_page,
     )  # fmt: skip
 

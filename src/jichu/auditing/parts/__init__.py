@@ -17,6 +17,7 @@ __all__ = ["PARTS", "Look", "Part", "Subject", "make", "measured", "shown"]
 
 PARTS = {
     "calibration": "jichu.auditing.parts.calibration:Calibration",
+    "cost": "jichu.auditing.parts.cost:Cost",
     "embeddings": "jichu.auditing.parts.embeddings:Embeddings",
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -26,6 +27,7 @@ class Subject:
     table: pa.Table | None  # of predictions
     stages: tuple[str, ...]  # that have a model, the run's own first
     load: Callable[[str], Model]  # the model of a stage, in evaluation mode
+    place: Callable[[str], Path]  # the folder of a stage's model
     seed: int
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..options import Options, command
-from ..output import print_blocks, print_headline, print_json
+from ..output import print_blocks, print_gates, print_headline, print_json
 
 
 def add(commands: Any) -> None:
@@ -20,25 +20,36 @@ def add(commands: Any) -> None:
     parser.add_argument("run", help="a run folder")
     parser.add_argument("--data", help="other data than the run's own held-out rows")
     parser.add_argument(
-        "--parts", nargs="+", default=[], metavar="NAME", help="what else is asked: calibration, embeddings"
+        "--parts",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="what else is asked: calibration, cost, embeddings, …",
     )
+    parser.add_argument(
+        "--gate", action="append", default=[], metavar="NAME=BOUND",
+        help='what a figure has to be, else the exit code is 4: accuracy.lower=0.9, "cost.latency_p99<0.02"',
+    )  # fmt: skip
 
 
 def audit(options: Options) -> None:
     """Measure a run's model."""
+    from jichu.auditing import gates, parts
+    from jichu.auditing.measure import headline
     from jichu.audits import audit as measure
     from jichu.runs import Run
 
     run_ = Run(options.run)
-    found = measure(run_, options.data, parts=options.parts)
+    asked = dict(map(gates.assignment, options.gate))
+    found = measure(run_, options.data, parts=options.parts, gates=asked)
     if options.json:
         print_json(found)
+        gates.require(found["gates"], options.run)
         return
-    from jichu.auditing import parts
-    from jichu.auditing.measure import headline
-
     print_headline(headline(found))
     model = next(iter(found["models"].values()))
     print(f"\n{model['rows']} held-out rows of {options.data or run_.recipe.data.path}")
     for title, blocks in parts.shown(found, run_.targets, parts.Look()):
         print_blocks(title, blocks)
+    print_gates(found["gates"])
+    gates.require(found["gates"], options.run)
