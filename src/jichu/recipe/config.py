@@ -157,6 +157,15 @@ STAGES: dict[str, type[Config]] = {
 }
 
 
+class CardConfig(Config):
+    """What the model card says that no figure can."""
+
+    intended_use: str | None = Field(None, description="what the model is for, and what not")
+    limits: str | None = Field(None, description="what is known of its limits beside what was measured")
+    licence: str | None = Field(None, description="such as apache-2.0, or a sentence")
+    contact: str | None = None
+
+
 class Recipe(Config):
     """The whole of a run."""
 
@@ -167,6 +176,7 @@ class Recipe(Config):
     result: str | None = Field(
         None, description="the stage whose model is the run's; the first fitted if not given"
     )
+    card: CardConfig | None = Field(None, description="intended use, licence and contact, for MODEL_CARD.md")
 
     @model_validator(mode="after")
     def _joined(self) -> Recipe:
