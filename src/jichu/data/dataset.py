@@ -21,8 +21,10 @@ from .source import UNLABELLED, Names
 from .spectrum import pictures
 from .splits import draw_labels
 from .target import Target
-from .texts import TEXT
+from .texts import TEXT, text_of, to_read
 from .windows import SeriesInputs, Windows, statistics
+
+_CHARACTERS, _BYTES = 200, 1000  # of a row that is shown in words
 
 
 @dataclass
@@ -81,6 +83,18 @@ class Dataset:
         classes = self.targets.get(LABEL) and self.targets[LABEL].task == "classification"
         codes = self.tensors[LABEL][rows].tolist() if classes else [UNLABELLED] * len(rows)
         return [self.names[row] for row in rows.tolist()], codes
+
+    def words(self, rows: Tensor) -> list[str]:
+        """What some rows say, cut where they are long: their texts, else the columns of a table."""
+        if TEXT in self.texts:
+            texts = to_read(self.texts, self.chat).values()
+            said = [" | ".join(text_of(t, row, _BYTES) for t in texts) for row in rows.tolist()]
+        else:
+            cells = [
+                self.table.cells({name: t[row] for name, t in self.tensors.items()}) for row in rows.tolist()
+            ]
+            said = [", ".join(f"{name} {value}" for name, value in row) for row in cells]
+        return [text if len(text) <= _CHARACTERS else f"{text[:_CHARACTERS].rstrip()} …" for text in said]
 
     @property
     def inputs(self) -> dict[str, Tensor]:

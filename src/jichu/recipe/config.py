@@ -142,7 +142,9 @@ class AuditStage(Config):
     gain: Annotated[list[str], Field(min_length=2, max_length=2)] | None = Field(
         None, description="two stages, the second's first metric subtracted from the first's"
     )
-    parts: list[Named] = Field([], description="what else is asked: calibration, cost, embeddings, …")
+    parts: list[Named] = Field(
+        [], description="what else is asked: calibration, cost, doubtful, embeddings, …"
+    )
     gates: dict[str, float | str] = Field(
         {}, description='what figures have to be: {accuracy.lower: 0.9, cost.latency_p99: "<0.02"}'
     )

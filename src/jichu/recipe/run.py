@@ -338,7 +338,7 @@ def _finish(work: Work) -> None:
     _write_examples(work)
     shutil.rmtree(folder.parts, ignore_errors=True)
     audit = read_json(folder.audit) if folder.audit.exists() else None
-    look = parts.Look(dataset.pictures if dataset.preprocess else None, dataset.told)
+    look = parts.Look(dataset.pictures if dataset.preprocess else None, dataset.told, dataset.words)
     sections = parts.shown(audit, dataset.targets, look) if audit else []
     about: dict[str, Any] = {
         "title": recipe.name, "summary": read_json(folder.summary), "audit": audit, "sections": sections,

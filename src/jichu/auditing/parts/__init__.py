@@ -18,6 +18,7 @@ __all__ = ["PARTS", "Look", "Part", "Subject", "make", "measured", "shown"]
 PARTS = {
     "calibration": "jichu.auditing.parts.calibration:Calibration",
     "cost": "jichu.auditing.parts.cost:Cost",
+    "doubtful": "jichu.auditing.parts.doubtful:Doubtful",
     "embeddings": "jichu.auditing.parts.embeddings:Embeddings",
 }
 

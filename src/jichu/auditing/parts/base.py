@@ -45,10 +45,12 @@ class Subject:
 
 
 class Look(NamedTuple):
-    """How rows can be shown: pictures uint8 [n, C, H, W] of some, what they are called, and their classes."""
+    """How rows can be shown: pictures uint8 [n, C, H, W] of some, what they are called with their classes, and what they say
+    in words."""
 
     pictures: Callable[[Tensor], Tensor] | None = None
     records: Callable[[Tensor], tuple[list[str], list[int]]] | None = None
+    words: Callable[[Tensor], list[str]] | None = None
 
 
 class Part:
