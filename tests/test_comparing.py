@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -122,6 +123,9 @@ def test_runs_with_numbers_and_draws(in_folder):
     (found,) = jichu.compare(["runs/ridge", "runs/near"])["comparisons"]
     assert found["test"]["name"].startswith("Wilcoxon") and found["test"]["first"] > found["test"]["second"]
     assert set(found["metrics"]) == {"rmse", "mae", "r2"} and found["rows"] == 60
+    tables = [pq.read_table(f"runs/{name}/predictions.parquet") for name in ("ridge", "near")]
+    errors = [np.abs(t["prediction"].to_numpy() - t["truth"].to_numpy()) for t in tables]
+    assert found["test"]["p"] == pytest.approx(scipy.stats.wilcoxon(*errors).pvalue)
     rmse = found["metrics"]["rmse"]
     assert rmse["better_by"]["value"] == pytest.approx(rmse["two"]["value"] - rmse["one"]["value"])
     for name, more in (("few", {"draws": 3}), ("two", {"draws": 2}), ("one", {})):

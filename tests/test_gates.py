@@ -1,6 +1,7 @@
 """Gates: what they compare, what is known to be wrong before anything runs, and what a run says where one fails."""
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from jichu.auditing import gates
 from jichu.cli.main import main
 from jichu.core.errors import CheckFailed, UsageError
 from jichu.core.files import read_json
+from test_docs import ROOT, blocks
 
 AUDIT = {
     "models": {
@@ -196,3 +198,20 @@ def test_a_run_is_asked_afterwards(in_folder, capsys):
     assert "did you mean: accuracy" in capsys.readouterr().err
     found = jichu.audit("runs/wine", gates={"accuracy": 1.01})["gates"]
     assert not found[0]["holds"] and found[0]["by"] < 0
+
+
+def test_the_page_runs_and_names_what_there_is(in_folder, capsys):
+    page = (ROOT / "docs/cost-and-gates.md").read_text(encoding="utf-8")
+    (recipe,) = blocks("docs/cost-and-gates.md", "yaml")
+    Path("page.yaml").write_text(recipe)
+    assert main(["run", "page.yaml", "--quiet"]) == 0
+    told = read_json(Path("runs/cells/audit.json"))
+    assert all(gate["holds"] for gate in told["gates"])
+    for figure in told["parts"]["cost"]["models"]["linear"]:
+        assert f"`{figure}`" in page or figure in ("device", "stopped"), figure
+    for text in blocks("docs/cost-and-gates.md", "bash"):
+        for line in text.splitlines():
+            assert main(shlex.split(line)[1:]) == 0, line
+    for text in blocks("docs/cost-and-gates.md", "python"):
+        exec(compile(text, "cost-and-gates.md", "exec"), {})
+    assert "'low'" in capsys.readouterr().out

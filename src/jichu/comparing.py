@@ -50,8 +50,8 @@ def compare(runs: Sequence[Run | str | os.PathLike[str]]) -> dict[str, Any]:
     Gives {"runs": names, "comparisons": [{"one", "two", "column", "rows", "metrics": {name: {"one", "two",
     "better_by": interval}}, "test": {"name", "p", "p_holm", "first", "second"}}]}, a comparison for each other run and
     target that they share. `better_by` is positive where the first is better, of losses too; its interval is a paired
-    bootstrap's. Tests are of the first draw: McNemar's of classes, of all else Wilcoxon's signed ranks of the rows' losses;
-    of forecasts, whose windows overlap, None. `p_holm` is `p` after Holm's correction for all of them. Raises UsageError or
+    bootstrap's. Tests are of the first draw: McNemar's of classes, of all else Wilcoxon's signed ranks: of the absolute errors of
+    numbers, or the rows' losses; of forecasts, whose windows overlap, None. `p_holm` is `p` after Holm's correction for all of them. Raises UsageError or
     DataError where the runs do not share data, rows or target."""
     opened = [run if isinstance(run, Run) else Run(Path(run)) for run in runs]
     if len(opened) < 2:
@@ -137,6 +137,8 @@ def _test(one: _Side, two: _Side) -> Test | None:
     target = one.target
     if target.task == "forecast":
         return None
+    if target.task == "regression":
+        return wilcoxon(np.sqrt(one.losses), np.sqrt(two.losses))
     if target.task != "classification":
         return wilcoxon(one.losses, two.losses)
     (_, truth, scores), (_, _, others) = one.scored, two.scored
