@@ -51,6 +51,7 @@ def test_a_card_says_what_the_audit_found(in_folder):
     for name, interval in measured.items():
         assert told[name].metric_value == interval["value"] and "36 rows" in told[name].metric_name
         assert told[name].task_type == "tabular-classification" and told[name].dataset_split == "test"
+    assert "`columns` with the head `logistic-regression` that tells 3 classes" in body
     for heading, words in (
         ("Intended use", "Sorting of wine."), ("Contact", "cellar@example.org"), ("Training", "| linear |"),
         ("Data", "| test | 36 | 0 |"), ("How good", "| bayes |"), ("How good", "fails"),

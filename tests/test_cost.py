@@ -132,7 +132,7 @@ def test_energy_where_it_can_be_read(tmp_path, monkeypatch):
 
 # ------------------------------------------------------------------- the part of an audit
 
-AUDIT = {"name": "cost", "seconds": 0.05, "batch_sizes": [4, 16], "watts_per_core": 7}
+AUDIT = {"name": "cost", "seconds": 1, "batch_sizes": [4, 16], "watts_per_core": 7}
 
 
 def test_an_audit_of_cost(in_folder, monkeypatch):
@@ -178,7 +178,7 @@ def test_the_energy_of_an_audit_is_read_where_it_can_be(photos, monkeypatch):
     assert model["rows_per_second"] == 32 and model["latency_p50"] == dict.fromkeys(
         ("value", "low", "high"), 0.5
     )
-    monkeypatch.setattr(cost, "_times", lambda *_: [0.02] * 8)
+    monkeypatch.setattr(cost, "_times", lambda *_: [0.2] * 8)
     (model,) = jichu.audit("runs/finetune", parts=[AUDIT])["parts"]["cost"]["models"].values()
     assert list(model["batches"]) == ["1"] and "4 rows would take" in model["stopped"]
 

@@ -50,9 +50,9 @@ def compare(runs: Sequence[Run | str | os.PathLike[str]]) -> dict[str, Any]:
     Gives {"runs": names, "comparisons": [{"one", "two", "column", "rows", "metrics": {name: {"one", "two",
     "better_by": interval}}, "test": {"name", "p", "p_holm", "first", "second"}}]}, a comparison for each other run and
     target that they share. `better_by` is positive where the first is better, of losses too; its interval is a paired
-    bootstrap's. Tests are of the first draw: McNemar's of classes, of all else Wilcoxon's signed ranks: of the absolute errors of
-    numbers, or the rows' losses; of forecasts, whose windows overlap, None. `p_holm` is `p` after Holm's correction for all of them. Raises UsageError or
-    DataError where the runs do not share data, rows or target."""
+    bootstrap's. Tests are of the first draw: McNemar's of classes, else Wilcoxon's signed ranks of the absolute errors of
+    numbers, or of the rows' losses; of forecasts, whose windows overlap, None. `p_holm` is `p` after Holm's correction for
+    all of them. Raises UsageError or DataError where the runs do not share data, rows or target."""
     opened = [run if isinstance(run, Run) else Run(Path(run)) for run in runs]
     if len(opened) < 2:
         raise UsageError(f"{len(opened)} runs to compare", expected="two or more")
@@ -116,10 +116,9 @@ def _compared(run: Run, one: _Side, two: _Side) -> dict[str, Any]:
     metrics = {}
     for name, function in _functions(run, target).items():
         if name in one.metrics and name in two.metrics:
-            names = one.name, two.name
-            interval = measure.better_by(mine, theirs, function, target, names, run.recipe.seed)
-            told = {"one": one.metrics[name], "two": two.metrics[name], "better_by": interval._asdict()}
-            metrics[name] = told
+            better = measure.better_by(mine, theirs, function, target, (one.name, two.name), run.recipe.seed)
+            sides = {"one": one.metrics[name], "two": two.metrics[name]}
+            metrics[name] = sides | {"better_by": better._asdict()}
     test = _test(one, two)
     return {
         "one": one.name, "two": two.name, "column": target.column, "rows": len(mine[0]), "metrics": metrics,

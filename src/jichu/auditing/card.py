@@ -19,12 +19,10 @@ from .parts import PARTS
 
 _FEW, _FEW_OF_A_CLASS = 200, 20  # held-out rows below which it is said
 _MOST_NAMED = 10
-_TASKS = {  # Hugging Face's names; of images, sounds and texts what is asked follows
-    ("table", "classification"): "tabular-classification",
-    ("table", "regression"): "tabular-regression",
-    ("series", "forecast"): "time-series-forecasting",
-    ("text", "language"): "text-generation",
-    ("text", "text"): "text-generation",
+_TASKS = {  # Hugging Face's names of those that do not follow from what is read
+    "forecast": "time-series-forecasting",
+    "language": "text-generation",
+    "text": "text-generation",
 }
 _KINDS = {
     "image": "images",
@@ -54,7 +52,7 @@ def write(
     model = of_result(audit, chosen) if audit else chosen
     said = recipe.get("card") or {}
     parts: list[tuple[str, Iterable[str]]] = [
-        (title, _what(recipe, kind, audit, data, model, environment)),
+        (title, _what(recipe, kind, audit, model, environment)),
         ("Intended use", [said.get("intended_use") or _unsaid("intended_use")]),
         ("Data", _data(data)),
         ("Training", _training(recipe, summary)),
@@ -112,24 +110,25 @@ def _front(
 
 def _task(kind: str, task: str) -> str:
     asked = "regression" if task == "regression" else "classification"
-    return _TASKS.get((kind, task), f"{kind}-{asked}" if kind != "table" else "tabular-classification")
+    return _TASKS.get(task, f"{'tabular' if kind == 'table' else kind}-{asked}")
 
 
 # --- for people
 
 
 def _what(
-    recipe: dict[str, Any], kind: str, audit: dict[str, Any] | None, data: dict[str, Any], model: str | None,
-    environment: dict[str, Any],
+    recipe: dict[str, Any], kind: str, audit: dict[str, Any] | None, model: str | None, environment: dict[str, Any]
 ) -> Iterator[str]:  # fmt: skip
     stage: dict[str, Any] = next((s for s in recipe["stages"] if s["name"] == model), {})
     does = f"has features of {_KINDS[kind]} for other models to build on"
     if audit:
         does = _DONE[audit["task"]].format(len(audit["classes"]), _KINDS[kind], _text(audit["column"]))
-    built = stage["backbone"]["name"] if stage else "model"
+    built = f"`{stage['backbone']['name']}`" if stage else "A model"
+    head = stage.get("head", {}).get("name", "linear")
+    built += f" with the head `{head}`" if head != "linear" else ""
     after = f", after `{stage['from']}`" if stage.get("from") else ""
     version = environment.get("versions", {}).get("jichu", "")
-    yield f"`{built}` that {does}. Trained by the stage `{model}`{after}, with Jichu {version}."
+    yield f"{built} that {does}. Trained by the stage `{model}`{after}, with Jichu {version}."
     yield "What ran is in `recipe.yaml`, all that was measured in `audit.json` and, to look at, in `report.html`."
 
 
@@ -163,11 +162,13 @@ def _training(recipe: dict[str, Any], summary: dict[str, Any]) -> Iterator[str]:
 def _results(audit: dict[str, Any]) -> Iterator[str]:
     for found in (audit, *audit.get("others", {}).values()):
         models = found["models"]
+        if "others" in audit:
+            yield f"Of {_text(found['column'])}:"
         names = list(next(iter(models.values()))["metrics"])
         rows = [
             [name, *(m["metrics"][n] for n in names), m["draws"], m["rows"]] for name, m in models.items()
         ]
-        yield _table(Table([found["column"], *map(_plain, names), "draws", "held-out rows"], rows))
+        yield _table(Table(["model", *names, "draws", "held-out rows"], rows))
     yield "Square brackets hold 95% bootstrap intervals over held-out rows and draws."
     if audit.get("gates"):
         yield from _markdown([gates.table(audit["gates"])])

@@ -135,7 +135,7 @@ def _walk(found: Any, stage: str, name: str = "") -> Iterator[tuple[str, float |
         yield name, _number(found["value"])
         yield from ((f"{name}.{end}", _number(found[key])) for end, key in _ENDS.items())
     for key, inside in found.items():
-        if key == "models":
+        if key == "models" and isinstance(inside, dict):
             yield from _walk(inside.get(stage, {}), stage, name)
         elif not (interval and key in _INTERVAL):
             yield from _walk(inside, stage, f"{name}.{key}" if name else str(key))
@@ -152,13 +152,8 @@ def measured(gates: Collection[Gate], audit: dict[str, Any], chosen: str) -> lis
     told = []
     for gate in gates:
         value = known.get(gate.name)
-        about: dict[str, Any] = {
-            "gate": gate.name,
-            "asked": gate.asked,
-            "value": value,
-            "holds": False,
-            "by": None,
-        }
+        about: dict[str, Any] = {"gate": gate.name, "asked": gate.asked, "value": value}
+        about |= {"holds": False, "by": None}
         if gate.name not in known:
             about["nearest"] = nearest(gate.name, known)
         elif value is not None:

@@ -90,9 +90,8 @@ class Dataset:
             texts = to_read(self.texts, self.chat).values()
             said = [" | ".join(text_of(t, row, _BYTES) for t in texts) for row in rows.tolist()]
         else:
-            cells = [
-                self.table.cells({name: t[row] for name, t in self.tensors.items()}) for row in rows.tolist()
-            ]
+            columns = {n: self.tensors[n] for n in ("numbers", "categories") if n in self.tensors}
+            cells = [self.table.cells({n: t[row] for n, t in columns.items()}) for row in rows.tolist()]
             said = [", ".join(f"{name} {value}" for name, value in row) for row in cells]
         return [text if len(text) <= _CHARACTERS else f"{text[:_CHARACTERS].rstrip()} …" for text in said]
 

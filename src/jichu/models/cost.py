@@ -214,13 +214,6 @@ def _dense(tensor: Tensor) -> bool:
 def peak_bytes(model: nn.Module, batch: Batch) -> int:
     """The most bytes that the tensors made by `model(batch)` take at once, without gradients; beside them are weights and
     batch, and what a kernel takes for itself."""
-    device = next(model.parameters(), next(iter(batch.values()))).device
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-        with torch.no_grad():
-            model(batch)
-        return torch.cuda.max_memory_allocated(device) - before
     with torch.no_grad(), _Alive([*model.parameters(), *model.buffers(), *batch.values()]) as alive:
         model(batch)
     return alive.most
