@@ -21,6 +21,11 @@ def test_doubt():
     for by in ("entropy", "margin"):
         assert doubt(sure, by) == 0 and doubt(torn, by) == 1
     assert doubt(np.array([[0.5, 0.3, 0.2]]), "margin") == pytest.approx(0.8)
+    for by in ("entropy", "margin"):
+        assert (
+            np.isnan(doubt(np.ones((3, 1)), by)).all()
+            and np.isnan(doubt(np.array([[np.nan, 0.5]]), by)).all()
+        )
 
 
 def audited(name, path, stage, parts, **data):
@@ -67,6 +72,8 @@ def test_of_texts_cut_short(in_folder):
     section = page.split("Most in doubt")[1].split("<h2>")[0]
     assert "so it was so it was" in section and " …<" in section and "<b>" not in section
     assert len(max(section.split("<td>"), key=len)) < 300
+    card = Path("runs/r/MODEL_CARD.md").read_text()
+    assert "so it was" not in card and "in doubt" not in card
 
 
 def test_words_of_missing_values(in_folder):

@@ -26,6 +26,10 @@ class Table:
     kind: str = "table"
 
 
+class Records(Table):
+    """A table of rows of the data, which no model card gives away."""
+
+
 @dataclass(frozen=True)
 class Figure:
     """SVG."""

@@ -13,7 +13,7 @@ from jichu.core.files import write_text
 from jichu.core.progress import clock, number
 
 from . import gates
-from .blocks import Block, Note, Table, cell
+from .blocks import Block, Note, Records, Table, cell
 from .measure import chosen as of_result
 from .parts import PARTS
 
@@ -57,7 +57,7 @@ def write(
         ("Data", _data(data)),
         ("Training", _training(recipe, summary)),
         ("How good", _results(audit) if audit else ["Nothing was measured on held-out rows."]),
-        *((heading, _markdown(blocks)) for heading, blocks in sections),
+        *((heading, _markdown(blocks)) for heading, blocks in sections if any(map(_tells, blocks))),
         ("Limits", _limits(audit, model, data, summary, said.get("limits"))),
         ("Cost of training", _cost(summary, environment)),
         ("Licence", [said.get("licence") or _unsaid("licence")]),
@@ -225,12 +225,17 @@ def _unsaid(key: str) -> str:
 
 
 def _markdown(blocks: Iterable[Block]) -> Iterator[str]:
-    """Notes and tables; what is drawn is in the report."""
+    """Notes and tables; pictures, and rows of the data, are in the report."""
     for block in blocks:
         if isinstance(block, Note):
             yield _text(block.text)
-        elif isinstance(block, Table):
+        elif isinstance(block, Table) and _tells(block):
             yield _table(block)
+
+
+def _tells(block: Block) -> bool:
+    """Whether there are figures for a card in it."""
+    return isinstance(block, Table) and not isinstance(block, Records)
 
 
 def _table(block: Table) -> str:

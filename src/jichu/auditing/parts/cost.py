@@ -100,6 +100,8 @@ class Cost(Part):
                 for name, m in models.items()
             ],
         )  # fmt: skip
+        first = next(iter(models.values()))
+        yield Note(_of_energy(found, first))
         yield Table(
             ["model", "batch", "ms, median", "ms, 99th percentile", "runs", "rows a second", "peak MiB"],
             [
@@ -109,13 +111,11 @@ class Cost(Part):
                 for size, s in m["batches"].items()
             ],
         )  # fmt: skip
-        first = next(iter(models.values()))
         yield Note(
             f"On {first['device']}, {found['threads']} thread{'s' if found['threads'] > 1 else ''}, after two runs that do"
             " not count; other work on the machine is in it. FLOPs are those of products; what classical heads do besides"
             " is not counted. The peak is of what the model computes, beside its weights."
         )
-        yield Note(_of_energy(found, first))
         for name, m in models.items():
             if m["stopped"]:
                 yield Note(f"{name}: {m['stopped']}, so larger batches were left out.")

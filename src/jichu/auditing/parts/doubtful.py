@@ -11,7 +11,7 @@ from pydantic import Field
 
 from jichu.auditing import figures
 from jichu.auditing import table as tables
-from jichu.auditing.blocks import Block, Note, Pictures, Table
+from jichu.auditing.blocks import Block, Note, Pictures, Records
 from jichu.data.target import Target
 from jichu.metrics.base import Array
 
@@ -45,20 +45,22 @@ class Doubtful(Part):
     def _of(self, stage: str, subject: Subject) -> list[dict[str, Any]]:
         rows, truth, (scores, *_) = tables.scores(subject.table, stage)
         doubts = doubt(scores, self.by)
+        order = np.argsort(-doubts, kind="stable")  # what is no number comes last
+        order = order[~np.isnan(doubts[order])]
         best = np.argsort(-scores, axis=1, kind="stable")[:, :2]
         return [
             {
                 "row": int(rows[i]), "record": subject.dataset.names[int(rows[i])], "truth": int(truth[i]),
                 "classes": best[i].tolist(), "scores": scores[i, best[i]].tolist(), "doubt": float(doubts[i]),
             }
-            for i in np.argsort(-doubts, kind="stable")[: self.count]
+            for i in order[: self.count]
         ]  # fmt: skip
 
     @staticmethod
     def show(found: dict[str, Any], target: Target | None, look: Look) -> Iterator[Block]:
-        if target is None:
-            return
         stage, told = next((stage, model["rows"]) for stage, model in found["models"].items())
+        if target is None or not told:
+            return
         yield Note(f"The held-out rows that {stage} doubts most, by {_BY[found['by']]}.")
         answers = [
             ", ".join(
@@ -76,17 +78,19 @@ class Doubtful(Part):
             yield Pictures(list(zip(shown, answers, beside, strict=True)))
             return
         words = look.words(rows) if look.words else [""] * len(told)
-        yield Table(
-            ["record", "", "is", "is taken for", "doubt"],
-            [
-                [row["record"], *said, row["doubt"]]
-                for row, *said in zip(told, words, truth, answers, strict=True)
-            ],
+        named = [
+            ": ".join(filter(None, (row["record"], said))) for row, said in zip(told, words, strict=True)
+        ]
+        doubts = [row["doubt"] for row in told]
+        yield Records(
+            ["row", "is", "is taken for", "doubt"], list(zip(named, truth, answers, doubts, strict=True))
         )
 
 
 def doubt(scores: Array, by: str) -> Array:
-    """How doubtful probabilities [N, K] are, from 0 to 1."""
+    """How doubtful probabilities [N, K] are, from 0 to 1; NaN where one is NaN, or there is one class."""
+    if scores.shape[1] < 2:
+        return np.full(len(scores), np.nan)
     if by == "margin":
         ordered = np.sort(scores, 1)
         return 1 - (ordered[:, -1] - ordered[:, -2])
