@@ -77,12 +77,14 @@ class TableSchema:
 
     def cells(self, row: Mapping[str, Any]) -> list[tuple[str, str]]:
         """Each column with its value, of the tensors of a row."""
-        numbers = zip(self.number_names, row["numbers"].tolist() if self.number_names else [], strict=True)
-        codes = zip(
-            self.categories.items(), row["categories"].tolist() if self.categories else [], strict=True
-        )
-        named = [(name, known[code - 1] if code else "–") for (name, known), code in codes]
-        return [*((name, "–" if value != value else f"{value:g}") for name, value in numbers), *named]
+        cells = []
+        if names := self.number_names:
+            numbers = zip(names, row["numbers"].tolist(), strict=True)
+            cells += [(name, "–" if np.isnan(value) else f"{value:g}") for name, value in numbers]
+        if self.categories:
+            codes = zip(self.categories.items(), row["categories"].tolist(), strict=True)
+            cells += [(name, known[code - 1] if code else "–") for (name, known), code in codes]
+        return cells
 
     def __bool__(self) -> bool:
         return bool(self.numbers or self.timestamps or self.categories)

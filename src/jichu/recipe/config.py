@@ -178,7 +178,9 @@ class Recipe(Config):
     result: str | None = Field(
         None, description="the stage whose model is the run's; the first fitted if not given"
     )
-    card: CardConfig | None = Field(None, description="intended use, licence and contact, for MODEL_CARD.md")
+    card: CardConfig | None = Field(
+        None, description="what MODEL_CARD.md is to say of intended use, licence and contact"
+    )
 
     @model_validator(mode="after")
     def _joined(self) -> Recipe:
