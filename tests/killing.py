@@ -212,7 +212,7 @@ def differences(one, two):
     """What of two run folders is not the same bytes; timings do not count, nor what depends on them."""
     files = [{str(p.relative_to(f)) for p in f.rglob("*") if p.is_file()} for f in (one, two)]
     found = [f"{name} is in one alone" for name in sorted(files[0] ^ files[1])]
-    timed = ("timing.jsonl", "environment.json", "summary.json", "report.html")
+    timed = ("timing.jsonl", "environment.json", "summary.json", "report.html", "MODEL_CARD.md")
     for name in sorted(files[0] & files[1]):
         a, b = one / name, two / name
         if name.startswith("checkpoints/"):  # whose headers hold seconds

@@ -1,15 +1,19 @@
 """Costs against closed forms and published totals."""
 
 import copy
+import itertools
 import json
 import weakref
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+import jichu
 from jichu.cli.main import main
 from jichu.core.config import Spec
+from jichu.core.files import read_json
 from jichu.core.names import construct
 from jichu.data.decode import Preprocess
 from jichu.data.target import Target
@@ -89,6 +93,15 @@ def test_activations_of_a_row():
     assert found["throughput"] == []
 
 
+def test_the_peak_of_asking():
+    """Two layers' outputs stand beside each other, the input's own copy and the weights do not count."""
+    network = Head(
+        nn.Sequential(nn.Flatten(), nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 1024), nn.ReLU())
+    )
+    assert cost.peak_bytes(network, images(1, 8)(128)) == 4 * 128 * (1024 + 1024)
+    assert cost.peak_bytes(Head(nn.Flatten()), images(1, 8)(128)) == 0
+
+
 def test_it_stops_before_what_does_not_fit(monkeypatch):
     network = backbone("cnn", 1, 8, widths=[4])
     monkeypatch.setattr(cost, "memory_available", lambda device: 10**5)
@@ -115,6 +128,83 @@ def test_energy_where_it_can_be_read(tmp_path, monkeypatch):
     (tmp_path / "intel-rapl:1" / "energy_uj").write_text("none")
     monkeypatch.setattr(cost, "_POWERCAP", tmp_path)
     assert cost.energy_joules() is None
+
+
+# ------------------------------------------------------------------- the part of an audit
+
+AUDIT = {"name": "cost", "seconds": 1, "batch_sizes": [4, 16], "watts_per_core": 7}
+
+
+def test_an_audit_of_cost(in_folder, monkeypatch):
+    monkeypatch.setattr(cost, "energy_joules", lambda: None)
+    stages = [
+        {"stage": "pretrain", "budget": "2 steps"}, {"stage": "finetune", "name": "network", "budget": "2 steps"},
+        {"stage": "finetune", "name": "linear", "head": "logistic-regression"},
+        {"stage": "finetune", "name": "boosted", "head": "gradient-boosting"},
+        {"stage": "audit", "parts": [AUDIT]},
+    ]  # fmt: skip
+    recipe = {"name": "wine", "data": {"path": "sklearn:wine"}, "stages": stages}
+    Path("r.yaml").write_text(json.dumps(recipe))
+    assert main(["run", "r.yaml", "--quiet"]) == 0
+    found = read_json(Path("runs/wine/audit.json"))["parts"]["cost"]["models"]
+    assert list(found) == ["network", "pretrain", "linear", "boosted"]
+    linear, network = found["linear"], found["network"]
+    assert linear["flops_per_row"] == 2 * (2 * 13) * 3 and found["boosted"]["flops_per_row"] is None
+    assert linear["parameters"] == 0 and network["precision"] == "float32"
+    inside = jichu.open("runs/wine").model
+    assert network["parameters"] == sum(p.numel() for p in inside.parameters())
+    assert network["bytes"] == sum(t.numel() * t.element_size() for t in inside.state_dict().values())
+    files = Path("runs/wine/models/network").rglob("*")
+    assert network["bytes_on_disk"] == sum(f.stat().st_size for f in files if f.is_file())
+    for model in found.values():
+        assert list(model["batches"]) == ["1", "4", "16"] and model["energy"] == "estimated"
+        assert 0 < model["latency_p50"]["value"] <= model["latency_p99"]["value"]
+        assert model["latency_p99"]["low"] <= model["latency_p99"]["value"] <= model["latency_p99"]["high"]
+        watts = model["joules_per_row"] * model["rows_per_second"]
+        assert watts == pytest.approx(7 * torch.get_num_threads())
+    page = Path("runs/wine/report.html").read_text()
+    assert "What it costs" in page and "7 watts" in page
+
+
+def test_the_energy_of_an_audit_is_read_where_it_can_be(photos, monkeypatch):
+    monkeypatch.chdir(photos.parent)
+    assert main(["finetune", "photos", "--budget", "2 steps", "--quiet"]) == 0
+    readings = itertools.count(step=3.0)
+    monkeypatch.setattr(cost, "energy_joules", lambda: next(readings))
+    monkeypatch.setattr(cost, "_times", lambda *_: [0.5] * 8)
+    patient = AUDIT | {"seconds": 100}
+    (model,) = jichu.audit("runs/finetune", parts=[patient])["parts"]["cost"]["models"].values()
+    assert model["energy"] == "measured" and model["joules_per_row"] == 3.0 / (16 * 10)
+    assert model["rows_per_second"] == 32 and model["latency_p50"] == dict.fromkeys(
+        ("value", "low", "high"), 0.5
+    )
+    monkeypatch.setattr(cost, "_times", lambda *_: [0.2] * 8)
+    (model,) = jichu.audit("runs/finetune", parts=[AUDIT])["parts"]["cost"]["models"].values()
+    assert list(model["batches"]) == ["1"] and "4 rows would take" in model["stopped"]
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "text,label\n" + "\n".join(f"{'so much ' * (i % 9)} is said of {i},{'ab'[i % 2]}" for i in range(60)),
+        "question,answer\n" + "\n".join(f"what is {i},it is {i}" for i in range(60)),
+    ],
+)
+def test_the_cost_of_what_reads_texts(table, in_folder):
+    pytest.importorskip("transformers")
+    Path("t.csv").write_text(table)
+    answers = {"target": "answer", "columns": {"answer": "text"}} if "answer" in table else {}
+    backbone = "llama-tiny" if answers else {"name": "bert", "width": 16, "depth": 1, "heads": 2}
+    stages = [
+        {"stage": "finetune", "backbone": backbone, "budget": "2 steps"},
+        {"stage": "audit", "parts": [AUDIT]},
+    ]
+    Path("r.yaml").write_text(
+        json.dumps({"name": "t", "data": {"path": "t.csv", **answers}, "stages": stages})
+    )
+    assert main(["run", "r.yaml", "--quiet"]) == 0
+    (model,) = read_json(Path("runs/t/audit.json"))["parts"]["cost"]["models"].values()
+    assert model["flops_per_row"] > 0 and model["peak_bytes"] > 0
 
 
 # ------------------------------------------------------------------- jichu doctor MODEL

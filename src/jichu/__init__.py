@@ -23,6 +23,7 @@ _PUBLIC = {
     "pretrain": "jichu.api",
     "finetune": "jichu.api",
     "audit": "jichu.audits",
+    "compare": "jichu.comparing",
     # what they give back
     "Dataset": "jichu.data.dataset",
     "Run": "jichu.runs",
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
     from jichu.api import load as load
     from jichu.api import pretrain as pretrain
     from jichu.audits import audit as audit
+    from jichu.comparing import compare as compare
     from jichu.data.batches import Batches as Batches
     from jichu.data.dataset import Dataset as Dataset
     from jichu.models.backbone import Backbone as Backbone

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from jichu.auditing.gates import require
 from jichu.core.config import check
 from jichu.core.errors import UsageError
 from jichu.core.names import import_path
@@ -36,9 +37,12 @@ def inspect(data: Any, **config: Any) -> dict[str, Any]:
 
 
 def run(recipe: str | Path, *, set: dict[str, Any] | None = None, resume: bool = False) -> Run:
-    """Run a recipe, a file or the name of a shipped one; `set` holds {"a.b": value}."""
+    """Run a recipe, a file or the name of a shipped one; `set` holds {"a.b": value}. Raises CheckFailed, the run being
+    complete, where a gate of its audit does not hold."""
     assignments = [f"{key}={json.dumps(value)}" for key, value in (set or {}).items()]
-    return Run(execute(read_recipe(str(recipe), assignments), resume=resume).path)
+    made = Run(execute(read_recipe(str(recipe), assignments), resume=resume).path)
+    require([gate for stage in made.summary()["stages"] for gate in stage.get("gates", [])], made.path)
+    return made
 
 
 def pretrain(data: Any, *, backbone: str | nn.Module | None = None, **settings: Any) -> Run:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,6 +10,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from jichu.auditing import gates as gates_of_audit
 from jichu.auditing import measure, table
 from jichu.auditing import parts as parts_of_audit
 from jichu.core.config import check
@@ -33,13 +34,14 @@ from jichu.train.predict import predict
 
 def audit(
     run: Run | str | Path, data: Any = None, metrics: dict[str, Any] | None = None, split: str = "test",
-    parts: Sequence[str | dict[str, Any]] = (),
+    parts: Sequence[str | dict[str, Any]] = (), gates: Mapping[str, float | str] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Measure a run's model on its held-out rows, or on other data (all labelled rows, or all texts, where
-    those come without splits). Classes are matched by name. `parts` are what else is asked, as in a recipe. Gives
-    {"models", "classes", "primary", "parts", …}."""
+    those come without splits). Classes are matched by name. `parts` are what else is asked, and `gates` what figures have to
+    be, as in a recipe. Gives {"models", "classes", "primary", "parts", "gates", …}; of a gate that does not hold
+    "holds" is False, and nothing is raised."""
     run = run if isinstance(run, Run) else Run(run)
-    stage = check(AuditStage, {"parts": list(parts)}, where="audit")
+    stage = check(AuditStage, {"parts": list(parts), "gates": dict(gates or {})}, where="audit")
     questions = parts_of_audit.make(stage.parts)
     if not run.config.language:
         run.require_head()
@@ -52,26 +54,30 @@ def audit(
     else:
         raise unknown_name("split", split, dataset.splits)
     parts_of_audit.check(questions, dataset, run.targets)
+    named = {
+        key: metric_functions(stage, {"metrics": metrics or {}}, target, quantiles=bool(target.quantiles))
+        for key, target in targets.items()
+    }
+    columns = [target.column for target in targets.values()]
+    gates_of_audit.check(stage.gates, next(iter(named.values())), questions, [run.recipe.name], columns[1:])
+    asked = gates_of_audit.parse(stage.gates)
     tables = _of_language(run, dataset, rows) if run.config.language else _of_heads(run, dataset, rows)
     found: dict[str, Any] = {}
     for key, target in targets.items():
-        functions = metric_functions(
-            stage, {"metrics": metrics or {}}, target, quantiles=bool(target.quantiles)
-        )
-        functions = applicable(functions, tables[key], target, dataset)
+        functions = applicable(named[key], tables[key], target, dataset)
         levels = {run.recipe.name: target.quantiles}
         mine = measure.measure(tables[key], target, functions, quantiles=levels, seed=run.recipe.seed)
         subject = parts_of_audit.Subject(
             dataset, rows, key, run.targets.get(key), tables[key], (run.recipe.name,),
-            lambda _: cast(Model, run.model), run.recipe.seed, _trained_on(run, dataset, data),
-            run.tokenizer if run.config.text else None,
+            lambda _: cast(Model, run.model), lambda _: run.folder.model, run.recipe.seed,
+            _trained_on(run, dataset, data), run.tokenizer if run.config.text else None,
         )  # fmt: skip
         mine["parts"] = parts_of_audit.measured(questions, subject, first=not found)
         if not found:
             found = mine
         else:
             found.setdefault("others", {})[target.column] = mine
-    return found
+    return found | {"gates": gates_of_audit.measured(asked, found, run.recipe.name)}
 
 
 def _trained_on(run: Run, dataset: Dataset, data: Any) -> Tensor:

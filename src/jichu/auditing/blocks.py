@@ -27,6 +27,10 @@ class Table:
     kind: str = "table"
 
 
+class Records(Table):
+    """A table of rows of the data, which no model card gives away."""
+
+
 @dataclass(frozen=True)
 class Figure:
     """SVG."""
@@ -35,7 +39,15 @@ class Figure:
     kind: str = "figure"
 
 
-Block = Note | Table | Figure
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures (data: addresses), each with what is said of it, loud and low."""
+
+    items: Sequence[tuple[str, str, str]]
+    kind: str = "pictures"
+
+
+Block = Note | Table | Figure | Pictures
 
 
 def cell(value: Any) -> tuple[str, str]:

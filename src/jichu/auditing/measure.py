@@ -24,6 +24,7 @@ USUAL: dict[str, tuple[str, ...]] = {
     "language": ("bits_per_byte", "perplexity", "token_loss"),
 }
 Metric = Callable[[np.ndarray, np.ndarray], float]
+Scored = tuple[np.ndarray, np.ndarray, np.ndarray]  # rows, truth and scores
 
 
 def measure(
@@ -40,7 +41,7 @@ def measure(
     models = {}
     classes = list(target.classes)
     for stage in dict.fromkeys(table["stage"].to_pylist()):
-        _, truth, scores = _scores(table, stage, target)
+        _, truth, scores = scored(table, stage, target)
         found = {}
         for name, metric in metrics.items():
             levels = (quantiles or {}).get(stage)
@@ -77,7 +78,7 @@ def measure(
     return result
 
 
-def _scores(table: pa.Table, stage: str, target: Target) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def scored(table: pa.Table, stage: str, target: Target) -> Scored:
     """Rows, truth and scores [D, N, K]; of a number its predictions [D, N]."""
     rows, truth, found = tables.scores(table, stage)
     if target.task == "regression":
@@ -122,14 +123,29 @@ def paired_gain(
 ) -> Interval:
     """How much better model `one` is than `two` on the same rows and draws (of a loss: how much lower);
     a model with one draw is compared with every draw of the other."""
-    (rows, truth, a), (rows_b, _, b) = _scores(table, one, target), _scores(table, two, target)
+    return better_by(scored(table, one, target), scored(table, two, target), metric, target, (one, two), seed)
+
+
+def better_by(
+    one: Scored, two: Scored, metric: Any, target: Target, names: tuple[str, str], seed: int = 0
+) -> Interval:
+    """The same of two models by what they say of their rows. UsageError where those are not the same, or the draws neither
+    as many nor one."""
+    (rows, truth, a), (rows_b, _, b) = one, two
     if not np.array_equal(rows, rows_b):
         raise UsageError(
-            f"{one} and {two} were measured on different rows", expected="the same held-out rows"
+            f"{names[0]} and {names[1]} were measured on different rows", expected="the same held-out rows"
         )
+    if len(a) != len(b) and 1 not in (len(a), len(b)):
+        raise UsageError(f"{names[0]} has {len(a)} draws, {names[1]} {len(b)}", expected="as many, or one")
     if getattr(metric, "lower_is_better", False):
         a, b = b, a
     return metric_interval(metric, truth, a, against=b, seed=seed, block=target.steps or 1)
+
+
+def chosen(found: dict[str, Any], stage: str | None) -> str:
+    """The stage whose model an audit is about: the run's result, or the first that was measured where that was not."""
+    return stage if stage and stage in found["models"] else next(iter(found["models"]))
 
 
 def headline(found: dict[str, Any]) -> dict[str, Any]:

@@ -16,8 +16,10 @@ from jichu.core.progress import number
 from jichu.data.schema import LABEL
 from jichu.data.target import Target
 
-from . import figures, parts
+from . import figures, gates
 from . import table as tables
+from .blocks import Block
+from .measure import chosen as of_result
 from .page import render
 
 _MOST_EXAMPLES, _MOST_WORST, _FORECASTS = 24, 12, 4
@@ -27,18 +29,15 @@ Pictures = Callable[[Tensor], Tensor]
 
 def write(
     path: Path, *, title: str, summary: dict[str, Any], audit: dict[str, Any] | None, table: pa.Table | None,
-    history: list[dict[str, Any]], look: parts.Look, data: dict[str, Any], environment: dict[str, Any],
-    chosen: str | None, targets: dict[str, Target], data_page: str | None = None,
+    history: list[dict[str, Any]], sections: list[tuple[str, list[Block]]], pictures: Pictures | None,
+    data: dict[str, Any], environment: dict[str, Any], chosen: str | None, targets: dict[str, Target],
+    data_page: str | None = None,
 ) -> None:  # fmt: skip
-    """Render the report of a run. `look` shows rows; `data_page` is what to link to."""
-    target, pictures = targets.get(LABEL), look.pictures
-    shown = (
-        chosen
-        if audit and chosen in audit["models"]
-        else next(iter(audit["models"]), None)
-        if audit
-        else None
-    )
+    """Render the report of a run. `sections` are what the parts of its audit tell, `pictures` shows rows, and `data_page` is
+    what to link to."""
+    target = targets.get(LABEL)
+    asked = audit.get("gates", []) if audit else []
+    shown = of_result(audit, chosen) if audit else None
     kinds = [(f"{of}_{value}", f"{words} on the {of.replace('train', 'training')} rows")
              for value, words in (("loss", "loss"), ("accuracy", "accuracy"), ("rmse", "error"))
              for of in ("train", "validation")]  # fmt: skip
@@ -62,7 +61,9 @@ def write(
         worst=_worst(table, shown, target) if table is not None and shown and target and target.task != "forecast"
         and pictures is None else [],
         forecasts=_forecasts(table, target) if audit and table is not None and target and target.steps else [],
-        sections=parts.shown(audit, targets, look) if audit else [],
+        sections=sections,
+        gates=gates.table(asked) if asked else None,
+        failed=[gates.words(gate) for gate in asked if not gate["holds"]],
         data_page=data_page,
     )  # fmt: skip
 

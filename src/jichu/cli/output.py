@@ -54,3 +54,11 @@ def print_headline(headline: dict[str, Any]) -> None:
             for name, v in headline.items()
         ]
         print_table(["on held-out rows", "value", "95% interval"], rows)
+
+
+def print_gates(gates: list[dict[str, Any]]) -> None:
+    """What was asked of figures, found, and by how much it holds."""
+    if gates:
+        from jichu.auditing.gates import table
+
+        print_blocks("gates", [table(gates)])

@@ -70,6 +70,7 @@ class RunFolder:
     predictions = property(lambda self: self.path / "predictions.parquet")
     audit = property(lambda self: self.path / "audit.json")
     report = property(lambda self: self.path / "report.html")
+    card = property(lambda self: self.path / "MODEL_CARD.md")
     data_page = property(lambda self: self.path / "data.html")
     examples = property(lambda self: self.path / "examples")
     summary = property(lambda self: self.path / "summary.json")

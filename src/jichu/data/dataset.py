@@ -21,8 +21,10 @@ from .source import UNLABELLED, Column, Names
 from .spectrum import pictures
 from .splits import draw_labels
 from .target import Target
-from .texts import TEXT
+from .texts import TEXT, text_of, to_read
 from .windows import SeriesInputs, Windows, statistics
+
+_CHARACTERS, _BYTES = 200, 1000  # of a row that is shown in words
 
 
 @dataclass
@@ -95,6 +97,17 @@ class Dataset:
             values, classes = self.tensors[told[name]].numpy(), self.targets[told[name]].classes
             return Column("category", values, classes) if classes else Column("number", values.astype(float))
         raise unknown("column", name, [*self.aside, *self.table.kinds, *told], where="data.aside")
+
+    def words(self, rows: Tensor) -> list[str]:
+        """What some rows say, cut where they are long: their texts, else the columns of a table."""
+        if TEXT in self.texts:
+            texts = to_read(self.texts, self.chat).values()
+            said = [" | ".join(text_of(t, row, _BYTES) for t in texts) for row in rows.tolist()]
+        else:
+            columns = {n: self.tensors[n] for n in ("numbers", "categories") if n in self.tensors}
+            cells = [self.table.cells({n: t[row] for n, t in columns.items()}) for row in rows.tolist()]
+            said = [", ".join(f"{name} {value}" for name, value in row) for row in cells]
+        return [text if len(text) <= _CHARACTERS else f"{text[:_CHARACTERS].rstrip()} …" for text in said]
 
     @property
     def inputs(self) -> dict[str, Tensor]:

@@ -90,6 +90,17 @@ class TableSchema:
         times = np.where(missing, 0, values * 86400).round().astype("datetime64[s]")
         return Column(kind, np.where(missing, np.datetime64("NaT"), times))
 
+    def cells(self, row: Mapping[str, Any]) -> list[tuple[str, str]]:
+        """Each column with its value, of the tensors of a row."""
+        cells = []
+        if names := self.number_names:
+            numbers = zip(names, row["numbers"].tolist(), strict=True)
+            cells += [(name, "–" if np.isnan(value) else f"{value:g}") for name, value in numbers]
+        if self.categories:
+            codes = zip(self.categories.items(), row["categories"].tolist(), strict=True)
+            cells += [(name, known[code - 1] if code else "–") for (name, known), code in codes]
+        return cells
+
     def __bool__(self) -> bool:
         return bool(self.numbers or self.timestamps or self.categories)
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 import statistics
 import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Size, Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -22,7 +24,7 @@ from .statistics import untouched
 Batch = dict[str, Tensor]
 _POWERCAP = Path("/sys/class/powercap")  # Intel's and AMD's energy counters (RAPL) under Linux
 _WARM = 2  # runs that do not count
-_MOST_RUNS = 200
+_MOST_RUNS = 1000
 
 
 def cost(
@@ -46,8 +48,7 @@ def cost(
         found: dict[str, Any] = {
             "parameters": sum(n for n, _, _ in sizes),
             "trainable": sum(n for n, _, trained in sizes if trained),
-            "bytes": sum(n * size for n, size, _ in sizes)
-            + sum(b.numel() * b.element_size() for b in model.buffers()),
+            "bytes": weight_bytes(model),
             "flops": flops(model, batch_of),
             "activation_bytes_per_row": _per_row(model, batch_of),
             "device": str(device),
@@ -58,16 +59,25 @@ def cost(
         )
 
 
+def weight_bytes(model: nn.Module) -> int:
+    """Bytes of parameters and buffers."""
+    return sum(t.numel() * t.element_size() for t in (*model.parameters(), *model.buffers()))
+
+
+def forward_flops(model: nn.Module, batch: Batch) -> dict[str, Any]:
+    """{"forward", "by_module" (of the model's parts)} for a batch."""
+    with _counting() as counter, torch.no_grad():
+        model(batch)
+    counts, own = counter.get_flop_counts(), type(model).__name__
+    parts = {name: sum(counts.get(f"{own}.{name}", {}).values()) for name, _ in model.named_children()}
+    return {"forward": counter.get_total_flops(), "by_module": parts}
+
+
 def flops(model: nn.Module, batch_of: Callable[[int], Batch]) -> dict[str, Any]:
     """{"forward", "training" (forward and backward), "by_module" (forward, of the model's parts)} for one row."""
     model.eval()  # batch statistics cannot be had of one row
     batch = batch_of(1)
-    with _counting() as forward, torch.no_grad():
-        model(batch)
-    training = step_flops(lambda: total(model(batch)), model)
-    counts, own = forward.get_flop_counts(), type(model).__name__
-    parts = {name: sum(counts.get(f"{own}.{name}", {}).values()) for name, _ in model.named_children()}
-    return {"forward": forward.get_total_flops(), "training": training, "by_module": parts}
+    return forward_flops(model, batch) | {"training": step_flops(lambda: total(model(batch)), model)}
 
 
 def step_flops(loss: Callable[[], Tensor], module: nn.Module) -> int:
@@ -168,6 +178,80 @@ def _per_row(model: nn.Module, batch_of: Callable[[int], Batch]) -> int:
     return max(0, three - two)
 
 
+class _Alive(TorchDispatchMode):
+    """Bytes of the tensors that there are at once, of those made meanwhile: `now`, and the `most` so far."""
+
+    def __init__(self, there: Iterable[Tensor]):
+        super().__init__()
+        self.now = self.most = 0
+        self.known = {tensor.untyped_storage().data_ptr() for tensor in there if _dense(tensor)}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(made):
+            if isinstance(tensor, Tensor) and _dense(tensor):
+                self._count(tensor.untyped_storage())
+        return made
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        address, size = storage.data_ptr(), storage.nbytes()
+        if address in self.known or not size:
+            return
+        self.known.add(address)
+        self.now += size
+        self.most = max(self.most, self.now)
+        weakref.finalize(storage, self._freed, address, size)
+
+    def _freed(self, address: int, size: int) -> None:
+        self.known.discard(address)
+        self.now -= size
+
+
+def _dense(tensor: Tensor) -> bool:
+    return tensor.layout == torch.strided
+
+
+def peak_bytes(model: nn.Module, batch: Batch) -> int:
+    """The most bytes that the tensors made by `model(batch)` take at once, without gradients; beside them are weights and
+    batch, and what a kernel takes for itself."""
+    with torch.no_grad(), _Alive([*model.parameters(), *model.buffers(), *batch.values()]) as alive:
+        model(batch)
+    return alive.most
+
+
+class Speed(NamedTuple):
+    """A batch of so many rows: seconds of each run, and joules of a row where they can be read."""
+
+    rows: int
+    seconds: list[float]
+    joules: float | None
+
+    @property
+    def rows_per_second(self) -> float:
+        return self.rows / statistics.median(self.seconds)
+
+
+def speeds(
+    model: nn.Module, batch_of: Callable[[int], Batch], batch_sizes: Sequence[int], seconds: float,
+    device: torch.device, per_row: int,
+) -> tuple[list[Speed], str | None]:  # fmt: skip
+    """Batches from the smallest on, `seconds` for each; and why it stopped before a batch that would take longer than
+    that, or not fit into memory by `per_row` bytes."""
+    found: list[Speed] = []
+    for rows in sorted(batch_sizes):
+        if per_row * rows > memory_available(device):
+            return found, f"{rows} rows would not fit into the free memory"
+        if found and (taken := rows / found[-1].rows_per_second) > seconds:
+            return found, f"{rows} rows would take about {taken:.2g} s"
+        batch = batch_of(rows)
+        energy = energy_joules()
+        times, joules = _times(model, batch, seconds, device), None
+        if energy is not None and (after := energy_joules()) is not None and after >= energy:
+            joules = (after - energy) / (rows * (len(times) + _WARM))  # a counter that began anew is left out
+        found.append(Speed(rows, times, joules))
+    return found, None
+
+
 def _speed(
     model: nn.Module, batch_of: Callable[[int], Batch], batch_sizes: Sequence[int], seconds: float,
     device: torch.device, per_row: int,
@@ -179,23 +263,9 @@ def _speed(
         "p95": 1000 * sorted(once)[int(0.95 * (len(once) - 1))],
         "runs": len(once),
     }
-    throughput: list[dict[str, float]] = []
-    stopped, joules, per_step = None, None, statistics.median(once)
-    for rows in sorted(batch_sizes):
-        if per_row * rows > memory_available(device):
-            stopped = f"{rows} rows would not fit into the free memory"
-            break
-        before = throughput[-1]["batch"] if throughput else 1
-        if per_step * rows / before > seconds and throughput:
-            stopped = f"{rows} rows would take about {per_step * rows / before:.2g} s"
-            break
-        batch = batch_of(rows)
-        energy = energy_joules()
-        times = _times(model, batch, seconds, device)
-        if energy is not None and (after := energy_joules()) is not None and after >= energy:
-            joules = (after - energy) / (rows * (len(times) + _WARM))  # a counter that began anew is left out
-        per_step = statistics.median(times)
-        throughput.append({"batch": rows, "rows_per_second": rows / per_step})
+    found, stopped = speeds(model, batch_of, batch_sizes, seconds, device, per_row)
+    throughput = [{"batch": s.rows, "rows_per_second": s.rows_per_second} for s in found]
+    joules = next((s.joules for s in reversed(found) if s.joules is not None), None)
     return {"latency_ms": latency, "throughput": throughput, "stopped": stopped, "joules_per_row": joules}
 
 

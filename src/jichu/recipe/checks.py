@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import inspect
 import os
+from collections.abc import Collection
 from typing import Any, cast
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from jichu.adapt import lora, rules
-from jichu.auditing import parts
+from jichu.auditing import gates, parts
 from jichu.core import devices
 from jichu.core.config import Spec
 from jichu.core.durations import Duration
@@ -22,7 +23,7 @@ from jichu.core.randomness import guarded
 from jichu.data.batches import gather
 from jichu.data.dataset import Dataset
 from jichu.data.schema import WEIGHT
-from jichu.metrics import metric
+from jichu.metrics import METRICS, metric
 from jichu.models import BACKBONES, HEADS
 from jichu.models.classical import Estimated
 from jichu.models.folder import LANGUAGE, OF_INPUTS
@@ -47,7 +48,8 @@ from .build import (
 )
 from .config import AuditStage, FinetuneStage, ModelStage, PretrainStage, Recipe
 from .language import objective_of
-from .stages import metric_functions
+from .results import measured
+from .stages import metric_functions, named_metric
 from .targets import SEVERAL, of_each
 from .weighing import check_reweigh
 from .wrapping import wrapped, wrappers
@@ -119,6 +121,18 @@ def check_names(recipe: Recipe, objects: dict[str, Any]) -> None:
         if isinstance(stage, AuditStage):
             _try_metrics(stage, objects, where)
             parts.make(stage.parts, f"{where}.parts")
+            own = [named_metric(spec, f"{where}.metrics")[0] for spec in stage.metrics or []]
+            columns = recipe.data.target if isinstance(recipe.data.target, list) else []
+            _check_gates(stage, recipe, [*own, *METRICS, *objects.get("metrics", {})], where, columns)
+
+
+def _check_gates(
+    stage: AuditStage, recipe: Recipe, metrics: Collection[str], where: str, columns: Collection[str] = ()
+) -> None:
+    """Every gate is on a figure that there will be."""
+    stages = [s.name for s in recipe.stages if isinstance(s, ModelStage)]
+    gates.check(stage.gates, metrics, [p.name for p in stage.parts], stages, columns, f"{where}.gates")
+    gates.parse(stage.gates, f"{where}.gates")
 
 
 def _check_starts(recipe: Recipe) -> None:
@@ -238,8 +252,13 @@ def check_before(work: Work) -> None:
             augmenter(stage, dataset)
             _check_model(stage, work, where)
         if isinstance(stage, AuditStage):
-            for target in dataset.targets.values():
-                metric_functions(stage, work.objects, target, len(dataset.targets) > 1)
+            named = {}
+            for key, target, _, _ in measured(recipe, dataset):
+                several = len(dataset.targets) > 1 or key not in dataset.targets
+                quantiles = target.task == "regression"
+                named[target.column] = metric_functions(stage, work.objects, target, several, quantiles)
+            first = next(iter(named.values()), {})
+            _check_gates(stage, recipe, first, where, [*named][1:])
             parts.check(parts.make(stage.parts, f"{where}.parts"), dataset, dataset.targets)
     audited = any(isinstance(s, AuditStage) for s in recipe.stages)
     if audited and not recipe.fitted and dataset.kind != "text":

@@ -147,7 +147,10 @@ class AuditStage(Config):
         None, description="two stages, the second's first metric subtracted from the first's"
     )
     parts: list[Named] = Field(
-        [], description="what else is asked: calibration, embeddings, fairness, slices"
+        [], description="what else is asked: calibration, cost, fairness, robustness, …"
+    )
+    gates: dict[str, float | str] = Field(
+        {}, description='what figures have to be: {accuracy.lower: 0.9, cost.latency_p99: "<0.02"}'
     )
 
 
@@ -160,6 +163,15 @@ STAGES: dict[str, type[Config]] = {
 }
 
 
+class CardConfig(Config):
+    """What the model card says that no figure can."""
+
+    intended_use: str | None = Field(None, description="what the model is for, and what not")
+    limits: str | None = Field(None, description="what is known of its limits beside what was measured")
+    licence: str | None = Field(None, description="such as apache-2.0, or a sentence")
+    contact: str | None = None
+
+
 class Recipe(Config):
     """The whole of a run."""
 
@@ -169,6 +181,9 @@ class Recipe(Config):
     stages: Annotated[list[Stage], Field(min_length=1)]
     result: str | None = Field(
         None, description="the stage whose model is the run's; the first fitted if not given"
+    )
+    card: CardConfig | None = Field(
+        None, description="what MODEL_CARD.md is to say of intended use, licence and contact"
     )
 
     @model_validator(mode="after")

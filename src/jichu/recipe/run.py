@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from jichu.auditing import parts, report
+from jichu.auditing import card, parts, report
 from jichu.auditing import table as tables
 from jichu.auditing.figures import picture
 from jichu.core import devices, ranks
@@ -41,9 +41,9 @@ from jichu.data.sound import Sound, write_sound
 from jichu.data.store import changes
 from jichu.models.folder import read_config
 
-from .build import Work, locate
+from .build import Work, locate, usual
 from .checks import check_before, check_names
-from .config import ModelStage, Recipe
+from .config import ModelStage, PretrainStage, Recipe
 from .language import read_texts
 from .results import made
 from .stages import STAGES
@@ -329,25 +329,42 @@ def _write_summary(work: Work, done: list[dict[str, Any]]) -> None:
 
 
 def _finish(work: Work) -> None:
-    """The result's model, example images, and as the last of all the report."""
-    folder, recipe = work.folder, work.recipe
+    """The result's model, example images, the card, and as the last of all the report."""
+    folder, recipe, dataset = work.folder, work.recipe, work.dataset
     if recipe.chosen:
         chosen = folder.stage_model(recipe.chosen)
         for file in (f for f in chosen.rglob("*") if f.is_file()):
             link(file, folder.model / file.relative_to(chosen))
     _write_examples(work)
-    has_audit = folder.audit.exists()
-    pictures = work.dataset.pictures if work.dataset.preprocess else None
     shutil.rmtree(folder.parts, ignore_errors=True)
+    audit = read_json(folder.audit) if folder.audit.exists() else None
+    look = parts.Look(dataset.pictures if dataset.preprocess else None, dataset.told, dataset.words)
+    sections = parts.shown(audit, dataset.targets, look) if audit else []
+    about: dict[str, Any] = {
+        "title": recipe.name, "summary": read_json(folder.summary), "audit": audit, "sections": sections,
+        "data": dataset.summary(), "environment": folder.notes(), "chosen": recipe.chosen,
+    }  # fmt: skip
+    card.write(folder.card, recipe=_named(work), kind=dataset.kind, **about)
     report.write(
-        folder.report, title=recipe.name, summary=read_json(folder.summary),
-        audit=read_json(folder.audit) if has_audit else None,
-        table=tables.read(folder.predictions) if has_audit else None, targets=work.dataset.targets,
-        history=read_jsonl(folder.metrics), look=parts.Look(pictures, work.dataset.told),
-        data=work.dataset.summary(), environment=folder.notes(), chosen=recipe.chosen,
-        data_page=folder.data_page.name if folder.data_page.exists() else None,
+        folder.report, table=tables.read(folder.predictions) if audit else None, targets=dataset.targets,
+        history=read_jsonl(folder.metrics), pictures=look.pictures,
+        data_page=folder.data_page.name if folder.data_page.exists() else None, **about,
     )  # fmt: skip
     say(f"done in {clock(read_json(folder.summary)['seconds'])}; open {folder.report}")
+
+
+def _named(work: Work) -> dict[str, Any]:
+    """The recipe with the backbones and objectives that `auto` came to, and what was gone on from."""
+    plain = work.recipe.plain()
+    tasks = " and ".join(dict.fromkeys(target.task for target in work.dataset.targets.values()))
+    for told, stage in zip(plain["stages"], work.recipe.stages, strict=True):
+        if not isinstance(stage, ModelStage):
+            continue
+        told["backbone"] = read_config(work.folder.stage_model(stage.name)).backbone
+        if stage.objective.name == "auto":
+            alone = "language" if work.dataset.kind == "text" else usual(stage.objective, work.dataset).name
+            told["objective"]["name"] = alone if isinstance(stage, PretrainStage) else tasks
+    return plain
 
 
 def _write_examples(work: Work) -> None:

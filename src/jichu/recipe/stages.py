@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from jichu.adapt import rules
-from jichu.auditing import data_page, measure, parts
+from jichu.auditing import data_page, gates, measure, parts
 from jichu.auditing import table as tables
 from jichu.core.config import Spec
 from jichu.core.errors import UsageError
@@ -26,7 +26,7 @@ from jichu.data.groups import together
 from jichu.data.inspection import inspect as look_into
 from jichu.data.poisson import PoissonBatches
 from jichu.data.schema import LABEL, WEIGHT
-from jichu.data.target import Target
+from jichu.data.target import Target, Task
 from jichu.metrics import fits, metric
 from jichu.models import folder as model_folder
 from jichu.models.backbone import Features
@@ -362,9 +362,13 @@ def audit(stage: AuditStage, work: Work) -> Result:
             found.setdefault("others", {})[target.column] = mine
         if work.folder.writes:
             write_table(kept, table)
+    found["gates"] = gates.measured(
+        gates.parse(stage.gates), found, measure.chosen(found, work.recipe.chosen)
+    )
     if work.folder.writes:
         write_json(work.folder.audit, found)
-    return {"metrics": {"primary": found["primary"], **measure.headline(found)}}
+    told = {"primary": found["primary"], **measure.headline(found)}
+    return {"metrics": told, "gates": found["gates"]}
 
 
 def _subject(work: Work, key: str, target: Target, table: pa.Table) -> parts.Subject:
@@ -382,7 +386,7 @@ def _subject(work: Work, key: str, target: Target, table: pa.Table) -> parts.Sub
     known = dataset.targets.get(key)  # of a text that is gone on with there is none
     texts = any(t.task == "text" for t in dataset.targets.values())
     return parts.Subject(
-        dataset, rows, key, known and target, table, tuple(stages), load, recipe.seed,
+        dataset, rows, key, known and target, table, tuple(stages), load, work.folder.stage_model, recipe.seed,
         work.draw(0) if dataset.targets and not texts else rows[:0], work.tokenizer, functools.partial(_retrain, work),
     )  # fmt: skip
 
@@ -409,12 +413,13 @@ def metric_functions(
     specs = stage.metrics or usual
     if several:  # each metric measures the targets it is for
         specs = [s for s in specs if ":" in s.name or s.name in fits(target.task)] or usual
-    named = {}
-    for spec in specs:
-        function: Any = metric(spec.name, task=target.task, where="metrics", **spec.arguments)
-        name = function.__name__ if spec.arguments else spec.name.rpartition(":")[2]
-        named[name] = function
-    return named | objects.get("metrics", {})
+    return dict(named_metric(spec, "metrics", target.task) for spec in specs) | objects.get("metrics", {})
+
+
+def named_metric(spec: Spec, where: str, task: Task | None = None) -> tuple[str, Any]:
+    """What an audit calls a metric, and the metric."""
+    function: Any = metric(spec.name, task=task, where=where, **spec.arguments)
+    return function.__name__ if spec.arguments else spec.name.rpartition(":")[2], function
 
 
 def applicable(metrics: dict[str, Any], table: pa.Table, target: Target, dataset: Dataset) -> dict[str, Any]:

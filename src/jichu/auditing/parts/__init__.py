@@ -19,6 +19,8 @@ __all__ = ["PARTS", "Look", "Part", "Subject", "check", "make", "measured", "sho
 PARTS = {
     "calibration": "jichu.auditing.parts.calibration:Calibration",
     "corruptions": "jichu.auditing.parts.corruptions:Corruptions",
+    "cost": "jichu.auditing.parts.cost:Cost",
+    "doubtful": "jichu.auditing.parts.doubtful:Doubtful",
     "embeddings": "jichu.auditing.parts.embeddings:Embeddings",
     "fairness": "jichu.auditing.parts.fairness:Fairness",
     "membership": "jichu.auditing.parts.membership:Membership",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,6 +32,7 @@ class Subject:
     table: pa.Table | None  # of predictions
     stages: tuple[str, ...]  # that have a model, the run's own first
     load: Callable[[str], Model]  # the model of a stage, in evaluation mode
+    place: Callable[[str], Path]  # the folder of a stage's model
     seed: int
     trained_on: Tensor  # labelled rows of the first draw, none where other data are audited
     tokenizer: Tokenizer | None = None  # of texts
@@ -69,10 +71,12 @@ def fewer(rows: Tensor, most: int) -> Tensor:
 
 
 class Look(NamedTuple):
-    """How rows can be shown: pictures uint8 [n, C, H, W] of some, what they are called, and their classes."""
+    """How rows can be shown: pictures uint8 [n, C, H, W] of some, what they are called with their classes, and what they say
+    in words."""
 
     pictures: Callable[[Tensor], Tensor] | None = None
     records: Callable[[Tensor], tuple[list[str], list[int]]] | None = None
+    words: Callable[[Tensor], list[str]] | None = None
 
 
 class Part:

@@ -8,7 +8,7 @@ from typing import Any
 from jichu.recipe.config import read_recipe
 
 from ..options import Options, add_set, command
-from ..output import print_headline, print_json
+from ..output import print_gates, print_headline, print_json
 
 
 def add(commands: Any) -> None:
@@ -30,6 +30,7 @@ def run(options: Options) -> None:
 
 def execute(recipe: Any, options: Options) -> None:
     """Run a recipe, and say what came of it and what may come next."""
+    from jichu.auditing.gates import require
     from jichu.core.files import read_json
     from jichu.core.ranks import rank
     from jichu.models.folder import read_config
@@ -39,10 +40,13 @@ def execute(recipe: Any, options: Options) -> None:
     if rank() > 0:
         return
     summary = read_json(folder.summary)
+    gates = [gate for stage in summary["stages"] for gate in stage.get("gates", [])]
     if options.json:
         print_json({"run": str(folder.path), **summary})
+        require(gates, folder.path)
         return
     print_headline(summary["headline"])
+    print_gates(gates)
     predicts = bool(recipe.fitted)
     examples = sorted(folder.examples.glob("[0-9]*")) if folder.examples.exists() else []
     after = [f"look at it:   {folder.report}"]
@@ -63,6 +67,7 @@ def execute(recipe: Any, options: Options) -> None:
             "on your data: jichu run quickstart --set data.path=FOLDER   (a subfolder for each class)"
         )
     print("\nnext\n  " + "\n  ".join(after))
+    require(gates, folder.path)
 
 
 def _advice(summary: dict[str, Any]) -> list[str]:
