@@ -51,6 +51,7 @@ def audit(
         rows = _usable(dataset, bool(run.targets))
     else:
         raise unknown_name("split", split, dataset.splits)
+    parts_of_audit.check(questions, dataset, run.targets)
     tables = _of_language(run, dataset, rows) if run.config.language else _of_heads(run, dataset, rows)
     found: dict[str, Any] = {}
     for key, target in targets.items():

@@ -131,7 +131,7 @@ def explain(
     if spec is not None:
         explaining.make(spec, explaining.kind_of(tensors))
     others: dict[str, Any] = {}
-    if explaining.needs_background(explaining.kind_of(tensors)):
+    if explaining.kind_of(tensors) == "table":
         others = {"table": run.config.table, **_usual(run, background)}
     view = functools.partial(explaining.view, asked, tensors, **others)
     found = explaining.attributed(view, torch.arange(len(names)), spec)
@@ -150,16 +150,11 @@ def _usual(run: Run, data: Any) -> dict[str, Any]:
     """Rows of a table that tell what is usual."""
     if data is not None:
         names, tensors = run._inputs(data)
-        return {"others": tensors, "background": some(torch.arange(len(names)), BACKGROUND)}
+        return {"others": tensors, "background": explaining.evenly(torch.arange(len(names)), BACKGROUND)}
     if run.recipe.data.path == IN_MEMORY:
         raise UsageError("this run's data were given in memory", expected="background=…, some rows of them")
     dataset = run.dataset()
-    return {"others": dataset.tensors, "background": some(dataset.splits["train"], BACKGROUND)}
-
-
-def some(rows: Tensor, most: int) -> Tensor:
-    """At most so many rows, evenly spread."""
-    return rows[torch.linspace(0, len(rows) - 1, min(most, len(rows))).round().long()]
+    return {"others": dataset.tensors, "background": explaining.evenly(dataset.splits["train"], BACKGROUND)}
 
 
 def _told(

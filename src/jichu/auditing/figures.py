@@ -245,19 +245,20 @@ def picture(image: Tensor, height: int = 72) -> Image.Image:
 
 def data_uri(image: Tensor) -> str:
     """A small picture as a data: address."""
-    return _uri(picture(image), "PNG")
+    return uri(picture(image))
 
 
 def thumbnail(image: Tensor, most: int = 96) -> str:
     """The data: address of a picture of at most so many pixels; a page may hold hundreds."""
     made = picture(image, 0)
     if max(made.size) <= 48:
-        return _uri(made, "PNG")
+        return uri(made)
     made.thumbnail((most, most))
-    return _uri(made, "JPEG")
+    return uri(made, "JPEG")
 
 
-def _uri(made: Image.Image, kind: str) -> str:
+def uri(made: Image.Image, kind: str = "PNG") -> str:
+    """A picture as a data: address."""
     buffer = io.BytesIO()
     made.save(buffer, kind)
     return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
@@ -276,14 +277,15 @@ def bars(values: dict[str, float], label: str, most: int = 20) -> str:
     return _svg(figure, label)
 
 
-def gallery(pictures: list[str], told: list[str], side: int = 84, across: int = 8) -> str:
-    """Pictures (data: addresses) in rows; what is `told` of one is seen when it is pointed at."""
-    step = side + 8
-    marks = [
-        f'<g transform="translate({i % across * step} {i // across * step})"><title>{html.escape(text)}</title><image'
-        f' href="{address}" width="{side}" height="{side}" style="image-rendering: pixelated"/></g>'
-        for i, (address, text) in enumerate(zip(pictures, told, strict=True))
-    ]  # fmt: skip
-    height = -(-len(pictures) // across) * step
-    width = min(across, max(1, len(pictures))) * step
-    return f'<svg role="img" aria-label="pictures" width="{width}" viewBox="0 0 {width} {height}">{"".join(marks)}</svg>'
+def gallery(pictures: list[str], told: list[str], width: int = 84, across: int = 8) -> str:
+    """Pictures (data: addresses), each 84 high, in rows; what is `told` of one is seen when it is pointed at."""
+    height, gap = 84, 8
+    marks = []
+    for i, (address, text) in enumerate(zip(pictures, told, strict=True)):
+        left, top = i % across * (width + gap), i // across * (height + gap)
+        marks.append(
+            f'<g transform="translate({left} {top})"><title>{html.escape(text)}</title><image href="{address}"'
+            f' width="{width}" height="{height}" style="image-rendering: pixelated"/></g>'
+        )
+    wide, high = min(across, len(pictures)) * (width + gap), -(-len(pictures) // across) * (height + gap)
+    return f'<svg role="img" aria-label="pictures" width="{wide}" viewBox="0 0 {wide} {high}">{"".join(marks)}</svg>'

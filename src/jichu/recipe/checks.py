@@ -236,6 +236,7 @@ def check_before(work: Work) -> None:
         if isinstance(stage, AuditStage):
             for target in dataset.targets.values():
                 metric_functions(stage, work.objects, target, len(dataset.targets) > 1)
+            parts.check(parts.make(stage.parts, f"{where}.parts"), dataset, dataset.targets)
     audited = any(isinstance(s, AuditStage) for s in recipe.stages)
     if audited and not recipe.fitted and dataset.kind != "text":
         raise UsageError(

@@ -142,7 +142,7 @@ class AuditStage(Config):
     gain: Annotated[list[str], Field(min_length=2, max_length=2)] | None = Field(
         None, description="two stages, the second's first metric subtracted from the first's"
     )
-    parts: list[Named] = Field([], description="what else is asked: calibration, embeddings")
+    parts: list[Named] = Field([], description="what else is asked: calibration, embeddings, explanation")
 
 
 Stage = Annotated[InspectStage | PretrainStage | FinetuneStage | AuditStage, Field(discriminator="stage")]

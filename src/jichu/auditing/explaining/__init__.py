@@ -9,19 +9,26 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from jichu.core.config import Spec
 from jichu.core.progress import task
 
 from .methods import METHODS, Method, make, usual
-from .views import Asked, View, kind_of, needs_background, view
+from .views import Asked, View, kind_of, read_by, view
 
 __all__ = [
-    "METHODS", "Asked", "Attributed", "Method", "View", "attributed", "kind_of", "make", "needs_background", "usual", "view",
+    "METHODS", "Asked", "Attributed", "Method", "View", "attributed", "evenly", "kind_of", "make", "read_by",
+    "usual", "view",
 ]  # fmt: skip
 
 _AT_ONCE = 16  # rows
+
+
+def evenly(rows: Tensor, most: int) -> Tensor:
+    """At most so many rows, evenly spread."""
+    return rows[torch.linspace(0, len(rows) - 1, min(most, len(rows))).round().long()]
 
 
 class Attributed(NamedTuple):
@@ -34,11 +41,9 @@ class Attributed(NamedTuple):
     worth: Tensor
 
 
-def attributed(
-    of: Callable[[Tensor], View], rows: Tensor, spec: Spec | None = None, said: str = "explain"
-) -> Iterator[Attributed]:
+def attributed(of: Callable[[Tensor], View], rows: Tensor, spec: Spec | None = None) -> Iterator[Attributed]:
     """Some rows at a time, of which `of` makes views, by a method, the usual one for the model if none is given."""
-    with task(said, len(rows)) as shown:
+    with task("explain", len(rows)) as shown:
         for some in rows.split(_AT_ONCE):
             seen = of(some)
             spec = spec or Spec(name=usual(seen))

@@ -9,15 +9,17 @@ from jichu.auditing.blocks import Block
 from jichu.core.config import Spec
 from jichu.core.errors import UsageError
 from jichu.core.names import construct, resolve
+from jichu.data.dataset import Dataset
 from jichu.data.target import Target
 
 from .base import Look, Part, Subject
 
-__all__ = ["PARTS", "Look", "Part", "Subject", "make", "measured", "shown"]
+__all__ = ["PARTS", "Look", "Part", "Subject", "check", "make", "measured", "shown"]
 
 PARTS = {
     "calibration": "jichu.auditing.parts.calibration:Calibration",
     "embeddings": "jichu.auditing.parts.embeddings:Embeddings",
+    "explanation": "jichu.auditing.parts.explanation:Explanation",
 }
 
 
@@ -39,6 +41,14 @@ def make(specs: Sequence[Spec], where: str = "parts") -> dict[str, Part]:
             raise UsageError(f"{spec.name} is asked for twice", where=where, expected="each part once")
         made[spec.name] = construct("part of an audit", spec, PARTS, where=where)()
     return made
+
+
+def check(parts: dict[str, Part], dataset: Dataset, targets: dict[str, Target]) -> None:
+    """UsageError where one of the parts cannot be asked of these data."""
+    for part in parts.values():
+        for target in targets.values():
+            if not part.tasks or target.task in part.tasks:
+                part.check(dataset, target)
 
 
 def measured(parts: dict[str, Part], subject: Subject, first: bool = True) -> dict[str, Any]:

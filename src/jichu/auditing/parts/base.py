@@ -57,6 +57,9 @@ class Part:
     tasks: tuple[str, ...] = ()  # of targets that it is for; any, or none, if empty
     each_target = True  # asked of every target, else once
 
+    def check(self, dataset: Dataset, target: Target | None) -> None:
+        """UsageError where these data cannot be asked this."""
+
     def measure(self, subject: Subject) -> dict[str, Any]:
         """What is found, for `audit.json`."""
         raise NotImplementedError(f"{type(self).__name__}.measure")

@@ -20,7 +20,11 @@ def add(commands: Any) -> None:
     parser.add_argument("run", help="a run folder")
     parser.add_argument("--data", help="other data than the run's own held-out rows")
     parser.add_argument(
-        "--parts", nargs="+", default=[], metavar="NAME", help="what else is asked: calibration, embeddings"
+        "--parts",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="what else is asked: calibration, embeddings, explanation",
     )
 
 

@@ -10,6 +10,7 @@ from jichu.core.errors import UsageError
 from jichu.data.batches import gather
 from jichu.data.schema import TableSchema
 from jichu.data.tokens import Tokens
+from jichu.models.model import Model
 from jichu.models.transformers_text import TransformersText
 
 from .base import Asked, View
@@ -17,7 +18,7 @@ from .grids import Images, sounds
 from .rows import Rows
 from .texts import Texts
 
-__all__ = ["Asked", "View", "kind_of", "needs_background", "view"]
+__all__ = ["Asked", "View", "kind_of", "read_by", "view"]
 
 _KINDS = {"tokens": "text", "audio": "audio", "image": "image", "numbers": "table", "categories": "table"}
 
@@ -33,9 +34,9 @@ def kind_of(columns: dict[str, Any]) -> str:
     return kinds.pop()
 
 
-def needs_background(kind: str) -> bool:
-    """Whether what is usual is told by other rows."""
-    return kind == "table"
+def read_by(model: Model, columns: dict[str, Any]) -> dict[str, Any]:
+    """Those of the columns that a model reads."""
+    return {name: column for name, column in columns.items() if name in model.inputs or name == "tokens"}
 
 
 def view(
