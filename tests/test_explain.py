@@ -18,7 +18,7 @@ from jichu.auditing.explaining.methods import rollout
 from jichu.auditing.explaining.methods.perturbation import parts
 from jichu.cli.main import main
 from jichu.core.config import Spec
-from jichu.core.errors import UsageError
+from jichu.core.errors import DataError, UsageError
 from jichu.data.decode import Preprocess
 from jichu.data.schema import TableSchema
 from jichu.data.target import Target
@@ -500,3 +500,44 @@ def test_the_library_is_asked_for(digits_run, monkeypatch):
     monkeypatch.setitem(sys.modules, "captum.attr", None)
     with pytest.raises(UsageError, match=r"captum is not installed[\s\S]*jichu\[explain\]"):
         digits_run.explain(next(digits_run.path.glob("examples/*.png")))
+
+
+def test_tags_are_explained_and_numbers_have_no_class(in_folder, capsys):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, 2))
+    rows = [
+        {"x": a, "z": b, "tags": [t for t, v in (("left", a), ("right", b)) if v > 0], "price": a}
+        for a, b in x.tolist()
+    ]
+    Path("t.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    stage = {"stage": "finetune", "backbone": "mlp", "budget": "100 steps"}
+    run = run_of({"stages": [stage]}, path="t.jsonl", target=["tags", "price"])
+    for tag, column in (("left", "x"), ("right", "z")):
+        (found,) = run.explain({"x": 1.0, "z": 1.0}, target=tag)
+        assert found.answer == tag and found.top(1)[0][0] == column and found.scale == "probability"
+    Path("one.csv").write_text("x,z\n1,1\n")
+    assert main(["explain", "runs/it", "one.csv", "--column", "price", "--target", "left"]) == 2
+    assert "is a number and has no class" in capsys.readouterr().err
+
+
+def test_what_has_no_answer_and_what_has_no_words(reviews):
+    run = run_of(
+        {
+            "stages": [
+                {
+                    "stage": "finetune",
+                    "backbone": {"name": "lstm-text", "width": 8, "hidden": 8},
+                    "budget": "2 steps",
+                }
+            ]
+        },
+        path=reviews,
+    )
+    for method in ("integrated-gradients", "occlusion", "shapley"):
+        empty, one = run.explain(["", "river"], method)
+        assert empty.places == () and empty.worth.shape == (0,) and len(one.places) > 0
+        assert empty.write("out").exists()
+    with torch.no_grad():
+        run.model.heads["label"].linear.weight.fill_(torch.nan)
+    with pytest.raises(DataError, match="not a number"):
+        run.explain("river")

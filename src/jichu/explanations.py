@@ -192,6 +192,6 @@ def pieces(tokenizer: Tokenizer, ids: list[int]) -> tuple[str, ...]:
     written = [tokenizer.decode([i], special=True).removeprefix("##") for i in ids]
     begins = tokenizer.starts_word[ids].tolist()
     return tuple(
-        f" {text}" if n and first and _LETTERS.match(text) else text
+        f" {text}" if n and first and (_LETTERS.match(text) or ids[n] == tokenizer.special.unknown) else text
         for n, (text, first) in enumerate(zip(written, begins, strict=True))
     )

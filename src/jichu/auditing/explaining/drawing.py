@@ -18,6 +18,8 @@ _SHARPEST = 0.99  # of the places are below what is drawn in full
 
 def strength(worth: np.ndarray) -> np.ndarray:
     """-1 to 1: relative to all but the very largest, from the least on where nothing is zero or speaks against."""
+    if not worth.size:
+        return worth
     worth = worth - max(0.0, worth.min())
     size = np.abs(worth)
     top = np.quantile(size, _SHARPEST) or size.max()

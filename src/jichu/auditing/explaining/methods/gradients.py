@@ -13,8 +13,6 @@ from jichu.auditing.explaining.views import View
 
 from .base import Method
 
-_AT_ONCE = 128  # points that are looked at together
-
 
 def _points(view: View) -> tuple[Tensor, ...]:
     return tuple(p.detach().clone().requires_grad_() for p in view.points)
@@ -56,6 +54,6 @@ class IntegratedGradients(Method):
         """What the places are worth, and by how much their sum [B] is off."""
         found, off = captum().IntegratedGradients(view.answer).attribute(
             _points(view), view.baselines, additional_forward_args=view.rows, n_steps=self.steps,
-            internal_batch_size=max(len(view), _AT_ONCE), return_convergence_delta=True,
+            internal_batch_size=max(len(view), view.at_once // 2), return_convergence_delta=True,
         )  # fmt: skip
         return view.places(found).detach(), off.detach().to(torch.float64)

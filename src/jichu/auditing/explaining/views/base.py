@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -9,11 +10,11 @@ import torch
 from torch import Tensor
 
 from jichu.auditing.table import point
-from jichu.core.errors import UsageError, unknown
+from jichu.core.errors import DataError, UsageError, unknown
 from jichu.data.target import Target
 from jichu.models.model import Model
 
-_AT_ONCE = 256  # rows of a forward pass
+_ROWS, _PLACES = 256, 2**21  # of a forward pass, at most
 TASKS = ("classification", "multilabel", "regression")
 
 
@@ -76,10 +77,19 @@ class View:
         self.rows = torch.arange(len(next(iter(batch.values()))))
         with torch.no_grad():
             self.outputs = self.run(batch)
+        if not self.outputs.isfinite().all():
+            raise DataError(
+                "an answer of the model is not a number", expected="inputs that it has an answer to"
+            )
         self.chosen = asked.chosen(self.outputs)
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @property
+    def at_once(self) -> int:
+        """How many rows the model is asked about together."""
+        return max(1, min(_ROWS, _PLACES // math.prod(self.shape)))
 
     def run(self, batch: dict[str, Tensor]) -> Tensor:
         """The head's outputs [B, K]."""
@@ -101,7 +111,7 @@ class View:
 
     def shown(self, present: Tensor, rows: Tensor) -> Tensor:
         """The probability (or number) [M] where of each row only some places are there: [M, *shape], 1 or 0."""
-        size = max(1, _AT_ONCE // self.copies)
+        size = max(1, self.at_once // self.copies)
         with torch.no_grad():
             parts = zip((present > 0.5).split(size), rows.split(size), strict=True)
             return torch.cat([self._shown(some, which) for some, which in parts])
