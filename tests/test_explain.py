@@ -156,10 +156,8 @@ def test_a_missing_number_is_worth_nothing_to_gradients_and_is_seen_by_the_other
         model.heads["label"].linear.weight[0, 6] = 3.0  # the flag of the first column
     columns["numbers"][0, 0] = torch.nan
     others = {"table": TABLE, "background": torch.arange(20, 40)}
-    method = explaining.make(Spec(name="integrated-gradients"))
     found = worth(model, NUMBER, columns, "integrated-gradients", torch.arange(3), **others)
-    total, off = method.complete(found.view)
-    assert found.worth[0, 0] == 0 and torch.isfinite(total).all() and off.abs().max() < 1e-3
+    assert found.worth[0, 0] == 0 and faithfulness.incomplete(found.view, found.worth).max() < 1e-3
     hidden = worth(model, NUMBER, columns, "occlusion", torch.arange(3), **others).worth
     assert (
         hidden[0, 0] > 4
@@ -168,10 +166,14 @@ def test_a_missing_number_is_worth_nothing_to_gradients_and_is_seen_by_the_other
 
 def test_integrated_gradients_are_complete(images):
     model, columns = images
-    view = worth(model, CLASSES, columns, "saliency").view
-    total, off = explaining.make(Spec(name="integrated-gradients", steps=200)).complete(view)
-    difference = view.answer(*view.points, view.rows) - view.answer(*view.baselines, view.rows)
-    assert torch.allclose(total.sum((1, 2)), difference.detach(), atol=0.02) and off.abs().max() < 0.02
+    method = {"name": "integrated-gradients", "steps": 200}
+    found = worth(model, CLASSES, columns, method)
+    view = found.view
+    with torch.no_grad():
+        difference = view.answer(*view.points, view.rows) - view.answer(*view.baselines, view.rows)
+    assert torch.allclose(found.worth.sum((1, 2)), difference, atol=0.02)
+    assert faithfulness.incomplete(view, found.worth).max() < 0.02
+    assert faithfulness.incomplete(view, 2 * found.worth) == pytest.approx(1.0, abs=0.04)
 
 
 def test_rollout_by_hand():

@@ -40,6 +40,14 @@ def at_random(view: View, seed: int) -> Tensor:
     return torch.rand(len(view), *view.shape, generator=generator("at random", seed))
 
 
+def incomplete(view: View, worth: Tensor) -> np.ndarray:
+    """By what share [B] of the difference between the answer and that to the baseline the worths do not add up to it."""
+    with torch.no_grad():
+        difference = view.value(probability=False) - view.answer(*view.baselines, view.rows)
+    missing = worth.flatten(1).sum(1) - difference
+    return (missing.abs() / difference.abs().clamp(min=1e-6)).double().numpy()
+
+
 def randomised(model: Model, seed: int) -> Model:
     """A copy whose weights are in another order, each tensor by itself: what it learnt is gone, and how large weights are
     stays (after Adebayo et al., 2018, arXiv 1810.03292)."""

@@ -22,6 +22,7 @@ from jichu.data.dataset import Dataset
 from jichu.data.target import Target
 from jichu.metrics.intervals import mean_interval, metric_interval
 from jichu.metrics.regression import r2
+from jichu.models.layout import laid, plain_order
 from jichu.models.model import Model
 from jichu.train.predict import embed, predict
 
@@ -67,7 +68,12 @@ class Explanation(Part):
         if stage is None or subject.target is None:
             return {}
         say(f"  explanation of {stage}")
-        asked = explaining.Asked(subject.load(stage), subject.key, subject.target)
+        model = subject.load(stage)
+        with laid(model, plain_order(torch.device("cpu"))):
+            asked = explaining.Asked(model, subject.key, subject.target)
+            return {"of": stage, **self._measured(asked, subject)}
+
+    def _measured(self, asked: explaining.Asked, subject: Subject) -> dict[str, Any]:
         columns = explaining.read_by(asked.model, subject.dataset.inputs)
         kind = explaining.kind_of(columns)
         train = subject.dataset.splits.get("train", subject.rows)
@@ -79,7 +85,7 @@ class Explanation(Part):
         known = subject.rows[subject.dataset.known(subject.rows, subject.key)]
         rows = evenly(known, self.rows)
         worths = list(explaining.attributed(lambda r: view(asked, r), rows, self.method))
-        found = {"of": stage, "method": worths[0].name, "scale": worths[0].method.scale, "rows": len(rows)}
+        found = {"method": worths[0].name, "scale": worths[0].method.scale, "rows": len(rows)}
         found["sanity"] = self._sanity(asked, view, worths, subject.seed)
         if kind == "table":
             found |= self._of_columns(asked.model, columns, subject, known, train)
@@ -105,14 +111,9 @@ class Explanation(Part):
         alike = faithfulness.alike(some.worth, some.method.attribute(shuffled), some.view.free())
         found["randomised"] = _interval(alike, seed)
         if some.view.differentiable():
-            steps = explaining.make(Spec(name="integrated-gradients"))
-            _, off = cast(Any, steps).complete(some.view)
-            whole = (
-                (some.view.value(False) - some.view.answer(*some.view.baselines, some.view.rows))
-                .detach()
-                .abs()
-            )
-            found["incomplete"] = _interval(off.abs().numpy() / whole.clamp(min=1e-6).numpy(), seed)
+            name = "integrated-gradients"
+            worth = some.worth if some.name == name else explaining.make(Spec(name=name)).attribute(some.view)
+            found["incomplete"] = _interval(faithfulness.incomplete(some.view, worth), seed)
         if asked.target.task != "regression":
             for name, insert in (("deletion", False), ("insertion", True)):
                 found[name] = _paired(worths, insert, seed)

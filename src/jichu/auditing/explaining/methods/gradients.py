@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -48,12 +47,8 @@ class IntegratedGradients(Method):
         self.steps = steps
 
     def attribute(self, view: View) -> Tensor:
-        return self.complete(view)[0]
-
-    def complete(self, view: View) -> tuple[Tensor, Tensor]:
-        """What the places are worth, and by how much their sum [B] is off."""
-        found, off = captum().IntegratedGradients(view.answer).attribute(
+        found = captum().IntegratedGradients(view.answer).attribute(
             _points(view), view.baselines, additional_forward_args=view.rows, n_steps=self.steps,
-            internal_batch_size=max(len(view), view.at_once // 2), return_convergence_delta=True,
+            internal_batch_size=max(len(view), view.at_once // 2),
         )  # fmt: skip
-        return view.places(found).detach(), off.detach().to(torch.float64)
+        return view.places(found).detach()
