@@ -7,11 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from sklearn.inspection import permutation_importance
 
 import jichu
+from jichu.auditing import explaining
 from jichu.auditing.explaining import faithfulness, importance, prototypes, surrogate
 from jichu.cli.main import main
+from jichu.core.errors import UsageError
 from jichu.core.files import read_json
 from jichu.data.schema import TableSchema
 from jichu.data.target import Target
@@ -258,3 +261,28 @@ def test_bad_parts_are_told_before_anything_runs(part, said, table, capsys):
     Path("r.yaml").write_text(json.dumps(recipe))
     assert main(["run", "r.yaml", "--quiet"]) == 2
     assert said in capsys.readouterr().err and not list(Path().glob("runs/bad/model*"))
+
+
+def test_what_only_the_fitted_model_tells_does_not_end_the_audit(table):
+    stage = {"head": "gradient-boosting"}
+    found, audit, page = audited(
+        "trees",
+        {"path": table, "target": "sold"},
+        stage,
+        {"name": "explanation", "method": "input-x-gradient"},
+    )
+    assert "cannot be differentiated" in found["refused"] and audit["models"]["finetune"]["metrics"]
+    assert "finetune is not explained" in page and "occlusion or shapley" in page
+
+
+def test_of_pictures_beside_a_table_what_the_model_reads_is_explained(in_folder):
+    rng = np.random.default_rng(0)
+    lines = []
+    for i in range(60):
+        Image.fromarray(rng.integers(0, 256, (8, 8), dtype=np.uint8)).save(f"{i}.png")
+        lines.append(f"{i}.png,{rng.normal():.3f},{'ab'[i % 2]}")
+    Path("t.csv").write_text("\n".join(["image,x,label", *lines]))
+    found, _, _ = audited("both", {"path": "t.csv"}, {"backbone": "mlp", "budget": "2 steps"})
+    assert len(found["drawn"]) > 0 and "importance" not in found
+    with pytest.raises(UsageError, match="image beside table"):
+        explaining.kind_of({"image": None, "numbers": None, "label": None})

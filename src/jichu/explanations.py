@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -21,13 +21,14 @@ from jichu.core.errors import UsageError, unknown
 from jichu.core.files import write_text
 from jichu.data.config import IN_MEMORY, SpectrogramConfig
 from jichu.data.spectrum import pictures, step
+from jichu.data.target import Target
 from jichu.data.tokenizer import Tokenizer
+from jichu.models.model import Model
 
 if TYPE_CHECKING:
     from jichu.runs import Run
 
 _LETTERS = re.compile(r"[^\W_\u2e80-\U0003ffff]")  # of scripts that have spaces between words
-BACKGROUND = 32  # training rows that tell what is usual in a table
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def explain(
             "forecasts and written texts are not explained",
             expected="a model of classes, of tags or of numbers",
         )
-    asked = explaining.Asked(run.model, *_head(run, column), target)  # type: ignore[arg-type]
+    asked = explaining.Asked(cast(Model, run.model), *_head(run, column), target)
     spec = None if method is None else check(Spec, {"name": method} if isinstance(method, str) else method)
     names, tensors = run._inputs(items)
     if spec is not None:
@@ -138,7 +139,7 @@ def explain(
     return [one for some in found for one in _told(run, names, tensors, some)]
 
 
-def _head(run: Run, column: str | None) -> tuple[str, Any]:
+def _head(run: Run, column: str | None) -> tuple[str, Target]:
     columns = {target.column: key for key, target in run.targets.items()}
     if column is not None and column not in columns:
         raise unknown("target", column, columns)
@@ -150,11 +151,17 @@ def _usual(run: Run, data: Any) -> dict[str, Any]:
     """Rows of a table that tell what is usual."""
     if data is not None:
         names, tensors = run._inputs(data)
-        return {"others": tensors, "background": explaining.evenly(torch.arange(len(names)), BACKGROUND)}
+        return {
+            "others": tensors,
+            "background": explaining.evenly(torch.arange(len(names)), explaining.BACKGROUND),
+        }
     if run.recipe.data.path == IN_MEMORY:
         raise UsageError("this run's data were given in memory", expected="background=…, some rows of them")
     dataset = run.dataset()
-    return {"others": dataset.tensors, "background": explaining.evenly(dataset.splits["train"], BACKGROUND)}
+    return {
+        "others": dataset.tensors,
+        "background": explaining.evenly(dataset.splits["train"], explaining.BACKGROUND),
+    }
 
 
 def _told(
@@ -165,10 +172,8 @@ def _told(
     number = target.task == "regression" and method.scale != "attention"
     free, values = view.free().numpy(), view.value().tolist()
     for i, row in enumerate(found.rows.tolist()):
-        worth, places = (
-            found.worth[i].double().numpy(),
-            tuple(run.config.table.kinds) if run.config.table else (),
-        )
+        worth = found.worth[i].double().numpy()
+        places = tuple(run.config.table.kinds) if run.config.table else ()
         if view.kind == "text":  # without padding and what the template puts around
             worth, places = worth[free[i]], pieces(run.tokenizer, view.batch["tokens"][i][free[i]].tolist())
         yield Explanation(

@@ -19,11 +19,12 @@ from .methods import METHODS, Method, make, usual
 from .views import Asked, View, kind_of, read_by, view
 
 __all__ = [
-    "METHODS", "Asked", "Attributed", "Method", "View", "attributed", "evenly", "kind_of", "make", "read_by",
+    "BACKGROUND", "METHODS", "Asked", "Attributed", "Method", "View", "attributed", "evenly", "kind_of", "make", "read_by",
     "usual", "view",
 ]  # fmt: skip
 
 _AT_ONCE = 16  # rows
+BACKGROUND = 32  # rows of a table that tell what is usual
 
 
 def evenly(rows: Tensor, most: int) -> Tensor:

@@ -39,8 +39,8 @@ def overlay(image: Tensor, worth: np.ndarray) -> Image.Image:
 
 
 def over_time(image: Tensor, worth: np.ndarray) -> Image.Image:
-    """A spectrogram uint8 [1, mels, frames] with `overlay`'s colours, [mels, frames] or [frames] worth; beneath it the time, how much each
-    moment is worth."""
+    """A spectrogram uint8 [1, mels, frames]; beneath it the same with what speaks for the answer or against it, [mels,
+    frames] or [frames]; and beneath that how much each moment is worth."""
     moments = worth if worth.ndim == 1 else worth.sum(0)
     plain = picture(image, _SIDE).convert("RGB")
     coloured = overlay(image, np.atleast_2d(worth)).crop(

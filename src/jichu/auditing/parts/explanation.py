@@ -17,6 +17,7 @@ from jichu.auditing.explaining import drawing, evenly, faithfulness, importance,
 from jichu.auditing.explaining.library import captum
 from jichu.auditing.table import answers, point
 from jichu.core.config import Named, Spec
+from jichu.core.errors import DataError, UsageError
 from jichu.core.progress import say
 from jichu.data.dataset import Dataset
 from jichu.data.target import Target
@@ -29,7 +30,6 @@ from jichu.train.predict import embed, predict
 from .base import Look, Part, Subject
 
 _SHUFFLED, _TOLD, _LOOKED_AT = 1000, 5000, 500  # rows for the importance, the tree, the prototypes
-_BACKGROUND = 32
 _PICTURES, _FINEST = 8, 32  # rows that are drawn, and places of a drawing to a side
 Worths = list[explaining.Attributed]
 Columns = dict[str, Any]
@@ -60,7 +60,7 @@ class Explanation(Part):
 
     def check(self, dataset: Dataset, target: Target | None) -> None:
         """The method is one for these data."""
-        if self.method is not None and dataset.kind != "series":
+        if self.method is not None:
             explaining.make(self.method, dataset.kind, "parts.explanation.method")
 
     def measure(self, subject: Subject) -> dict[str, Any]:
@@ -70,14 +70,21 @@ class Explanation(Part):
         say(f"  explanation of {stage}")
         model = subject.load(stage)
         with laid(model, plain_order(torch.device("cpu"))):
-            asked = explaining.Asked(model, subject.key, subject.target)
-            return {"of": stage, **self._measured(asked, subject)}
+            try:
+                found = self._measured(explaining.Asked(model, subject.key, subject.target), subject)
+            except (
+                UsageError,
+                DataError,
+            ) as error:  # what only the fitted model tells; the rest of the audit stands
+                say(f"  {error}")
+                found = {"refused": str(error)}
+        return {"of": stage, **found}
 
     def _measured(self, asked: explaining.Asked, subject: Subject) -> dict[str, Any]:
         columns = explaining.read_by(asked.model, subject.dataset.inputs)
         kind = explaining.kind_of(columns)
         train = subject.dataset.splits.get("train", subject.rows)
-        usual = evenly(train, _BACKGROUND)
+        usual = evenly(train, explaining.BACKGROUND)
 
         def view(asked: explaining.Asked, rows: Tensor) -> explaining.View:
             return explaining.view(asked, columns, rows, subject.dataset.table, usual)
@@ -171,6 +178,9 @@ class Explanation(Part):
     @staticmethod
     def show(found: dict[str, Any], target: Target | None, look: Look) -> Iterator[Block]:
         if not found:
+            return
+        if "refused" in found:
+            yield Note(f"{found['of']} is not explained. {found['refused']}")
             return
         if "importance" in found:
             yield from _show_columns(found, target)

@@ -26,7 +26,11 @@ def add(commands: Any) -> None:
         metavar="INPUT",
         help="image or sound files, texts, or tables whose rows are meant",
     )
-    parser.add_argument("--method", metavar="NAME", help="of attribution; what fits the model if not given")
+    parser.add_argument(
+        "--method",
+        metavar="NAME",
+        help="integrated-gradients, occlusion, shapley, …; what fits the model if not given",
+    )
     parser.add_argument(
         "--target", metavar="CLASS", help="the class to be explained; the likeliest if not given"
     )

@@ -20,7 +20,7 @@ METHODS = {
     "saliency": "jichu.auditing.explaining.methods.gradients:Saliency",
     "shapley": "jichu.auditing.explaining.methods.perturbation:Shapley",
 }
-_USUAL = {"table": "shapley"}  # of what is no picture, sound or text
+_PLURAL = {"image": "images", "audio": "sounds", "table": "tables", "text": "texts"}
 
 
 def make(spec: Spec, kind: str | None = None, where: str = "method") -> Method:
@@ -34,10 +34,8 @@ def make(spec: Spec, kind: str | None = None, where: str = "method") -> Method:
     return found
 
 
-_PLURAL = {"image": "images", "audio": "sounds", "table": "tables", "text": "texts"}
-
-
 def usual(view: View) -> str:
     """The name of the method that is taken where none is asked for: one that fits the model."""
-    wanted = _USUAL.get(view.kind, "integrated-gradients")
-    return wanted if wanted in _USUAL.values() or view.differentiable() else "occlusion"
+    if view.kind == "table":
+        return "shapley"
+    return "integrated-gradients" if view.differentiable() else "occlusion"

@@ -16,18 +16,16 @@ from .base import Asked, View
 class Grid(View):
     """[B, C, H, W] of which places are [H, W]; the `baselines` are what the model takes for the mean."""
 
-    reads = "image"
-
     def _of(self, values: Tensor, mean: Tensor) -> None:
         self.points, self.baselines = (values,), (mean.expand_as(values).contiguous(),)
         self.shape = tuple(values.shape[2:])
 
     def at(self, points: list[Tensor], rows: Tensor) -> Tensor:
-        return self.run({self.reads: points[0]})
+        return self.run({"image": points[0]})
 
     def partly(self, present: Tensor, rows: Tensor) -> Tensor:
         values, nothing = self.points[0][rows], self.baselines[0][rows]
-        return self.run({self.reads: torch.where(present[:, None], values, nothing)})
+        return self.run({"image": torch.where(present[:, None], values, nothing)})
 
     def places(self, found: tuple[Tensor, ...]) -> Tensor:
         return found[0].sum(1)
