@@ -14,7 +14,7 @@ from torch import nn
 import jichu
 from jichu.auditing import explaining
 from jichu.auditing.explaining import drawing, faithfulness
-from jichu.auditing.explaining.methods import rollout
+from jichu.auditing.explaining.methods import Method, rollout
 from jichu.auditing.explaining.methods.perturbation import parts
 from jichu.cli.main import main
 from jichu.core.config import Spec
@@ -440,6 +440,26 @@ def test_what_tokens_are_written_as(in_folder):
         tokenizer = Tokenizer.train(TokenizerConfig(name=name, vocabulary=400), [text] * 4)
         (ids,) = tokenizer.encode([text])
         assert "".join(pieces(tokenizer, ids)).lower().replace(" ", "") == text.lower().replace(" ", "")
+
+
+class Brightness(Method):
+    """A method of one's own: what is bright."""
+
+    kinds = ("image",)
+
+    def __init__(self, power: int = 1):
+        self.power = power
+
+    def attribute(self, view):
+        return view.places(view.points) ** self.power
+
+
+def test_a_method_of_ones_own(images):
+    model, columns = images
+    found = worth(model, CLASSES, columns, {"name": "test_explain:Brightness", "power": 2})
+    assert torch.allclose(found.worth, (columns["image"][:, 0] / 255) ** 2)
+    with pytest.raises(UsageError, match="not for tables"):
+        explaining.make(Spec(name="test_explain:Brightness"), "table")
 
 
 # --- what is asked wrongly

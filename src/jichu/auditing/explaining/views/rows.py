@@ -14,6 +14,7 @@ from .base import Asked, View
 from .lookups import lookups, recorded, replaced
 
 _KEYS = ("numbers", "categories")
+_AT_ONCE = 4096  # rows of a forward pass
 
 
 class Rows(View):
@@ -26,6 +27,7 @@ class Rows(View):
     """
 
     kind = "table"
+    at_once = _AT_ONCE
 
     def __init__(
         self, asked: Asked, batch: dict[str, Tensor], table: TableSchema, background: dict[str, Tensor]
