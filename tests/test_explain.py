@@ -306,12 +306,12 @@ def test_rollout_of_texts_and_images(reviews):
     assert run.predict("paper excellent music") == before
     config = ModelConfig(
         {"name": "vit", "width": 16, "depth": 2, "heads": 2}, targets={"label": CLASSES},
-        image=Preprocess(14, 1, "crop"), heads={"label": {"name": "linear"}},
+        image=Preprocess(7, 1, "crop"), heads={"label": {"name": "linear"}},
     )  # fmt: skip
     model = config.build().eval()
-    columns = {"image": torch.randint(0, 256, (3, 1, 14, 14), dtype=torch.uint8)}
+    columns = {"image": torch.randint(0, 256, (3, 1, 7, 7), dtype=torch.uint8)}
     seen = worth(model, CLASSES, columns, "attention-rollout").worth
-    assert seen.shape == (3, 14, 14) and seen.min() >= 0
+    assert seen.shape == (3, 7, 7) and seen.min() >= 0
     with torch.no_grad():  # as transformers tells its attention, multiplied through
         inner = model.backbone.module
         inner.set_attn_implementation("eager")
@@ -319,7 +319,7 @@ def test_rollout_of_texts_and_images(reviews):
     flow = torch.eye(50)
     for layer in layers:
         flow = (layer[0].mean(0) + torch.eye(50)) / 2 @ flow
-    assert torch.allclose(seen[0, ::2, ::2].mean(), flow[0, 1:].mean(), atol=1e-4)
+    assert torch.allclose(seen[0].flatten(), flow[0, 1:], atol=1e-6)  # a patch is a pixel
 
 
 def test_one_decisive_column_of_a_table(in_folder, capsys):
