@@ -160,6 +160,8 @@ def test_an_audit_of_numbers_and_of_several_targets(in_folder):
     assert "sets" in audit["parts"]["calibration"]["models"]["finetune"]
     number = audit["others"]["price"]["parts"]["calibration"]["models"]["finetune"]
     assert number["half_width"] > 0 and 0.8 < number["coverage"]["value"] < 0.98
+    now = jichu.audit("runs/two", parts=["calibration"])["others"]["price"]["parts"]["calibration"]
+    assert now["models"]["two"] == number  # in the same units
     page = Path("runs/two/report.html").read_text()
     assert "rightly so?: kind" in page and "rightly so?: price" in page and "90% lie within" in page
 

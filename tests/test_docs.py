@@ -282,3 +282,23 @@ def test_recipes_of_audits_run(page, in_folder):
     for text in blocks(f"docs/{page}.md", "yaml"):
         Path("page.yaml").write_text(shrink(text).replace("rows: 100", "rows: 10"))
         assert main(["run", "page.yaml", "--quiet"]) == 0
+
+
+def test_the_page_on_explanations_runs(in_folder):
+    """Its code, then its commands on the run that the code made, then its recipe; every method is on it."""
+    from jichu.auditing.explaining import METHODS
+
+    for text in blocks("docs/explain.md", "python"):
+        exec(compile(text.replace("100 steps", "3 steps"), "explain.md", "exec"), {})
+    (commands,) = blocks("docs/explain.md", "bash")
+    for line in commands.splitlines():
+        words = [
+            w for a in shlex.split(line)[1:] for w in (sorted(map(str, Path().glob(a))) if "*" in a else [a])
+        ]
+        assert main(words) == 0
+    assert len(list(Path("explanations").glob("*.png"))) > 1
+    for text in blocks("docs/explain.md", "yaml"):
+        Path("page.yaml").write_text(shrink(text))
+        assert main(["run", "page.yaml", "--quiet"]) == 0
+    page = (ROOT / "docs/explain.md").read_text(encoding="utf-8")
+    assert [name for name in METHODS if f"| `{name}` |" not in page] == []

@@ -110,7 +110,9 @@ def test_hidden_gradients_are_told(in_folder):
     table = pa.table({"stage": ["stairs"]})
     target = Target("label", "classification", ("dark", "light"), (900, 897), rows=1797)
     rows = torch.arange(200)
-    subject = Subject(dataset, rows, "label", target, table, ("stairs",), lambda _: model.eval(), Path, 0, rows[:0])
+    subject = Subject(
+        dataset, rows, "label", target, table, ("stairs",), lambda _: model.eval(), Path, 0, rows[:0]
+    )
     found = Robustness(epsilon=0.05).measure(subject)["models"]["stairs"]
     said = "; ".join(found["hidden"])
     assert "squares" in said and "gradient" in said

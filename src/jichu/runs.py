@@ -35,6 +35,7 @@ from jichu.data.texts import ragged
 from jichu.data.tokenizer import Tokenizer
 from jichu.data.tokens import Tokens, tokenise
 from jichu.data.windows import SERIES
+from jichu.explanations import Explanation, explain
 from jichu.models import folder as model_folder
 from jichu.models.folder import ModelConfig
 from jichu.models.generate import generate
@@ -131,6 +132,16 @@ class Run:
             for row, answer in zip(found, answered, strict=True):
                 row |= answer if len(self.targets) == 1 else {target.column: answer}
         return found
+
+    def explain(
+        self, items: Any, method: str | dict[str, Any] | None = None, *, target: str | None = None,
+        column: str | None = None, background: Any = None,
+    ) -> list[Explanation]:  # fmt: skip
+        """What each place of an input (as for `predict`) is worth to the answer: pixels, moments, tokens or columns. `method`
+        is a name, or {"name": …} with arguments, the usual one for the model if none; `target` is the class to be
+        explained, the likeliest if none, and `column` which of several targets. Of a table `background` is data that tell
+        what is usual, the run's training rows if none."""
+        return explain(self, items, method, target, column, background)
 
     def _forecasts(self, items: Any) -> list[dict[str, Any]]:
         inputs, (target,) = self.config.series, self.targets.values()

@@ -16,6 +16,7 @@ from torch import Tensor
 
 # Okabe and Ito's palette, told apart by most people with colour-blindness.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#999999")
+FOR, AGAINST = PALETTE[1], PALETTE[0]  # what speaks for an answer, and against it
 _INK = "#808081"  # replaced by the page's own text colour
 
 
@@ -290,19 +291,47 @@ def picture(image: Tensor, height: int = 72) -> Image.Image:
 
 def data_uri(image: Tensor) -> str:
     """A small picture as a data: address."""
-    return _uri(picture(image), "PNG")
+    return uri(picture(image))
 
 
 def thumbnail(image: Tensor, most: int = 96) -> str:
     """The data: address of a picture of at most so many pixels; a page may hold hundreds."""
     made = picture(image, 0)
     if max(made.size) <= 48:
-        return _uri(made, "PNG")
+        return uri(made)
     made.thumbnail((most, most))
-    return _uri(made, "JPEG")
+    return uri(made, "JPEG")
 
 
-def _uri(made: Image.Image, kind: str) -> str:
+def uri(made: Image.Image, kind: str = "PNG") -> str:
+    """A picture as a data: address."""
     buffer = io.BytesIO()
     made.save(buffer, kind)
     return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def bars(values: dict[str, float], label: str, most: int = 20) -> str:
+    """A bar to the right or to the left for each name, the longest above."""
+    names = sorted(values, key=lambda name: -abs(values[name]))[:most][::-1]
+    figure, axes = _figure(6.2, 0.8 + 0.27 * len(names))
+    lengths = [values[name] for name in names]
+    axes.barh(range(len(names)), lengths, 0.7, color=[FOR if v > 0 else AGAINST for v in lengths])
+    axes.axvline(0, color=_INK, lw=0.8)
+    axes.set_yticks(range(len(names)), [_written(name, 40) for name in names])
+    axes.set_xlabel(_written(label, 80))
+    axes.margins(y=0.02)
+    return _svg(figure, label)
+
+
+def gallery(pictures: list[str], told: list[str], width: int = 84, across: int = 8) -> str:
+    """Pictures (data: addresses), each 84 high, in rows; what is `told` of one is seen when it is pointed at."""
+    height, gap = 84, 8
+    marks = []
+    for i, (address, text) in enumerate(zip(pictures, told, strict=True)):
+        left, top = i % across * (width + gap), i // across * (height + gap)
+        marks.append(
+            f'<g transform="translate({left} {top})"><title>{html.escape(text)}</title><image href="{address}"'
+            f' width="{width}" height="{height}" style="image-rendering: pixelated"/></g>'
+        )
+    wide, high = min(across, len(pictures)) * (width + gap), -(-len(pictures) // across) * (height + gap)
+    return f'<svg role="img" aria-label="pictures" width="{wide}" viewBox="0 0 {wide} {high}">{"".join(marks)}</svg>'

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from jichu.core.errors import UsageError
 
@@ -23,6 +23,17 @@ def filled(numbers: Tensor) -> Tensor:
     return numbers.nan_to_num(nan=0.0)
 
 
+class OneHot(nn.Module):
+    """Codes [B] as 0 and 1, [B, codes]."""
+
+    def __init__(self, codes: int):
+        super().__init__()
+        self.codes = codes
+
+    def forward(self, codes: Tensor) -> Tensor:
+        return F.one_hot(codes, self.codes).float()
+
+
 class Columns(Backbone):
     """No network at all: numbers with 0 for missing ones, a flag for each that is missing, and a 0 or 1
     for each code of each category. What the linear models look at."""
@@ -30,15 +41,15 @@ class Columns(Backbone):
     def __init__(self, numbers: int = 0, categories: list[int] = []):  # noqa: B006 (read only)
         super().__init__()
         require_columns(numbers, categories)
-        self.numbers, self.categories = numbers, categories
+        self.numbers = numbers
+        self.codes = nn.ModuleList(map(OneHot, categories))
         self.width = 2 * numbers + sum(categories)
 
     def forward(self, batch: dict[str, Tensor]) -> Features:
         parts = []
         if self.numbers:
             parts += [filled(batch["numbers"]), batch["numbers"].isnan().float()]
-        for column, codes in enumerate(self.categories):
-            parts.append(F.one_hot(batch["categories"][:, column], codes).float())
+        parts += [one_hot(batch["categories"][:, i]) for i, one_hot in enumerate(self.codes)]
         return Features(torch.cat(parts, 1))
 
 

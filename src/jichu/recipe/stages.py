@@ -354,7 +354,9 @@ def audit(stage: AuditStage, work: Work) -> Result:
         metrics = applicable(metrics, table, target, work.dataset)
         gain = stage.gain if set(stage.gain or []) <= set(names) else None
         mine = measure.measure(table, target, metrics, gain, quantiles=levels, seed=work.recipe.seed)
-        subject = _subject(work, key, target, table)
+        # with the units in which a number was learnt, and its quantiles
+        learnt = next((m.targets[key] for m in models.values() if key in m.targets), target)
+        subject = _subject(work, key, learnt, table)
         mine["parts"] = parts.measured(parts.make(stage.parts), subject, first=not found)
         if not found:
             found = mine

@@ -22,6 +22,7 @@ PARTS = {
     "cost": "jichu.auditing.parts.cost:Cost",
     "doubtful": "jichu.auditing.parts.doubtful:Doubtful",
     "embeddings": "jichu.auditing.parts.embeddings:Embeddings",
+    "explanation": "jichu.auditing.parts.explanation:Explanation",
     "fairness": "jichu.auditing.parts.fairness:Fairness",
     "membership": "jichu.auditing.parts.membership:Membership",
     "robustness": "jichu.auditing.parts.robustness:Robustness",
