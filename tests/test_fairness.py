@@ -229,6 +229,14 @@ def test_an_audit_by_groups(in_folder, capsys):
     }.items():
         value = function(mine["truth"], mine["prediction"], sensitive_features=groups)
         assert gaps[name]["value"] == pytest.approx(value) and gaps[name]["low"] < value < gaps[name]["high"]
+    widest = found["models"]["naive-bayes"]
+    each = [g["models"]["naive-bayes"]["gaps"] for g in found["groupings"]]
+    assert widest["by"]["sex and town"] == each[2] and widest["by"]["sex"] == gaps
+    name = "demographic_parity_difference"
+    assert widest[name]["value"] == max(g[name]["value"] for g in each)
+    gate = [f"--gate=fairness.{name}<0.0001", "--gate=fairness.by.sex.accuracy_difference<1"]
+    assert main(["audit", "runs/loans", "--parts", "fairness", *gate]) == 4
+    assert "1 of 2 gates do not hold" in capsys.readouterr().err
     page = Path("runs/loans/report.html").read_text()
     assert "Fair to whom?" in page and 'aria-label="rates by sex and town"' in page
     town = found["groupings"][1]

@@ -107,6 +107,7 @@ class Fairness(Part):
                     self._told(grouping, grouping.of.codes[rows], counted, of_classes, subject.seed)
                 )
                 shown.advance(len(counted))
+        found["models"] = {stage: _gaps(found["groupings"], stage) for stage in counted}
         if self.goal and of_classes:
             found["thresholds"] = self._moved(subject, groupings[-1], target)
         return found
@@ -225,6 +226,17 @@ class Fairness(Part):
             yield from _shown(grouping, found["bins"])
         if "thresholds" in found:
             yield from _shown_thresholds(found["thresholds"], found["least"])
+
+
+def _gaps(groupings: list[dict[str, Any]], stage: str) -> dict[str, Any]:
+    """Each gap by grouping, and of all groupings the widest, for gates."""
+    by = {" and ".join(g["by"]): g["models"][stage]["gaps"] for g in groupings}
+    widest = {}
+    for name in next(iter(by.values())):
+        known = [gaps[name] for gaps in by.values() if gaps[name]["value"] is not None]
+        choose = min if name.endswith("ratio") else max
+        widest[name] = choose(known, key=lambda gap: gap["value"], default=next(iter(by.values()))[name])
+    return {**widest, "by": by}
 
 
 def _plain(intervals: dict[str, Any]) -> dict[str, Any]:
