@@ -215,3 +215,13 @@ def test_the_page_runs_and_names_what_there_is(in_folder, capsys):
     for text in blocks("docs/cost-and-gates.md", "python"):
         exec(compile(text, "cost-and-gates.md", "exec"), {})
     assert "'low'" in capsys.readouterr().out
+
+
+def test_a_finished_run_is_measured_by_the_metrics_of_its_recipe(in_folder, capsys):
+    recipe = {"name": "cells", "data": {"path": "sklearn:breast_cancer"}, "stages": [
+        {"stage": "finetune", "head": "naive-bayes"}, {"stage": "audit", "metrics": ["ece", "brier"]}]}  # fmt: skip
+    Path("r.yaml").write_text(json.dumps(recipe))
+    assert main(["run", "r.yaml", "--quiet"]) == 0
+    then = read_json(Path("runs/cells/audit.json"))["models"]["finetune"]["metrics"]
+    assert jichu.audit("runs/cells")["models"]["cells"]["metrics"] == then and list(then) == ["ece", "brier"]
+    assert main(["audit", "runs/cells", "--gate", "ece<0.5"]) == 0

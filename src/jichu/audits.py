@@ -37,11 +37,14 @@ def audit(
     parts: Sequence[str | dict[str, Any]] = (), gates: Mapping[str, float | str] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Measure a run's model on its held-out rows, or on other data (all labelled rows, or all texts, where
-    those come without splits). Classes are matched by name. `parts` are what else is asked, and `gates` what figures have to
+    those come without splits), by the metrics of its recipe or by others. Classes are matched by name. `parts` are what else is asked, and `gates` what figures have to
     be, as in a recipe. Gives {"models", "classes", "primary", "parts", "gates", …}; of a gate that does not hold
     "holds" is False, and nothing is raised."""
     run = run if isinstance(run, Run) else Run(run)
     stage = check(AuditStage, {"parts": list(parts), "gates": dict(gates or {})}, where="audit")
+    if metrics is None:  # those of the recipe's own audit
+        own = [s.metrics for s in run.recipe.stages if isinstance(s, AuditStage)]
+        stage = stage.model_copy(update={"metrics": own[-1] if own else None})
     questions = parts_of_audit.make(stage.parts)
     if not run.config.language:
         run.require_head()

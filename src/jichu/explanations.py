@@ -21,6 +21,7 @@ from jichu.core.errors import UsageError, unknown
 from jichu.core.files import write_text
 from jichu.data.config import IN_MEMORY, SpectrogramConfig
 from jichu.data.spectrum import pictures, step
+from jichu.data.splits import evenly
 from jichu.data.target import Target
 from jichu.data.tokenizer import Tokenizer
 from jichu.models.model import Model
@@ -153,14 +154,14 @@ def _usual(run: Run, data: Any) -> dict[str, Any]:
         names, tensors = run._inputs(data)
         return {
             "others": tensors,
-            "background": explaining.evenly(torch.arange(len(names)), explaining.BACKGROUND),
+            "background": evenly(torch.arange(len(names)), explaining.BACKGROUND),
         }
     if run.recipe.data.path == IN_MEMORY:
         raise UsageError("this run's data were given in memory", expected="background=…, some rows of them")
     dataset = run.dataset()
     return {
         "others": dataset.tensors,
-        "background": explaining.evenly(dataset.splits["train"], explaining.BACKGROUND),
+        "background": evenly(dataset.splits["train"], explaining.BACKGROUND),
     }
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from jichu.core.errors import DataError
 from jichu.core.randomness import generator
@@ -101,3 +102,8 @@ def joined(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     size = max(edges.shape)
     square = coo_array((edges.data, edges.coords), shape=(size, size))
     return connected_components(square, directed=False)[1][one]
+
+
+def evenly(rows: Tensor, most: int) -> Tensor:
+    """At most so many rows, evenly spread."""
+    return rows[torch.linspace(0, len(rows) - 1, min(most, len(rows))).round().long()]

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from jichu.core.config import Spec
@@ -19,17 +18,12 @@ from .methods import METHODS, Method, make, usual
 from .views import Asked, View, kind_of, read_by, view
 
 __all__ = [
-    "BACKGROUND", "METHODS", "Asked", "Attributed", "Method", "View", "attributed", "evenly", "kind_of", "make", "read_by",
+    "BACKGROUND", "METHODS", "Asked", "Attributed", "Method", "View", "attributed", "kind_of", "make", "read_by",
     "usual", "view",
 ]  # fmt: skip
 
 _AT_ONCE = 16  # rows
 BACKGROUND = 32  # rows of a table that tell what is usual
-
-
-def evenly(rows: Tensor, most: int) -> Tensor:
-    """At most so many rows, evenly spread."""
-    return rows[torch.linspace(0, len(rows) - 1, min(most, len(rows))).round().long()]
 
 
 class Attributed(NamedTuple):

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import torch
 from torch import Tensor
 
 from jichu.auditing import table as tables
 from jichu.auditing.blocks import Block
 from jichu.data.dataset import Dataset
+from jichu.data.splits import evenly
 from jichu.data.target import Target
 from jichu.data.tokenizer import Tokenizer
 from jichu.models.model import Model
@@ -47,7 +47,7 @@ class Subject:
 
     def sample(self, most: int) -> Tensor:
         """Held-out rows whose target is known, evenly fewer where there are more than `most`."""
-        return fewer(self.rows[self.dataset.known(self.rows, self.key)], most)
+        return evenly(self.rows[self.dataset.known(self.rows, self.key)], most)
 
     @property
     def validation(self) -> Tensor:
@@ -63,11 +63,6 @@ class Subject:
         rows = self.validation
         outputs = predict(self.load(stage), self.dataset.inputs, rows, [self.key])[self.key]
         return self.dataset.tensors[self.key][rows].numpy(), tables.answers(self.target, outputs)
-
-
-def fewer(rows: Tensor, most: int) -> Tensor:
-    """Rows, evenly fewer where there are more than `most`."""
-    return rows[torch.linspace(0, len(rows) - 1, most).long()] if len(rows) > most else rows
 
 
 class Look(NamedTuple):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from jichu.auditing import explaining
 from jichu.auditing.blocks import Block
-from jichu.auditing.explaining import evenly, faithfulness, importance, prototypes, surrogate
+from jichu.auditing.explaining import faithfulness, importance, prototypes, surrogate
 from jichu.auditing.explaining.library import captum
 from jichu.auditing.explaining.report import blocks
 from jichu.auditing.table import answers, point
@@ -20,6 +20,7 @@ from jichu.core.config import Named, Spec
 from jichu.core.errors import DataError, UsageError
 from jichu.core.progress import say
 from jichu.data.dataset import Dataset
+from jichu.data.splits import evenly
 from jichu.data.target import Target
 from jichu.metrics.intervals import mean_interval, metric_interval
 from jichu.metrics.regression import r2

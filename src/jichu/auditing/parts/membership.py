@@ -14,12 +14,13 @@ from jichu.auditing import table as tables
 from jichu.auditing.blocks import Block, Note, Table
 from jichu.core.progress import say
 from jichu.core.randomness import generator
+from jichu.data.splits import evenly
 from jichu.data.target import Target
 from jichu.metrics.membership import confidence, leakage, likelihood_ratio
 from jichu.models.model import Model
 from jichu.train.predict import predict
 
-from .base import Look, Part, Subject, fewer
+from .base import Look, Part, Subject
 
 _FALSE = 0.001  # share of the strangers that may be taken for members
 _FEWEST = 10
@@ -40,7 +41,7 @@ class Membership(Part):
         self.rows, self.shadows = rows, shadows
 
     def measure(self, subject: Subject) -> dict[str, Any]:
-        members, strangers = fewer(subject.trained_on, self.rows), subject.sample(self.rows)
+        members, strangers = evenly(subject.trained_on, self.rows), subject.sample(self.rows)
         about = {"members": len(members), "strangers": len(strangers), "shadows": self.shadows, "at": _FALSE}
         if min(len(members), len(strangers)) < _FEWEST:
             return about | {"models": {}}
