@@ -16,6 +16,7 @@ from jichu.data.poisson import PoissonBatches
 from jichu.models.cnn import Cnn
 from jichu.models.heads import Linear
 from jichu.models.model import Model
+from jichu.objectives.adversarial import Adversarial
 from jichu.objectives.base import Context
 from jichu.objectives.mixup import Mixup
 from jichu.objectives.supervised import Classification
@@ -140,6 +141,7 @@ def test_what_cannot_be_private(rows):
     for wrong, said in (
         ({"model": small("batch")}, "statistics over the rows"),
         ({"objective": Mixup(Classification())}, "compares the rows"),
+        ({"objective": Adversarial(Classification())}, "gradients of its own"),
         ({"model": nn.Sequential(nn.LSTM(4, 4))}, "recurrent"),
     ):
         with pytest.raises(UsageError, match=said) as told:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from jichu.core.errors import UsageError, missing_extra
 from jichu.core.randomness import generator
 from jichu.data.poisson import PoissonBatches
+from jichu.objectives.adversarial import Attacked
 from jichu.objectives.base import Batch, Objective
 
 from .config import PrivacyConfig
@@ -86,9 +87,7 @@ class Private:
         self._hooks.enable_hooks()
         try:
             with warnings.catch_warnings():
-                warnings.filterwarnings(
-                    "ignore", "Full backward hook"
-                )  # of the first layer, whose inputs are data
+                warnings.filterwarnings("ignore", "Full backward hook")  # the first layer's inputs are data
                 yield
         finally:
             self._hooks.disable_hooks()
@@ -135,6 +134,11 @@ def refuse_shared(model: nn.Module, objective: Objective) -> None:
         raise UsageError(
             f"{type(objective).__name__} compares the rows of a batch, and private training looks at each by itself",
             where="privacy", expected="an objective of single rows, without mixup or cutmix",
+        )  # fmt: skip
+    if any(isinstance(module, Attacked) for module in objective.modules()):
+        raise UsageError(
+            "adversarial training asks for gradients of its own, beside those by row", where="privacy",
+            expected="one of both",
         )  # fmt: skip
     for name, module in model.named_modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:
