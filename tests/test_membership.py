@@ -10,7 +10,8 @@ from sklearn.metrics import roc_auc_score, roc_curve
 
 from jichu.cli.main import main
 from jichu.core.files import read_json
-from jichu.metrics.membership import confidence, curve, leakage, likelihood_ratio
+from jichu.metrics.membership import confidence, leakage, likelihood_ratio
+from jichu.metrics.ranking import roc
 
 
 def test_shares_and_their_area_are_scikit_learns():
@@ -18,8 +19,8 @@ def test_shares_and_their_area_are_scikit_learns():
     members, strangers = rng.normal(1, 1, 3000).round(1), rng.normal(0, 1, 2000).round(1)
     truth, scores = np.repeat([1, 0], [3000, 2000]), np.concatenate([members, strangers])
     false, true, _ = roc_curve(truth, scores, drop_intermediate=False)
-    mine = curve(members, strangers)
-    assert np.allclose(mine[0], false) and np.allclose(mine[1], true)
+    mine = roc(truth == 1, scores, np.ones((1, 5000)))
+    assert np.allclose(mine[1], false) and np.allclose(mine[0], true)
     found = leakage(members, strangers, at=0.05)
     assert np.isclose(found["auroc"].value, roc_auc_score(truth, scores))
     assert abs(found["auroc"].value - NormalDist().cdf(1 / 2**0.5)) < 0.025

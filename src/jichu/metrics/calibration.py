@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from pydantic import Field
+from scipy.special import logsumexp, softmax
 
 from .base import Array, OfSums, ratio
 
@@ -68,15 +69,8 @@ def _logits(scores: Array) -> Array:
     return np.log(np.clip(scores, _LEAST, None))
 
 
-def _softmax(logits: Array) -> Array:
-    powers = np.exp(logits - logits.max(1, keepdims=True))
-    return powers / powers.sum(1, keepdims=True)
-
-
 def _loss(logits: Array, truth: Array) -> float:
-    highest = logits.max(1, keepdims=True)
-    total = np.log(np.exp(logits - highest).sum(1)) + highest[:, 0]
-    return float((total - logits[np.arange(len(truth)), truth]).mean())
+    return float((logsumexp(logits, axis=1) - logits[np.arange(len(truth)), truth]).mean())
 
 
 def temperature(truth: Array, scores: Array) -> tuple[Scaling, float]:
@@ -87,7 +81,7 @@ def temperature(truth: Array, scores: Array) -> tuple[Scaling, float]:
     logits = _logits(scores)
     found = minimize_scalar(lambda t: _loss(logits / math.exp(t), truth), bounds=(-5, 5), method="bounded")
     value = math.exp(found.x)
-    return lambda other: _softmax(_logits(other) / value), value
+    return lambda other: softmax(_logits(other) / value, axis=1), value
 
 
 def vector(truth: Array, scores: Array) -> Scaling:
@@ -100,12 +94,12 @@ def vector(truth: Array, scores: Array) -> Scaling:
     def loss(parameters: Array) -> tuple[float, Array]:
         factors, offsets = parameters[:k], parameters[k:]
         scaled = logits * factors + offsets
-        off = (_softmax(scaled) - here) / len(truth)
+        off = (softmax(scaled, axis=1) - here) / len(truth)
         return _loss(scaled, truth), np.concatenate([(off * logits).sum(0), off.sum(0)])
 
     begun = np.concatenate([np.ones(k), np.zeros(k)])
     found = minimize(loss, begun, jac=True, method="L-BFGS-B").x
-    return lambda other: _softmax(_logits(other) * found[:k] + found[k:])
+    return lambda other: softmax(_logits(other) * found[:k] + found[k:], axis=1)
 
 
 def isotonic(truth: Array, scores: Array) -> Scaling:

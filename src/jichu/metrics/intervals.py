@@ -68,10 +68,10 @@ def share_interval(right: int, rows: int) -> Interval:
     """A share of a few rows, where resampling says nothing of none and of all: Wilson's interval (1927)."""
     if not rows:
         return Interval(math.nan, 0.0, 1.0)
-    share, z = right / rows, 1.959964
-    middle = (share + z**2 / (2 * rows)) / (1 + z**2 / rows)
-    half = z / (1 + z**2 / rows) * math.sqrt(share * (1 - share) / rows + z**2 / (4 * rows**2))
-    return Interval(share, max(0.0, middle - half), min(1.0, middle + half))
+    from scipy.stats import binomtest
+
+    found = binomtest(right, rows).proportion_ci(method="wilson")
+    return Interval(right / rows, float(found.low), float(found.high))
 
 
 def intervals(

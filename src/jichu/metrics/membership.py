@@ -5,42 +5,27 @@ from __future__ import annotations
 
 import numpy as np
 
-from .intervals import Interval
+from .intervals import Interval, intervals
+from .ranking import area, found_at, roc
 
-_RESAMPLES = 400
 _FEW_SHADOWS = 64  # below which one deviation is taken for all rows, as in Carlini et al.
 _LEAST = 1e-6  # of a deviation
 Array = np.ndarray
 
 
-def curve(members: Array, strangers: Array) -> tuple[Array, Array]:
-    """Shares of the strangers and of the members that are taken for members, [k] each, as the threshold falls."""
-    scores = np.concatenate([members, strangers])
-    is_member = np.arange(len(scores)) < len(members)
-    order = np.argsort(-scores, kind="stable")
-    ends = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)  # equal scores fall together
-    true, false = (np.cumsum(kind[order])[ends] for kind in (is_member, ~is_member))
-    return np.append(0, false) / len(strangers), np.append(0, true) / len(members)
-
-
-def _told(members: Array, strangers: Array, at: float) -> tuple[float, float, float]:
-    mistaken, found = curve(members, strangers)
-    area = float(((found[1:] + found[:-1]) / 2 * np.diff(mistaken)).sum())
-    caught = float(found[np.searchsorted(mistaken, at, side="right") - 1])
-    return area, caught, float((found - mistaken).max())
-
-
 def leakage(members: Array, strangers: Array, at: float = 0.001, seed: int = 0) -> dict[str, Interval]:
     """`auroc`; `found_at`, the share of members found where `at` of the strangers are taken for some (Carlini et al., 2022,
-    who want it at 0.1%); and `advantage`, the largest difference of both shares (Yeom et al., 2018). Intervals from
-    resampled members and strangers."""
-    rng = np.random.default_rng(seed)
-    drawn = np.array([
-        _told(rng.choice(members, len(members)), rng.choice(strangers, len(strangers)), at) for _ in range(_RESAMPLES)
-    ])  # fmt: skip
+    who want it at 0.1%); and `advantage`, the largest difference of both shares (Yeom et al., 2018)."""
+    scores = np.concatenate([members, strangers])
+    is_member = np.arange(len(scores)) < len(members)
+
+    def values(weights: Array) -> Array:
+        found, mistaken = roc(is_member, scores, weights)
+        told = [area(found, mistaken), found_at(found, mistaken, at), (found - mistaken).max(1)]
+        return np.stack(told, -1)[:, None]
+
     names = ("auroc", "found_at", "advantage")
-    value = _told(members, strangers, at)
-    return {name: Interval.of(value[i], drawn[:, i]) for i, name in enumerate(names)}
+    return dict(zip(names, intervals(values, 1, len(scores), seed=seed), strict=True))
 
 
 def likelihood_ratio(asked: Array, shadows: Array, inside: Array) -> Array:

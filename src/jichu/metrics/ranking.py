@@ -15,6 +15,8 @@ from pydantic import Field
 
 from .base import LABELS, Array, Weighted, mean_of_defined, ratio
 
+_ROUNDING = 1e-12  # of a share
+
 
 def _over_classes(one: Callable[..., Array], truth: Array, scores: Array, *rest: Any) -> Array:
     """The mean of `one(true [N] bool, score [N], ...) -> [R]` over classes or labels."""
@@ -26,20 +28,31 @@ def _over_classes(one: Callable[..., Array], truth: Array, scores: Array, *rest:
     return mean_of_defined(np.stack([one(true, score, *rest) for true, score in columns]), axis=0)
 
 
-def _reaching(score: Array, weights: Array, levels: Array) -> tuple[Array, Array]:
-    """How much weight is at or above each level, and how much above it, [R, L]."""
-    order = np.argsort(-score)
-    sums = np.pad(weights[:, order].cumsum(1), ((0, 0), (1, 0)))
-    at, above = (np.searchsorted(-score[order], -levels, side=side) for side in ("right", "left"))
-    return sums[:, at], sums[:, above]
+def _reaching(true: Array, score: Array, weights: Array) -> tuple[Array, Array]:
+    """How much weight of true rows [R, K], and of others, is at or above each score that there is, the highest first."""
+    order = np.argsort(-score, kind="stable")
+    score, true, weights = score[order], true[order], weights[:, order]
+    last = np.flatnonzero(np.append(score[1:] != score[:-1], np.ones(min(1, len(score)), bool)))
+    return (weights * true).cumsum(1)[:, last], (weights * ~true).cumsum(1)[:, last]
 
 
-def _thresholds(true: Array, score: Array, weights: Array) -> tuple[Array, Array, Array]:
-    """At each score of a true row as threshold, the highest first: how many true rows [R, L] reach it, how
-    many others do, and how many others surpass it."""
-    levels = np.unique(score[true])[::-1]
-    hits, _ = _reaching(score[true], weights[:, true], levels)
-    return hits, *_reaching(score[~true], weights[:, ~true], levels)
+def roc(true: Array, score: Array, weights: Array) -> tuple[Array, Array]:
+    """Shares of the true rows [R, K + 1], and of the others, that reach a threshold as it falls, from none to all; NaN where
+    there are no such rows."""
+    counts = (np.pad(reached, ((0, 0), (1, 0))) for reached in _reaching(true, score, weights))
+    found, mistaken = (ratio(count, count[:, -1:]) for count in counts)
+    return found, mistaken
+
+
+def area(found: Array, mistaken: Array) -> Array:
+    """Under the ROC curve [R, K + 1], equal scores being half."""
+    return ((found[:, 1:] + found[:, :-1]) / 2 * np.diff(mistaken)).sum(1)
+
+
+def found_at(found: Array, mistaken: Array, at: float) -> Array:
+    """The largest share that is found [R] where at most this share is mistaken."""
+    undefined = np.isnan(mistaken[:, -1]) | np.isnan(found[:, -1])
+    return np.where(undefined, np.nan, np.where(mistaken <= at + _ROUNDING, found, 0).max(1))
 
 
 @partial(Weighted, tasks=LABELS)
@@ -50,10 +63,7 @@ def auroc(truth: Array, scores: Array, weights: Array) -> Array:
 
 
 def _area(true: Array, score: Array, weights: Array) -> Array:
-    hits, reach, surpass = _thresholds(true, score, weights)
-    ours, others = weights[:, true].sum(1), weights[:, ~true].sum(1)
-    lost = (np.diff(hits, prepend=0) * (reach + surpass)).sum(1) / 2
-    return ratio(ours * others - lost, ours * others)
+    return area(*roc(true, score, weights))
 
 
 @partial(Weighted, tasks=LABELS)
@@ -64,8 +74,8 @@ def average_precision(truth: Array, scores: Array, weights: Array) -> Array:
 
 
 def _precision(true: Array, score: Array, weights: Array) -> Array:
-    hits, reach, _ = _thresholds(true, score, weights)
-    precision = ratio(hits, hits + reach, 0.0)
+    hits, others = _reaching(true, score, weights)
+    precision = ratio(hits, hits + others, 0.0)
     return ratio((np.diff(hits, prepend=0) * precision).sum(1), weights[:, true].sum(1))
 
 
@@ -78,7 +88,4 @@ def recall_at_specificity(
 
 
 def _recall(true: Array, score: Array, weights: Array, specificity: float) -> Array:
-    hits, reach, _ = _thresholds(true, score, weights)
-    ours, others = weights[:, true].sum(1), weights[:, ~true].sum(1)
-    allowed = ratio(others[:, None] - reach, others[:, None]) >= specificity
-    return ratio(np.where(allowed, hits, 0).max(1, initial=0), np.where(others > 0, ours, 0))
+    return found_at(*roc(true, score, weights), 1 - specificity)

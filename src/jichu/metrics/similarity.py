@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from .intervals import Interval, mean_interval
+from .ranking import area, found_at, roc
 
 _PAIRED = 1500  # rows of which every pair is compared; of more an even sample
 _RESAMPLES = 200
@@ -60,25 +61,20 @@ def verification(features: np.ndarray, classes: np.ndarray, seed: int = 0) -> di
     likeness, same = (unit @ unit.T)[one, two], classes[one] == classes[two]
     if not same.any() or same.all():
         return {}
-    order = np.argsort(-likeness, kind="stable")
+    order = np.argsort(-likeness)  # once for all samples: what is in order is sorted quickly
     one, two, same, likeness = one[order], two[order], same[order], likeness[order]
-    last = np.r_[np.flatnonzero(np.diff(likeness)), len(likeness) - 1]  # of equal ones, which count together
     rng = np.random.default_rng(seed)
     samples: list[np.ndarray] = [np.ones(len(rows))]
     samples += [
         np.bincount(rng.integers(len(rows), size=len(rows)), minlength=len(rows)) for _ in range(_RESAMPLES)
     ]
-    found = np.array([_rates(weight[one] * weight[two], same, last) for weight in samples])
+    found = np.array([_rates(same, likeness, weight[one] * weight[two]) for weight in samples])
     names = ("verification_auroc", "equal_error_rate", "accepted_at_1%")
     return {name: Interval.of(found[0, i], found[1:, i]) for i, name in enumerate(names)}
 
 
-def _rates(weight: np.ndarray, same: np.ndarray, last: np.ndarray) -> tuple[float, float, float]:
-    accepted, mistaken = (
-        np.r_[0.0, (weight * kind).cumsum()[last]] / max(1e-12, (weight * kind).sum())
-        for kind in (same, ~same)
-    )
-    auroc = float(((accepted[1:] + accepted[:-1]) / 2 * np.diff(mistaken)).sum())
-    place = int(np.argmin(np.abs(1 - accepted - mistaken)))
-    equal = float((1 - accepted[place] + mistaken[place]) / 2)
-    return auroc, equal, float(accepted[np.searchsorted(mistaken, _FALSE, side="right") - 1])
+def _rates(same: np.ndarray, likeness: np.ndarray, weight: np.ndarray) -> tuple[float, float, float]:
+    accepted, mistaken = roc(same, likeness, weight[None].astype(np.float64))
+    place = int(np.argmin(np.abs(1 - accepted[0] - mistaken[0])))
+    equal = float((1 - accepted[0, place] + mistaken[0, place]) / 2)
+    return float(area(accepted, mistaken)[0]), equal, float(found_at(accepted, mistaken, _FALSE)[0])

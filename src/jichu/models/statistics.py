@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from jichu.core.randomness import generator, guarded, seed_step
 
 from .backbone import Features
+from .modes import keeping_modes
 
 _RELU = ("ReLU", "ReLU6")
 _FAR = 100  # how many times the spread may fall or rise from the first layer to the last
@@ -110,15 +111,12 @@ def _against_noise(outputs: Any) -> Tensor:
 @contextmanager
 def untouched(model: nn.Module) -> Iterator[None]:
     """Mode, buffers and the process's randomness come out as they went in."""
-    modes = [(module, module.training) for module in model.modules()]
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     try:
-        with guarded(device):
+        with keeping_modes(model), guarded(device):
             yield
     finally:
-        for module, training in modes:
-            module.training = training
         with torch.no_grad():
             for name, buffer in model.named_buffers():
                 buffer.copy_(buffers[name])

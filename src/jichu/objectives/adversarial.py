@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import torch
@@ -15,6 +14,7 @@ from jichu.attacks.gradient import climb
 from jichu.attacks.space import Space, space
 from jichu.attacks.threat import Norm, Threat
 from jichu.core.errors import UsageError
+from jichu.models.modes import fixed
 
 from .base import Batch, Context, Losses, Objective, as_terms
 from .supervised import Classification
@@ -81,7 +81,7 @@ class Adversarial(Attacked):
             terms = as_terms(self.inner.losses(self.inner(model, changed), changed))
             return torch.stack([loss for loss in terms.values() if loss.ndim]).sum(0)
 
-        with _evaluating(model):
+        with fixed(model):
             changed = self.attacked(model, batch, score)
         return self.inner(model, changed)
 
@@ -110,7 +110,7 @@ class Trades(Attacked):
         self.target = core.target
 
     def forward(self, model: nn.Module, batch: Batch) -> Any:
-        with _evaluating(model):
+        with fixed(model):
             with torch.no_grad():
                 answers = model(batch)[self.target]
             changed = self.attacked(model, batch, lambda b: _moved(answers, model(b)[self.target]))
@@ -125,21 +125,6 @@ class Trades(Attacked):
         """Also the share of the rows whose answer moved."""
         moved = outputs["attacked"].argmax(1) != outputs[self.target].argmax(1)
         return {**super().diagnose(outputs, batch), "moved": moved.float().mean()}
-
-
-@contextlib.contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """The model in evaluation mode, and its weights fixed: no gradient reaches them, nor a hook that waits for one."""
-    modes = [(module, module.training) for module in model.modules()]
-    learnt = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    model.eval().requires_grad_(False)
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-        for parameter in learnt:
-            parameter.requires_grad_()
 
 
 def _moved(clean: Tensor, attacked: Tensor) -> Tensor:

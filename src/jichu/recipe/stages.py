@@ -33,10 +33,11 @@ from jichu.models.backbone import Features
 from jichu.models.classical import Estimated
 from jichu.models.heads import HeadsAlone
 from jichu.models.model import Model
+from jichu.models.modes import evaluating
 from jichu.objectives.base import Objective, as_terms
 from jichu.objectives.views import collapse
 from jichu.train.fit import Fitted, fit
-from jichu.train.predict import embed, embed_fast, evaluating, predict
+from jichu.train.predict import embed, embed_fast, predict
 from jichu.train.probes import KNN, LINEAR, TASKS, Probe
 
 from . import answers, language

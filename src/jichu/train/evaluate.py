@@ -10,9 +10,8 @@ from torch import Tensor, nn
 
 from jichu.core.ranks import gather_objects
 from jichu.data.batches import Batch
+from jichu.models.modes import evaluating
 from jichu.objectives.base import Context, Objective, as_terms
-
-from .predict import evaluating
 
 
 class RowLosses(NamedTuple):

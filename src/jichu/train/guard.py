@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from jichu.data.batches import Batch
+from jichu.models.modes import evaluating
 
 from .learner import Learner
-from .predict import evaluating
 
 _STEPS = 20  # whose mean loss is looked at
 _RUNAWAY = 6.0  # times the loss of the untrained model

@@ -14,6 +14,7 @@ from jichu.core.ranks import gather_objects, rank, world_size
 from jichu.data.batches import Batch, gather, in_order
 from jichu.models.inputs import Pixels
 from jichu.models.layout import laid, layout, plain_order
+from jichu.models.modes import evaluating
 
 from .config import TrainConfig
 from .settings import Settings, agreed, autocast, choose, is_hopeless, plainest
@@ -21,20 +22,6 @@ from .settings import Settings, agreed, autocast, choose, is_hopeless, plainest
 _MOST_ROWS, _MOST_PIXELS, _MOST_TOKENS = 512, 2**21, 2**14  # of a batch
 _WORTH_LAYING_OUT = 256  # rows; changing the order of all weights takes about as long as a few of them
 _WORTH_MEASURING = 20  # batches
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[torch.device]:
-    """Evaluation mode without gradients; the mode of every module is left as found. Gives the device."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with torch.no_grad():
-            tensor = next(model.parameters(), next(model.buffers(), torch.empty(0)))
-            yield tensor.device
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def predict(

@@ -36,9 +36,13 @@ class Subject:
     seed: int
     trained_on: Tensor  # labelled rows of the first draw, none where other data are audited
     tokenizer: Tokenizer | None = None  # of texts
-    retrain: Callable[[str, Tensor, int], Model] | None = (
-        None  # a stage once more, on these rows, by a number
-    )
+    retrain: Callable[[str, Tensor, int], Model] | None = None  # a stage, on other rows, by a number
+
+    @property
+    def predicted(self) -> Target:
+        """The target: a part that is for some tasks has one."""
+        assert self.target is not None
+        return self.target
 
     @property
     def fitted(self) -> list[str]:
@@ -59,10 +63,16 @@ class Subject:
 
     def validated(self, stage: str) -> tuple[np.ndarray, np.ndarray]:
         """Truth [n] and a stage's answers [n, K] of the validation rows."""
-        assert self.target is not None
-        rows = self.validation
-        outputs = predict(self.load(stage), self.dataset.inputs, rows, [self.key])[self.key]
-        return self.dataset.tensors[self.key][rows].numpy(), tables.answers(self.target, outputs)
+        return self.truth(self.validation), self.answers(self.load(stage), self.validation)
+
+    def truth(self, rows: Tensor) -> np.ndarray:
+        """The target of rows [n]."""
+        return self.dataset.tensors[self.key][rows].numpy()
+
+    def answers(self, model: Model, rows: Tensor, columns: dict[str, Any] | None = None) -> np.ndarray:
+        """What a model says [n, K] of rows of the data set, or of other columns."""
+        outputs = predict(model, self.dataset.inputs if columns is None else columns, rows, [self.key])
+        return tables.answers(self.predicted, outputs[self.key])
 
 
 class Look(NamedTuple):

@@ -42,8 +42,7 @@ class Calibration(Part):
         self.level, self.bins, self.sets = level, bins, sets
 
     def measure(self, subject: Subject) -> dict[str, Any]:
-        assert subject.target is not None
-        of = self._of_classes if subject.target.task == "classification" else self._of_numbers
+        of = self._of_classes if subject.predicted.task == "classification" else self._of_numbers
         return {
             "level": self.level,
             "validation_rows": len(subject.validation),
@@ -84,13 +83,12 @@ class Calibration(Part):
         return found
 
     def _of_numbers(self, stage: str, subject: Subject) -> dict[str, Any]:
-        assert subject.target is not None
         _, truth, _ = tables.scores(subject.table, stage)
         first = tables.predictions(subject.table, stage)[0]
         if len(subject.validation) < _FEWEST:
             return {}
         theirs, told = subject.validated(stage)
-        half = calibration.threshold(np.abs(theirs - told[:, tables.point(subject.target)]), self.level)
+        half = calibration.threshold(np.abs(theirs - told[:, tables.point(subject.predicted)]), self.level)
         inside = np.abs(truth - first) <= half
         return {"half_width": half, "coverage": mean_interval(inside, seed=subject.seed)._asdict()}
 

@@ -28,7 +28,6 @@ from jichu.data.texts import TEXT, TEXT_2, ragged
 from jichu.data.tokens import Tokens, corpus, tokenise
 from jichu.metrics.intervals import mean_interval, share_interval
 from jichu.models.model import Model
-from jichu.train.predict import predict
 
 from .base import Look, Part, Subject
 
@@ -57,7 +56,7 @@ class Corruptions(Part):
         names = {
             n: path for n, path in CORRUPTIONS.get(kind, {}).items() if self.only is None or n in self.only
         }
-        about = {"rows": len(rows), "kind": kind, "metric": _METRICS[_target(subject).task]}
+        about = {"rows": len(rows), "kind": kind, "metric": _METRICS[subject.predicted.task]}
         if not names or not len(rows):
             return about | {"models": {}}
         return about | {"models": {stage: self._of(stage, subject, rows, names) for stage in subject.fitted}}
@@ -103,11 +102,6 @@ class Corruptions(Part):
 _METRICS = {"classification": "accuracy", "regression": "mean absolute error"}
 
 
-def _target(subject: Subject) -> Target:
-    assert subject.target is not None
-    return subject.target
-
-
 def _by_strength(found: dict[str, Any]) -> list[dict[str, float]]:
     """The mean over the ways, from strength 0 on; the ends are means of the ends."""
     ways = list(found["corruptions"].values())
@@ -119,36 +113,36 @@ def _by_strength(found: dict[str, Any]) -> list[dict[str, float]]:
 
 
 def _interval(scores: Array, subject: Subject) -> dict[str, float]:
-    if _target(subject).task == "classification":
+    if subject.predicted.task == "classification":
         return share_interval(int(scores.sum()), len(scores))._asdict()
     return mean_interval(scores, seed=subject.seed)._asdict()
 
 
 def _scores(model: Model, subject: Subject, rows: Tensor, change: Any, strength: int) -> Array:
     """Whether each row [N] is right, or how far off its number is."""
-    target = _target(subject)
-    outputs = []
-    for at, part in enumerate(rows.split(_AT_ONCE)):
-        rng = generator(subject.seed, "corruptions", strength, at)
-        columns = _columns(
-            model, subject, part, functools.partial(change, strength=strength, rng=rng) if change else None
-        )
-        outputs.append(predict(model, columns, torch.arange(len(part)), [subject.key])[subject.key])
-    told = tables.answers(target, torch.cat(outputs))
-    truth = subject.dataset.tensors[subject.key][rows].numpy()
+    target, truth = subject.predicted, subject.truth(rows)
+    told = _changed(model, subject, rows, change, strength) if strength else subject.answers(model, rows)
     if target.task == "classification":
         return (told.argmax(1) == truth).astype(float)
     return np.abs(told[:, tables.point(target)] - truth)
 
 
-def _columns(model: Model, subject: Subject, rows: Tensor, change: Callable[[Any], Any] | None) -> Columns:
+def _changed(model: Model, subject: Subject, rows: Tensor, change: Any, strength: int) -> Array:
+    """What the model says [N, K] of rows that are changed."""
+    told = []
+    for at, part in enumerate(rows.split(_AT_ONCE)):
+        rng = generator(subject.seed, "corruptions", strength, at)
+        columns = _columns(model, subject, part, functools.partial(change, strength=strength, rng=rng))
+        told.append(subject.answers(model, torch.arange(len(part)), columns))
+    return np.concatenate(told)
+
+
+def _columns(model: Model, subject: Subject, rows: Tensor, change: Callable[[Any], Any]) -> Columns:
     """The inputs of some rows, changed."""
     dataset = subject.dataset
     batch: Columns = gather({n: t for n, t in dataset.inputs.items() if not isinstance(t, Tokens)}, rows)
     if dataset.kind == "text":
         return batch | {"tokens": _tokens(subject, rows, change)}
-    if change is None:
-        return batch
     if dataset.kind == "image":
         return batch | {"image": (change(to_float(batch["image"])) * 255).round().to(torch.uint8)}
     if dataset.kind == "audio":
@@ -163,15 +157,13 @@ def _columns(model: Model, subject: Subject, rows: Tensor, change: Callable[[Any
     return batch | cells
 
 
-def _tokens(subject: Subject, rows: Tensor, change: Callable[[str], str] | None) -> Tokens:
+def _tokens(subject: Subject, rows: Tensor, change: Callable[[str], str]) -> Tokens:
     """Texts, changed, as the model reads them."""
     assert subject.tokenizer is not None
     texts: list[Ragged | None] = []
     for name in (TEXT, TEXT_2):
         if name in subject.dataset.texts:
-            found = [
-                change(text) if change else text for text in corpus(subject.dataset.texts[name], rows, 2**62)
-            ]
+            found = [change(text) for text in corpus(subject.dataset.texts[name], rows, 2**62)]
             texts.append(tokenise(ragged(found), subject.tokenizer, None))
     read: Any = subject.dataset.tensors["tokens"]
     return read.of_other(*texts)

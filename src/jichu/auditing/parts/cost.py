@@ -18,7 +18,7 @@ from jichu.data.target import Target
 from jichu.metrics.intervals import Interval
 from jichu.models.cost import Speed, forward_flops, peak_bytes, speeds, weight_bytes
 from jichu.models.model import Model
-from jichu.train.predict import evaluating
+from jichu.models.modes import evaluating
 
 from .base import Look, Part, Subject
 

@@ -33,7 +33,7 @@ class Embeddings(Part):
         rows, target, seed = subject.rows, subject.target, subject.seed
         rows = rows[:: max(1, -(-len(rows) // _MOST))]
         known = target is not None and target.task == "classification"
-        classes = subject.dataset.tensors[subject.key][rows].numpy() if known else None
+        classes = subject.truth(rows) if known else None
         found: dict[str, Any] = {"models": {}, "map": None}
         for name in subject.stages:
             features = _features(name, rows, subject)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -132,7 +132,7 @@ class Explanation(Part):
     def _of_columns(
         self, model: Model, columns: Columns, subject: Subject, known: Tensor, train: Tensor
     ) -> dict[str, Any]:
-        target, table, key = cast(Target, subject.target), subject.dataset.table, subject.key
+        target, table, key = subject.predicted, subject.dataset.table, subject.key
         rows = evenly(known, _SHUFFLED)
         truth = subject.dataset.tensors[key][rows].numpy()
 

@@ -10,7 +10,6 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from jichu.auditing import table as tables
 from jichu.auditing.blocks import Block, Note, Table
 from jichu.core.progress import say
 from jichu.core.randomness import generator
@@ -18,7 +17,6 @@ from jichu.data.splits import evenly
 from jichu.data.target import Target
 from jichu.metrics.membership import confidence, leakage, likelihood_ratio
 from jichu.models.model import Model
-from jichu.train.predict import predict
 
 from .base import Look, Part, Subject
 
@@ -99,11 +97,7 @@ class Membership(Part):
 
 
 def _confidences(model: Model, subject: Subject, rows: Tensor) -> Array:
-    assert subject.target is not None
-    outputs = predict(model, subject.dataset.inputs, rows, [subject.key])[subject.key]
-    return confidence(
-        tables.answers(subject.target, outputs), subject.dataset.tensors[subject.key][rows].numpy()
-    )
+    return confidence(subject.answers(model, rows), subject.truth(rows))
 
 
 def _apart(scores: Array, members: int, seed: int) -> dict[str, Any]:

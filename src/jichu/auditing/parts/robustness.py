@@ -25,7 +25,7 @@ from jichu.data.batches import gather
 from jichu.data.target import Target
 from jichu.metrics.intervals import share_interval
 from jichu.models.model import Model
-from jichu.train.predict import evaluating
+from jichu.models.modes import evaluating
 
 from .base import Look, Part, Subject
 

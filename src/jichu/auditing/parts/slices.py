@@ -59,7 +59,6 @@ class Slices(Part):
                 raise unknown("column", name, columns, where="parts.slices.by")
 
     def measure(self, subject: Subject) -> dict[str, Any]:
-        assert subject.target is not None
         rows = tables.scores(subject.table, subject.fitted[0])[0]
         columns = _columns(subject.dataset, rows)
         given = {text: holds(text, columns, "parts.slices.where") for text in self.where}
@@ -145,8 +144,7 @@ def _columns(dataset: Dataset, rows: Array) -> dict[str, Column]:
 def _errors(stage: str, subject: Subject) -> Array:
     """How wrong each row is in each draw [D, N]."""
     _, truth, every = tables.scores(subject.table, stage)
-    assert subject.target is not None
-    if subject.target.task == "regression":
+    if subject.predicted.task == "regression":
         return np.abs(tables.predictions(subject.table, stage) - truth)
     return (every.argmax(2) != truth).astype(np.float64)
 
