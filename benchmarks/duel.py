@@ -45,6 +45,7 @@ _ENVIRONMENTS = {
         "lightly==1.*",
     ],  # torchvision brings the torch that it is built for
     "kornia": [_TORCH, "numpy", "kornia==0.*"],
+    "opacus": [_TORCH, "numpy", "pillow", "opacus==1.*"],
     "keras-tensorflow": ["keras==3.*", "tensorflow-cpu"],
     "keras-torch": ["keras==3.*", _TORCH],
 }
