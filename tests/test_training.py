@@ -26,7 +26,7 @@ from jichu.objectives.supervised import Classification
 from jichu.objectives.wrapper import Wrapper
 from jichu.train import plan, schedules
 from jichu.train.config import OptimizerConfig, TrainConfig
-from jichu.train.fit import lower_is_better
+from jichu.train.fitted import lower_is_better
 from jichu.train.learner import Learner
 from jichu.train.muon import Muon, matrices, orthogonalise
 from jichu.train.optimizers import build

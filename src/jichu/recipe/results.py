@@ -18,7 +18,7 @@ from jichu.models import adapters, naming
 from jichu.models.model import Model
 from jichu.models.statistics import layer_statistics
 from jichu.models.statistics import warnings as foretold
-from jichu.train.fit import Fitted
+from jichu.train.fitted import Fitted
 from jichu.train.memory import out_of_memory
 
 from .build import TOKENS, Work, locate

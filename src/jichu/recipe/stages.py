@@ -36,7 +36,8 @@ from jichu.models.model import Model
 from jichu.models.modes import evaluating
 from jichu.objectives.base import Objective, as_terms
 from jichu.objectives.views import collapse
-from jichu.train.fit import Fitted, fit
+from jichu.train.fit import fit
+from jichu.train.fitted import Fitted
 from jichu.train.predict import embed, embed_fast, predict
 from jichu.train.probes import KNN, LINEAR, TASKS, Probe
 

@@ -6,7 +6,7 @@ import functools
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from typing import Any, cast
 
 import torch
@@ -31,6 +31,7 @@ from jichu.objectives.base import Context, Objective
 from . import checkpoint, schedules
 from .averaging import Average, fresh_statistics, has_statistics
 from .config import TrainConfig
+from .fitted import Fitted, lower_is_better
 from .guard import Watch, broken_rows, too_many
 from .learner import Learner, backward, cached, cut, total_weights
 from .logs import Clock, Means, TensorBoard
@@ -41,47 +42,7 @@ from .private import Private
 from .settings import autocast
 
 Evaluate = Callable[[nn.Module], dict[str, float]]
-_LOWER_IS_BETTER = ("loss", "error", "rmse", "mae", "mse", "pinball", "brier")
 _STATISTICS = 100  # batches, at most, that batch statistics are made anew from
-
-
-def lower_is_better(metric: str) -> bool:
-    """Whether smaller numbers of a metric are the better ones, by its name."""
-    return any(word in metric for word in _LOWER_IS_BETTER)
-
-
-@dataclass
-class Fitted:
-    """What a training came to. `history` holds the logged rows, `best` the best evaluation."""
-
-    steps: int = 0
-    rows: int = 0
-    seconds: float = 0.0
-    before: float = 0.0  # of these, those spent before the last resume
-    trained: int = 0  # parameters that were, those of the objective among them
-    stopped_early: bool = False
-    best: dict[str, float] = field(default_factory=dict)
-    since_best: int = 0  # evaluations
-    utilisation: float | None = None  # FLOP/s in training, of those that a large matrix product reaches
-    phases: dict[str, float] = field(default_factory=dict)  # seconds of data, forward, backward, …
-    remarks: list[str] = field(default_factory=list)  # what went strangely, in words
-    privacy: dict[str, float] = field(
-        default_factory=dict
-    )  # epsilon, delta, noise, clip and rate, if it is private
-    history: list[dict[str, Any]] = field(default_factory=list)
-
-    @property
-    def rows_per_second(self) -> float:
-        """Training rows a second, evaluation and checkpoints included."""
-        return self.rows / max(self.seconds, 1e-9)
-
-    def shares(self) -> dict[str, float]:
-        """The share of each phase in the time; `rest` is what no phase counts."""
-        whole = max(self.seconds, sum(self.phases.values()), 1e-9)
-        found = {name: spent / whole for name, spent in self.phases.items()}
-        return {**found, "rest": 1 - sum(found.values())}
-
-
 _ONE_ROW = "Expected more than 1 value per channel"  # as torch says it
 
 
