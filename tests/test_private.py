@@ -15,10 +15,13 @@ from jichu.core.files import read_json
 from jichu.data.poisson import PoissonBatches
 from jichu.models.cnn import Cnn
 from jichu.models.heads import Linear
+from jichu.models.layout import lay_out
 from jichu.models.model import Model
+from jichu.models.small_convnext import SmallConvNext
 from jichu.objectives.adversarial import Adversarial
 from jichu.objectives.base import Context
 from jichu.objectives.mixup import Mixup
+from jichu.objectives.several import Several
 from jichu.objectives.supervised import Classification
 from jichu.train.config import OptimizerConfig, PrivacyConfig, TrainConfig
 from jichu.train.learner import Learner
@@ -87,6 +90,40 @@ def test_gradients_are_cut_by_row_and_summed(rows, clip):
     assert found["epsilon"] > 0 and not any(hasattr(p, "grad_sample") for p in learner.parameters())
 
 
+@pytest.mark.filterwarnings("ignore:Full backward hook")
+@pytest.mark.parametrize("network", [lambda: Cnn(1, 8, widths=[8, 8], norm="group"),
+                                     lambda: SmallConvNext(1, 8, widths=[8, 8], depths=[1, 1])])  # fmt: skip
+@pytest.mark.parametrize("order", ["contiguous", "channels_last"])
+def test_gradients_by_row_in_every_order_of_memory(rows, network, order):
+    torch.manual_seed(0)
+    backbone = network()
+    private, learner = made(rows, 1e6, model=Model(backbone, {"label": Linear(backbone.width, 10)}))
+    lay_out(learner, order)
+    batch = {**rows, "row": torch.arange(48)}
+    private.noise = 0.0
+    wanted = plain(learner, batch).sum(0) / 16
+    assert torch.allclose(step(private, batch), wanted, atol=1e-5 * float(wanted.abs().max()) + 1e-6)
+
+
+def test_a_loss_that_is_not_of_rows_is_refused(rows):
+    """Its gradient would not be seen, and the noise alone be learnt from."""
+
+    class Penalised(Classification):
+        def forward(self, model, batch):
+            self.weights_of = list(model.heads.parameters())[:1]
+            return super().forward(model, batch)
+
+        def losses(self, outputs, batch):
+            return {"loss": super().losses(outputs, batch), "penalty": self.weights_of[0].square().sum()}
+
+        def weights(self, batch):
+            return {"loss": super().weights(batch)["loss"], "penalty": torch.ones(1)}
+
+    private, _ = made(rows, objective=Penalised())
+    with pytest.raises(UsageError, match=r"by row of model\.heads\S+ do not add up"):
+        step(private, {**rows, "row": torch.arange(48)})
+
+
 def test_noise_has_its_deviation_and_needs_no_rows(rows):
     private, _ = made(rows, clip=0.5)
     nothing = {**{name: value[:0] for name, value in rows.items()}, "row": torch.arange(0)}
@@ -143,6 +180,7 @@ def test_what_cannot_be_private(rows):
         ({"objective": Mixup(Classification())}, "compares the rows"),
         ({"objective": Adversarial(Classification())}, "gradients of its own"),
         ({"model": nn.Sequential(nn.LSTM(4, 4))}, "recurrent"),
+        ({"objective": Several({"label": Classification()}, balance="dwa")}, "that nothing hides"),
     ):
         with pytest.raises(UsageError, match=said) as told:
             made(rows, **wrong)

@@ -74,8 +74,9 @@ def fit(
     on Ctrl-C.
     """
     config = config or TrainConfig()
-    if config.privacy is not None:  # gradients by row are kept in single precision
-        config = config.model_copy(update={"precision": "float32", "compile": False})
+    if config.privacy is not None:  # gradients by row are kept in single precision, in the usual order
+        plain = {"precision": "float32", "compile": False, "memory_format": "contiguous"}
+        config = config.model_copy(update=plain)
     if evaluate is None:
         if config.patience is not None:
             raise UsageError("patience needs something to wait for", where="patience", expected="evaluate=…")

@@ -15,9 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from jichu.core.errors import UsageError, missing_extra
-from jichu.core.randomness import generator
+from jichu.core.randomness import generator, guarded, seed_step
+from jichu.data.batches import select
 from jichu.data.poisson import PoissonBatches
 from jichu.objectives.adversarial import Attacked
+from jichu.objectives.balancing import Balance
 from jichu.objectives.base import Batch, Objective
 
 from .config import PrivacyConfig
@@ -25,6 +27,7 @@ from .learner import Learner, cut
 
 _AT_ONCE = 2**30  # bytes of gradients by row that are kept together
 _TINY = 1e-6
+_UNLIKE = 0.01  # of its length, by which a gradient may be off for rounding
 _MOST_NOISE = 200.0  # of which no network learns
 
 
@@ -46,12 +49,19 @@ class Private:
             )  # fmt: skip
         refuse_shared(learner.model, learner.objective)
         self.config, self.batches, self.learner = config, batches, learner
-        self.parameters = [p for p in learner.parameters() if p.requires_grad]
+        self._named = [(name, p) for name, p in learner.named_parameters() if p.requires_grad]
+        self.parameters = [p for _, p in self._named]
         self.noise = noise_for(config, batches.rate, steps)
         size = 4 * sum(p.numel() for p in self.parameters)
         self.at_once = max(1, _AT_ONCE // size)  # rows
-        self._hooks = _opacus("grad_sample").GradSampleHooks(learner, strict=False, loss_reduction="sum")
+        try:
+            self._hooks = _opacus("grad_sample").GradSampleHooks(learner, strict=False, loss_reduction="sum")
+        except NotImplementedError as error:  # what it knows no gradients by row of
+            raise UsageError(
+                str(error), where="privacy", expected="another backbone, or adapt: head"
+            ) from None
         self._hooks.disable_hooks()
+        self._checked = False
 
     def gradients(
         self, batch: Batch, prepare: Callable[[Batch], Batch], autocast: Any, step: int, *, diagnose: bool,
@@ -59,16 +69,18 @@ class Private:
     ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:  # fmt: skip
         """Leaves the noisy mean of the cut gradients in the parameters. Gives what `backward` gives, without noise."""
         rows = len(batch["row"])
+        if rows and not self._checked:
+            self._check(select(batch, torch.arange(rows, device=batch["row"].device) < 2), prepare)
+            self._checked = True
         sums = [torch.zeros_like(p) for p in self.parameters]
         loss, found = torch.zeros(()), dict[str, Tensor]()
         shares: dict[str, Tensor] = {}
         for part in cut(batch, -(-rows // self.at_once)) if rows else []:
             ready = prepare(part)
-            ones = {name: torch.ones(()) for name in self.learner.objective.weights(ready)}
             lap("data")
             with self._by_row():
                 with autocast():
-                    one, terms, _, found = self.learner(ready, ones, 1, diagnose)
+                    one, terms, _, found = self.learner(ready, self._ones(ready), 1, diagnose)
                 lap("forward")
                 one.backward()
             self._add(sums, len(part["row"]))
@@ -81,20 +93,55 @@ class Private:
             parameter.grad = (total + self.noise * self.config.clip * noise) / self.batches.batch_size
         return loss, shares, found
 
+    def _ones(self, ready: Batch) -> dict[str, Tensor]:
+        """The losses of rows are summed."""
+        return {name: torch.ones(()) for name in self.learner.objective.weights(ready)}
+
     @contextmanager
     def _by_row(self) -> Iterator[None]:
         """Backward passes leave the gradients of each row."""
+        convolutions = [m for m in self.learner.modules() if isinstance(m, (nn.Conv1d, nn.Conv2d, nn.Conv3d))]
+        handles = [m.register_forward_pre_hook(_contiguous) for m in convolutions]
         self._hooks.enable_hooks()
         try:
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", "Full backward hook")  # the first layer's inputs are data
+            with _quiet():
                 yield
         finally:
             self._hooks.disable_hooks()
+            for handle in handles:
+                handle.remove()
 
-    def _add(self, sums: list[Tensor], rows: int) -> None:
-        """Each row's gradients, cut, to the sums."""
-        by_row = []
+    def _check(self, batch: Batch, prepare: Callable[[Batch], Batch]) -> None:
+        """UsageError where the gradients by row do not add up to the gradient: of a parameter that is not used in a layer's
+        usual way, say, or of a loss that is not of rows."""
+        ready, device = prepare(batch), batch["row"].device
+        with guarded(device):
+            seed_step(device, "check")
+            try:
+                with self._by_row():
+                    self.learner(ready, self._ones(ready), 1)[0].backward()
+            except (AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+                raise UsageError(
+                    f"gradients by row cannot be had of this network and objective: {error}", where="privacy",
+                    expected="adapt: head, or another network or objective",
+                ) from error  # fmt: skip
+            by_row = self._taken(len(ready["row"]))
+            seed_step(device, "check")
+            with _quiet():
+                self.learner(ready, self._ones(ready), 1)[0].backward()
+        for (name, parameter), found in zip(self._named, by_row, strict=True):
+            wanted = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            off = wanted if found is None else wanted - found.sum(0)
+            if bool(off.norm() > _UNLIKE * wanted.norm() + _TINY):
+                raise UsageError(
+                    f"the gradients by row of {name} do not add up to its gradient", where="privacy",
+                    expected="that layer frozen, adapt: head, or another network or objective",
+                )  # fmt: skip
+            parameter.grad = None
+
+    def _taken(self, rows: int) -> list[Tensor | None]:
+        """The gradients [B, ...] by row that a backward pass has left, of each parameter; they are taken off."""
+        by_row: list[Tensor | None] = []
         for parameter in self.parameters:
             found = cast(Any, parameter).grad_sample
             if isinstance(found, list):  # used more than once
@@ -107,6 +154,11 @@ class Private:
             by_row.append(found)
             cast(Any, parameter).grad_sample = None
             parameter.grad = None
+        return by_row
+
+    def _add(self, sums: list[Tensor], rows: int) -> None:
+        """Each row's gradients, cut, to the sums."""
+        by_row = self._taken(rows)
         known = [g for g in by_row if g is not None]
         norms = torch.stack([g.flatten(1).norm(dim=1) for g in known]).norm(dim=0)
         share = (self.config.clip / (norms + _TINY)).clamp(max=1)
@@ -140,6 +192,11 @@ def refuse_shared(model: nn.Module, objective: Objective) -> None:
             "adversarial training asks for gradients of its own, beside those by row", where="privacy",
             expected="one of both",
         )  # fmt: skip
+    if any(isinstance(module, Balance) for module in objective.modules()):
+        raise UsageError(
+            "the factors of several losses are found from losses that nothing hides", where="privacy",
+            expected="scales that are given, without `balance`",
+        )  # fmt: skip
     for name, module in model.named_modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:
             raise UsageError(
@@ -151,6 +208,19 @@ def refuse_shared(model: nn.Module, objective: Objective) -> None:
                 f"gradients by row cannot be had of {name}, which is recurrent", where="privacy",
                 expected="a network of convolutions, dense layers or attention",
             )  # fmt: skip
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the word that the first layer's inputs, which are data, have no gradient."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Full backward hook")
+        yield
+
+
+def _contiguous(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Opacus reads what comes into a convolution as if it lay in the usual order."""
+    return tuple(x.contiguous() for x in inputs)
 
 
 def noise_for(config: PrivacyConfig, rate: float, steps: int) -> float:
