@@ -200,3 +200,17 @@ def test_a_run_is_asked_afterwards(in_folder, capsys):
     assert "How sure, and rightly so?" in said and "sets of 90%" in said
     assert main(["audit", "runs/cancer", "--parts", "calibration", "calibration"]) == 2
     assert "twice" in capsys.readouterr().err
+
+
+def test_the_interval_of_the_error_takes_off_what_chance_adds():
+    """Every resample is further from the diagonal than the rows are; of probabilities that are right the interval goes down to
+    where it should, and of others it holds the error of many rows."""
+    truth, scores = drawn(400, seed=1)
+    found = metric_interval(calibration.ece, truth, scores[None])
+    assert found.low <= 0.02 and found.low < found.value < found.high
+    many = calibration.ece(*drawn(100_000, heat=2, seed=9))
+    held = [
+        metric_interval(calibration.ece, t, s[None])
+        for t, s in (drawn(1000, heat=2, seed=k) for k in range(20))
+    ]
+    assert sum(i.low <= many <= i.high for i in held) >= 16

@@ -84,7 +84,7 @@ def test_rules_that_were_put_in_are_found(task):
         else np.where(red, np.where(high, 7.0, 1.0), -3.0)
     )
     target = Target("kind", task, ("no", "yes") if task == "classification" else ())
-    x, names = surrogate.cells(columns, TABLE)
+    x, names = surrogate.cells(columns, TABLE, surrogate.common(columns, TABLE))
     assert names == [
         "x",
         "when:day",

@@ -80,7 +80,9 @@ def test_the_interval_of_one_group_is_the_metrics_own():
     found = fairness.by_group(fairness.CLASSES, parts_of(truth, scores)[None], codes, 1)
     from jichu.metrics.classification import accuracy
 
-    assert found.rates[0]["accuracy"] == pytest.approx(metric_interval(accuracy, truth, scores[None]))
+    mine, wanted = found.rates[0]["accuracy"], metric_interval(accuracy, truth, scores[None])
+    assert mine.value == wanted.value  # resampled here, Wilson's there
+    assert (mine.low, mine.high) == pytest.approx((wanted.low, wanted.high), abs=0.005)
     assert all(np.isnan(gap.value) for gap in found.gaps.values())  # of one group there are none
 
 
@@ -372,7 +374,7 @@ def test_the_fair_head_is_fairlearns_exponentiated_gradient(goal):
         "equalised_odds": reductions.EqualizedOdds,
     }
     other = reductions.ExponentiatedGradient(
-        LogisticRegression(max_iter=1000), constraints[goal](difference_bound=0.02), max_iter=50
+        LogisticRegression(max_iter=1000), constraints[goal](difference_bound=0.01), max_iter=50
     )
     scaled = ((features - features.mean(0)) / features.std(0, correction=0)).numpy()
     other.fit(scaled, y, sensitive_features=group)
@@ -380,11 +382,27 @@ def test_the_fair_head_is_fairlearns_exponentiated_gradient(goal):
     assert (np.abs(odds - other._pmf_predict(scaled)) < 1e-3).mean() > 0.99
     chosen = odds[:, 1]
     gap = abs(chosen[group == 0].mean() - chosen[group == 1].mean())
-    assert gap < 0.05 if goal == "demographic_parity" else gap < 0.4
+    assert gap < 0.025 if goal == "demographic_parity" else gap < 0.4
     again = FairLogisticRegression(4, 2, by=["g"])
     again.adopt(head.state_dict())
     again.load_state_dict(head.state_dict())
     assert torch.equal(again(Features(features)), head(Features(features)))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_class_that_is_favourable_has_its_rates_evened():
+    """Equal opportunity of the first class: as with both classes the other way round."""
+    rng = np.random.default_rng(1)
+    group = rng.integers(2, size=400)
+    x = torch.from_numpy(rng.normal(size=(400, 3)) + group[:, None]).float()
+    y = torch.from_numpy((x[:, 0].numpy() + group + rng.normal(size=400) > 1).astype(int))
+    fitted = []
+    for truth, first in ((y, True), (1 - y, False)):
+        head = FairLogisticRegression(3, 2, by=["g"], goal="equal_opportunity", slack=0.02)
+        head._first = first
+        head.estimate(x, truth, x, groups=torch.from_numpy(group))
+        fitted.append(head(Features(x)).softmax(1))
+    assert torch.allclose(fitted[0], fitted[1].flip(1), atol=1e-4)
 
 
 def test_a_run_with_the_fair_head(in_folder, capsys):

@@ -289,6 +289,12 @@ def test_intervals_agree_with_the_binomial():
     assert mean_interval(correct) == found
 
 
+def test_none_and_all_have_an_interval_too():
+    for values in (np.ones(25, bool), np.zeros(25, bool)):
+        found = mean_interval(values)
+        assert found.value == values[0] and 0.12 < found.high - found.low < 0.14
+
+
 def test_intervals_cover_what_they_promise():
     rng = np.random.default_rng(0)
     held = 0

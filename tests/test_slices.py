@@ -75,10 +75,10 @@ def test_means_and_tests_are_the_plain_ones():
         assert above.value == pytest.approx(draws[:, mine].mean() - draws[:, ~mine].mean())
         assert above.low < above.value < above.high
     p = [
-        stats.ttest_ind(errors[m], errors[~m], equal_var=False, alternative="greater").pvalue
+        stats.ttest_ind(draws[1, m], draws[1, ~m], equal_var=False, alternative="greater").pvalue
         for m in members.T
     ]
-    assert by_chance(errors, members) == pytest.approx(stats.false_discovery_control(p))
+    assert by_chance(draws[1], members) == pytest.approx(stats.false_discovery_control(p))
     assert by_chance(np.ones(500), members[:, :1]).tolist() == [1]  # all are wrong
 
 
@@ -179,3 +179,16 @@ def test_pictures_have_brightness(in_folder, digits):
         "parts"
     ]["slices"]
     assert told["columns"] == 2 and told["models"]["d"]["given"][0]["rows"] == (pixels.mean(1) < 70).sum()
+
+
+def test_chance_is_that_of_fishers_exact_test():
+    """Also where all rows of a slice are wrong, and no other."""
+    errors = np.r_[np.ones(2), np.zeros(90), np.ones(10)]
+    members = np.zeros((102, 2), bool)
+    members[:2, 0], members[:50, 1] = True, True
+    table = [[[2, 0], [10, 90]], [[2, 48], [10, 42]]]
+    wanted = stats.false_discovery_control([stats.fisher_exact(t, "greater").pvalue for t in table])
+    assert np.allclose(by_chance(errors, members), wanted)
+    clear = np.r_[np.ones(50), np.zeros(50)]
+    assert by_chance(clear, (clear == 1)[:, None])[0] < 1e-20
+    assert by_chance(np.r_[5.0, 5.5, np.zeros(50)], (np.arange(52) < 2)[:, None])[0] == 1  # too few to tell

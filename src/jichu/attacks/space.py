@@ -17,18 +17,18 @@ from .threat import Norm, Threat
 @dataclass(frozen=True)
 class Space:
     """The column that is changed: images in brightness from 0 to 1, sounds in amplitude, numbers of a table in distances
-    of their quartiles. `usual` is a small change there, in linf."""
+    of their quartiles. `usual` is a small change there, by norm."""
 
     column: str
     unit: str
     low: float
     high: float
-    usual: float
+    usual: dict[Norm, float]
     scale: Tensor | None = None  # [F], of the numbers of a table
 
     def threat(self, epsilon: float | None, norm: Norm = "linf") -> Threat:
         """What may be changed, by default the usual."""
-        return Threat(self.usual if epsilon is None else epsilon, norm, self.low, self.high)
+        return Threat(self.usual[norm] if epsilon is None else epsilon, norm, self.low, self.high)
 
     def enter(self, batch: dict[str, Tensor]) -> Tensor:
         """The inputs [B, ...] in these units; what is not known is 0."""
@@ -58,13 +58,19 @@ class Space:
 def space(model: nn.Module, batch: dict[str, Tensor]) -> Space:
     """Where the inputs of a model can be attacked. Raises UsageError where they are codes alone."""
     if "image" in batch:
-        return Space("image", "of the brightness", 0.0, 1.0, 8 / 255)
+        return Space("image", "of the brightness", 0.0, 1.0, {"linf": 8 / 255, "l2": 0.5})
     if "audio" in batch:
-        return Space("audio", "of the amplitude", -1.0, 1.0, 0.002)
+        return Space("audio", "of the amplitude", -1.0, 1.0, _usual(0.002, batch["audio"]))
     if "numbers" in batch:
         numbers = getattr(model, "inputs", {})
         spread = numbers["numbers"].spread if "numbers" in numbers else torch.ones(batch["numbers"].shape[1])
-        return Space("numbers", "of the distance of the quartiles", -torch.inf, torch.inf, 0.1, spread)
+        usual = _usual(0.1, batch["numbers"])
+        return Space("numbers", "of the distance of the quartiles", -torch.inf, torch.inf, usual, spread)
     raise UsageError(
         "these inputs cannot be changed a little", expected="images, sounds, or numbers of a table"
     )
+
+
+def _usual(each: float, column: Tensor) -> dict[Norm, float]:
+    """A change of every number of a row, and how long it is."""
+    return {"linf": each, "l2": each * column[0].numel() ** 0.5}

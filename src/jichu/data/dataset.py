@@ -85,7 +85,7 @@ class Dataset:
         codes = self.tensors[LABEL][rows].tolist() if classes else [UNLABELLED] * len(rows)
         return [self.names[row] for row in rows.tolist()], codes
 
-    def column(self, name: str) -> Column:
+    def column(self, name: str, where: str = "data.aside") -> Column:
         """A column by name: one kept aside, an input of the table, or a target of classes or numbers. UsageError where
         there is none of that name."""
         if name in self.aside:
@@ -96,7 +96,7 @@ class Dataset:
         if name in told:
             values, classes = self.tensors[told[name]].numpy(), self.targets[told[name]].classes
             return Column("category", values, classes) if classes else Column("number", values.astype(float))
-        raise unknown("column", name, [*self.aside, *self.table.kinds, *told], where="data.aside")
+        raise unknown("column", name, [*self.aside, *self.table.kinds, *told], where=where)
 
     def words(self, rows: Tensor) -> list[str]:
         """What some rows say, cut where they are long: their texts, else the columns of a table."""

@@ -106,4 +106,4 @@ def joined(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 def evenly(rows: Tensor, most: int) -> Tensor:
     """At most so many rows, evenly spread."""
-    return rows[torch.linspace(0, len(rows) - 1, min(most, len(rows))).round().long()]
+    return rows[torch.linspace(0, len(rows) - 1, min(most, len(rows)), dtype=torch.float64).round().long()]

@@ -25,15 +25,18 @@ LABELS: tuple[Task, ...] = ("classification", "multilabel")
 
 
 class Metric(ABC):
-    """`metric(truth, scores) -> float`. `tasks` are those it is for; `lower_is_better` of a loss."""
+    """`metric(truth, scores) -> float`. `tasks` are those it is for; `lower_is_better` of a loss; `excess` where chance alone
+    makes it larger, as it does a sum of what differs from 0."""
 
     __name__: str
 
     def __init__(
-        self, function: Callable[..., Any], tasks: tuple[Task, ...], *, lower_is_better: bool = False
-    ):
+        self, function: Callable[..., Any], tasks: tuple[Task, ...], *, lower_is_better: bool = False,
+        excess: bool = False,
+    ):  # fmt: skip
         functools.update_wrapper(self, function)  # name, explanation, and what arguments it takes
         self.function, self.tasks, self.lower_is_better = function, tasks, lower_is_better
+        self.excess = excess
         self.arguments: dict[str, Any] = {}
 
     def bind(self, **arguments: Any) -> Metric:

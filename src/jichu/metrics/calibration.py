@@ -58,7 +58,7 @@ def _excess(truth: Array, scores: Array, count: Count = 15, by: By = "width") ->
     return found
 
 
-@partial(OfSums, parts=_excess, tasks=("classification",), lower_is_better=True)
+@partial(OfSums, parts=_excess, tasks=("classification",), lower_is_better=True, excess=True)
 def ece(sums: Array) -> Array:
     """Expected calibration error (Naeini et al., 2015; Guo et al., 2017, arXiv 1706.04599): how far confidence and
     accuracy are apart in a bin, on average over rows."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,6 +33,13 @@ class Interval(NamedTuple):
             return cls(float(value), math.nan, math.nan)
         low, high = np.nanquantile(resampled, [0.025, 0.975])
         return cls(float(value), float(low), float(high))
+
+    @classmethod
+    def of_excess(cls, value: float, resampled: np.ndarray) -> Interval:
+        """Of what is not below 0 and what chance alone makes larger, in each resample once more: the basic interval (Davison
+        and Hinkley, 1997), which takes that off."""
+        _, low, high = cls.of(value, resampled)
+        return cls(float(value), max(0.0, 2 * value - high), max(0.0, 2 * value - low))
 
 
 def _counts(rng: np.random.Generator, items: int, resamples: int, block: int = 1) -> np.ndarray:
@@ -75,20 +82,26 @@ def share_interval(right: int, rows: int) -> Interval:
 
 
 def intervals(
-    values: Callable[[np.ndarray], np.ndarray], draws: int, rows: int, *, seed: int = 0
-) -> list[Interval]:
-    """The means over draws of values(weights [R, N]) -> [R, D, Q], Q numbers that are wanted of the same resamples."""
+    values: Callable[[np.ndarray], np.ndarray], draws: int, rows: int, *, seed: int = 0,
+    excess: Collection[int] = (),
+) -> list[Interval]:  # fmt: skip
+    """The means over draws of values(weights [R, N]) -> [R, D, Q], Q numbers that are wanted of the same resamples; some of
+    them larger by chance alone (`Interval.of_excess`)."""
     found = values(np.ones((1, rows)))[0].mean(0)
     resampled = _resample(values, draws, rows, seed)
-    return [Interval.of(value, each) for value, each in zip(found, resampled.T, strict=True)]
+    make = [Interval.of_excess if q in excess else Interval.of for q in range(len(found))]
+    return [of(value, each) for of, value, each in zip(make, found, resampled.T, strict=True)]
 
 
 def mean_interval(values: np.ndarray, *, seed: int = 0, block: int = 1) -> Interval:
     """The mean of values [D, N] for D draws and N held-out rows. Draws and rows are resampled
     independently (Owen, 2007), so that the interval covers both sources of chance; for a paired
-    comparison give the difference. Of rows that overlap so many neighbours, a `block`, are resampled together."""
+    comparison give the difference. Of rows that overlap so many neighbours, a `block`, are resampled together. Of bool, the
+    share in one draw has Wilson's interval, which is wide also where all rows are the same."""
     values = np.atleast_2d(values)
     draws, rows = values.shape
+    if draws == block == 1 and values.dtype == bool:
+        return share_interval(int(values.sum()), rows)
 
     def means(weights: np.ndarray) -> np.ndarray:
         return weights @ values.T / weights.sum(1, keepdims=True)
@@ -131,11 +144,9 @@ def metric_interval(
         return one - two
 
     if isinstance(metric, MeanOf):
-        return mean_interval(
-            less(*(np.stack([metric.per_row(truth, s) for s in side]) for side in sides)),
-            seed=seed,
-            block=block,
-        )
+        found = less(*(np.stack([metric.per_row(truth, s) for s in side]) for side in sides))
+        is_share = against is None and np.isin(found, (0, 1)).all()
+        return mean_interval(found.astype(bool) if is_share else found, seed=seed, block=block)
     if isinstance(metric, Metric):
 
         def values(weights: np.ndarray) -> np.ndarray:
@@ -143,7 +154,8 @@ def metric_interval(
 
         resamples = int(np.clip(_CELLS // sum(side.size for side in sides), _FEW, _RESAMPLES))
         value = values(np.ones((1, rows))).mean()
-        return Interval.of(value, _resample(values, draws, rows, seed, resamples))
+        make = Interval.of_excess if metric.excess and against is None else Interval.of
+        return make(value, _resample(values, draws, rows, seed, resamples))
 
     def statistic(d: int, picked: np.ndarray) -> float:
         return less(*(metric(truth[picked], side[d % len(side)][picked]) for side in sides))

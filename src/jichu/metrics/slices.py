@@ -8,6 +8,7 @@ from .base import Array, ratio
 from .intervals import Interval, intervals
 
 _TRIED = 1000  # candidates, the worst, among which others are left out that tell of the same rows
+_FEW = 5  # rows on both sides that a mean is judged by
 _BEYOND = 2.0  # standard errors
 _ALIKE = 0.7  # of two slices whose rows are shared to such an extent (Jaccard) the worse one is told
 
@@ -67,17 +68,18 @@ def against_rest(errors: Array, members: Array, *, seed: int = 0) -> list[tuple[
 
 
 def by_chance(errors: Array, members: Array) -> Array:
-    """[C]: how probable a mean so much above the rest's is by chance alone (Welch, 1947), of many slices that are looked at
-    as Benjamini and Hochberg (1995) correct it: of those told at most q, at most a share q is expected to be by chance."""
+    """[C]: how probable a mean so much above the rest's is by chance alone, of right and wrong by Fisher's exact test, of
+    other errors by Welch's (1947) with `_FEW` rows at least; of many slices that are looked at as Benjamini and Hochberg
+    (1995) correct it: of those told at most q, at most a share q is expected to be by chance."""
     from scipy import stats
 
-    p = []
-    for mine in members.T:
-        varies = errors[mine].var() + errors[~mine].var() > 0 and min(mine.sum(), (~mine).sum()) > 1
-        test = (
-            stats.ttest_ind(errors[mine], errors[~mine], equal_var=False, alternative="greater")
-            if varies
-            else None
-        )
-        p.append(1.0 if test is None or np.isnan(test.pvalue) else float(test.pvalue))
-    return stats.false_discovery_control(p) if p else np.empty(0)
+    counts, rows = members.sum(0), len(errors)
+    if np.isin(errors, (0, 1)).all():
+        p = stats.hypergeom.sf(errors @ members - 1, rows, errors.sum(), counts)
+        return stats.false_discovery_control(p) if len(p) else p
+    p = np.ones(len(counts))
+    for c in np.flatnonzero((counts >= _FEW) & (rows - counts >= _FEW)):
+        mine, others = errors[members[:, c]], errors[~members[:, c]]
+        if mine.var() + others.var() > 0:
+            p[c] = stats.ttest_ind(mine, others, equal_var=False, alternative="greater").pvalue
+    return stats.false_discovery_control(p) if len(p) else p

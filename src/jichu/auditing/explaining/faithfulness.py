@@ -35,17 +35,26 @@ def area(curve: Tensor) -> np.ndarray:
     return torch.trapezoid(curve.double(), dim=1).div(curve.shape[1] - 1).numpy()
 
 
-def at_random(view: View, seed: int) -> Tensor:
-    """What the places would be worth if it were by lot, [B, *shape]."""
-    return torch.rand(len(view), *view.shape, generator=generator("at random", seed))
+def at_random(view: View, rows: Tensor, seed: int) -> Tensor:
+    """What the places of some rows [B] of the data would be worth if it were by lot, [B, *shape]."""
+    return torch.stack(
+        [torch.rand(view.shape, generator=generator("at random", seed, row)) for row in rows.tolist()]
+    )
 
 
 def incomplete(view: View, worth: Tensor) -> np.ndarray:
-    """By what share [B] of the difference between the answer and that to the baseline the worths do not add up to it."""
+    """By how much [B] the worths do not add up to the difference between the answer and that to the baseline, as a share of
+    such differences on average: one row's own may be next to nothing."""
     with torch.no_grad():
         difference = view.value(probability=False) - view.answer(*view.baselines, view.rows)
     missing = worth.flatten(1).sum(1) - difference
-    return (missing.abs() / difference.abs().clamp(min=1e-6)).double().numpy()
+    return (missing.abs() / difference.abs().mean().clamp(min=1e-6)).double().numpy()
+
+
+def is_shuffled(model: Model) -> bool:
+    """Whether its numbers in another order make another model: which columns trees ask for would stay."""
+    buffers = [b for b in model.heads.buffers() if b.numel() > 1]
+    return all(b.is_floating_point() or b.dtype == torch.bool for b in buffers)
 
 
 def randomised(model: Model, seed: int) -> Model:

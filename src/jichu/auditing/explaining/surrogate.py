@@ -15,18 +15,29 @@ _MOST_VALUES = 20  # of a category that may become a question
 _FEWEST = 5  # rows of a leaf
 
 
-def cells(columns: dict[str, Tensor], table: TableSchema) -> tuple[np.ndarray, list[str]]:
+def common(columns: dict[str, Tensor], table: TableSchema) -> list[list[int]]:
+    """Of each category the codes of the values that most rows have."""
+    found = []
+    for i, values in enumerate(table.categories.values()):
+        counts = torch.bincount(columns["categories"][:, i], minlength=len(values) + 1)[1:]  # 0 is missing
+        most = counts.argsort(descending=True, stable=True)[:_MOST_VALUES]
+        found.append(sorted((most[counts[most] > 0] + 1).tolist()))
+    return found
+
+
+def cells(
+    columns: dict[str, Tensor], table: TableSchema, values: list[list[int]]
+) -> tuple[np.ndarray, list[str]]:
     """The rows of a table as a tree reads them, [N, D], and what each of the D is called: numbers as they are, and of each
-    category whether it has one of its values."""
+    category whether it has one of some values."""
     parts: list[Tensor] = []
     names: list[str] = []
     if "numbers" in columns:
         parts.append(columns["numbers"])
         names += table.number_names
-    for i, (name, values) in enumerate(table.categories.items()):
-        codes = columns["categories"][:, i : i + 1]
-        parts.append((codes == torch.arange(1, min(len(values), _MOST_VALUES) + 1)).float())
-        names += [f"{name} = {value}" for value in values[:_MOST_VALUES]]
+    for i, ((name, classes), codes) in enumerate(zip(table.categories.items(), values, strict=True)):
+        parts.append((columns["categories"][:, i : i + 1] == torch.tensor(codes)).float())
+        names += [f"{name} = {classes[code - 1]}" for code in codes]
     return torch.cat(parts, 1).numpy(), names
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from jichu.auditing import figures
 from jichu.auditing.blocks import Block, Figure, Note, Table
 from jichu.core.progress import say
+from jichu.data.splits import evenly
 from jichu.data.target import Target
 from jichu.metrics.similarity import normalised, retrieval, verification
 from jichu.train.predict import embed
@@ -30,10 +31,11 @@ class Embeddings(Part):
     each_target = False
 
     def measure(self, subject: Subject) -> dict[str, Any]:
-        rows, target, seed = subject.rows, subject.target, subject.seed
-        rows = rows[:: max(1, -(-len(rows) // _MOST))]
-        known = target is not None and target.task == "classification"
-        classes = subject.truth(rows) if known else None
+        target, seed = subject.target, subject.seed
+        rows, classes = evenly(subject.rows, _MOST), None
+        of_classes = target is not None and target.task == "classification"
+        if of_classes and len(labelled := subject.sample(_MOST)):
+            rows, classes = labelled, subject.truth(labelled)
         found: dict[str, Any] = {"models": {}, "map": None}
         for name in subject.stages:
             features = _features(name, rows, subject)

@@ -113,11 +113,12 @@ class Explanation(Part):
     ) -> dict[str, Any]:
         """Whether attribution changes with the weights, adds up, and finds what matters."""
         some, found = worths[0], dict[str, Any]()
-        other = explaining.Asked(faithfulness.randomised(asked.model, seed), asked.key, asked.target)
-        shuffled = view(other, some.rows)
-        shuffled.chosen = some.view.chosen  # the same answers are explained
-        alike = faithfulness.alike(some.worth, some.method.attribute(shuffled), some.view.free())
-        found["randomised"] = _interval(alike, seed)
+        if faithfulness.is_shuffled(asked.model):
+            other = explaining.Asked(faithfulness.randomised(asked.model, seed), asked.key, asked.target)
+            shuffled = view(other, some.rows)
+            shuffled.chosen = some.view.chosen  # the same answers are explained
+            alike = faithfulness.alike(some.worth, some.method.attribute(shuffled), some.view.free())
+            found["randomised"] = _interval(alike, seed)
         if some.view.differentiable():
             name = "integrated-gradients"
             worth = some.worth if some.name == name else explaining.make(Spec(name=name)).attribute(some.view)
@@ -154,7 +155,8 @@ class Explanation(Part):
         if train is subject.rows:  # other data, without training rows
             learn, judge = learn[::2], learn[1::2]
         sides = [{name: values[r] for name, values in columns.items()} for r in (learn, judge)]
-        (x, names), (y, _) = (surrogate.cells(side, table) for side in sides)
+        values = surrogate.common(sides[0], table)
+        (x, names), (y, _) = (surrogate.cells(side, table, values) for side in sides)
         said, wanted = (_point(target, told(side)) for side in sides)
         tree = surrogate.fit(x, said, target, self.depth, subject.seed)
         found["tree"] = {
@@ -189,7 +191,9 @@ def _paired(worths: Worths, insert: bool, seed: int) -> dict[str, Any]:
     """The area under the curve of the method, and of places by lot, and how much better the first is."""
     sides: list[list[np.ndarray]] = [[], []]
     for some in worths:
-        for side, worth in zip(sides, (some.worth, faithfulness.at_random(some.view, seed)), strict=True):
+        for side, worth in zip(
+            sides, (some.worth, faithfulness.at_random(some.view, some.rows, seed)), strict=True
+        ):
             side.append(faithfulness.area(faithfulness.curves(some.view, worth, insert=insert)))
     mine, lot = map(np.concatenate, sides)
     better = mine - lot if insert else lot - mine

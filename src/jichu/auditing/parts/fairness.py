@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 from typing import Annotated, Any, NamedTuple
 
@@ -64,7 +65,7 @@ class Fairness(Part):
                 expected="columns, such as [sex], here or as data.aside",
             )  # fmt: skip
         for name in self._columns(dataset):
-            dataset.column(name)
+            dataset.column(name, "parts.fairness.by")
             if name == target.column:
                 raise UsageError(
                     f"{name!r} is what is predicted", where="parts.fairness.by", expected="other columns"
@@ -233,7 +234,7 @@ def _gaps(groupings: list[dict[str, Any]], stage: str) -> dict[str, Any]:
     by = {" and ".join(g["by"]): g["models"][stage]["gaps"] for g in groupings}
     widest = {}
     for name in next(iter(by.values())):
-        known = [gaps[name] for gaps in by.values() if gaps[name]["value"] is not None]
+        known = [gaps[name] for gaps in by.values() if not math.isnan(gaps[name]["value"])]
         choose = min if name.endswith("ratio") else max
         widest[name] = choose(known, key=lambda gap: gap["value"], default=next(iter(by.values()))[name])
     return {**widest, "by": by}

@@ -125,7 +125,7 @@ class Slices(Part):
             f"Slices of at least {found['least']} of the {found['rows']:,} held-out rows are looked for in"
             f" {found['columns']} columns, and in two at once, on one half of these rows; what is told of them was measured"
             " on the other half, so that the search does not flatter itself. q is how many of the slices up to there are"
-            " expected to be so by chance (Welch's test, corrected after Benjamini and Hochberg)."
+            " expected to be so by chance (Fisher's or Welch's test, corrected after Benjamini and Hochberg)."
             if searched else
             f"No slice of at least {found['least']} of the {found['rows']:,} held-out rows was found that is worse than the"
             " rest." if found["columns"] else "There are no columns to look for slices in."

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from jichu.core.errors import UsageError, missing_extra
+from jichu.core.errors import UsageError, missing_extra, unknown
 from jichu.data.dataset import Dataset
 from jichu.data.target import Task
 from jichu.metrics.thresholds import Goal
@@ -28,8 +28,8 @@ _GOALS = {
 class FairLogisticRegression(Estimated):
     """Logistic regressions that vote, found by exponentiated gradient (Agarwal et al., 2018, arXiv 1803.02453; fairlearn):
     under all votes whose gap between the groups of the columns `by` is at most `slack` on the training rows, those with
-    the fewest errors, a vote being drawn at random. What is told is the share of the votes. Of two classes; groups are
-    asked for when it is fitted, and not when it predicts."""
+    the fewest errors, a vote being drawn at random. What is told is the share of the votes. Of two classes, of which the
+    second is `favourable` where none is named; groups are asked for when it is fitted, and not when it predicts."""
 
     weight: Tensor
     bias: Tensor
@@ -45,10 +45,12 @@ class FairLogisticRegression(Estimated):
         slack: Annotated[float, Field(gt=0, lt=1)] = 0.01,
         rounds: Annotated[int, Field(ge=1)] = 50,
         c: Annotated[float, Field(gt=0)] = 1.0,
+        favourable: str | None = None,
     ):
         super().__init__(task, outputs)
         self.outputs, self.by = outputs, by
         self.goal, self.slack, self.rounds, self.c = goal, slack, rounds, c
+        self.favourable, self._first = favourable, False
         self.register_buffer("weight", torch.zeros(1, width))  # [models, D]
         self.register_buffer("bias", torch.zeros(1))
         self.register_buffer("share", torch.ones(1))
@@ -60,11 +62,14 @@ class FairLogisticRegression(Estimated):
                 "fair-logistic-regression has no groups", where="head.by", expected="columns, such as [sex]"
             )
         for name in self.by:
-            dataset.column(name)
+            dataset.column(name, "head.by")
         if self.outputs != 2:
             raise UsageError(
                 f"fair-logistic-regression tells two classes apart, not {self.outputs}", where="head"
             )
+        if self.favourable is not None and self.favourable not in dataset.classes:
+            raise unknown("class", self.favourable, dataset.classes, where="head.favourable")
+        self._first = self.favourable is not None and dataset.classes.index(self.favourable) == 0
         if weighted:
             raise UsageError(
                 "fair-logistic-regression takes no weights of rows", where="head",
@@ -84,19 +89,22 @@ class FairLogisticRegression(Estimated):
         reductions = _reductions()
         fitted = reductions.ExponentiatedGradient(
             linear_model.LogisticRegression(C=self.c, max_iter=1000),
-            getattr(reductions, _GOALS[self.goal])(difference_bound=self.slack),
+            # which bounds how far a group is from all rows
+            getattr(reductions, _GOALS[self.goal])(difference_bound=self.slack / 2),
             max_iter=self.rounds,
         )
         x = standardised(features, mean, std).numpy()
         with warnings.catch_warnings():  # of what pandas will no longer take from fairlearn
             warnings.simplefilter("ignore", DeprecationWarning)
-            fitted.fit(x, targets.numpy(), sensitive_features=groups.numpy())
+            wanted = 1 - targets if self._first else targets
+            fitted.fit(x, wanted.numpy(), sensitive_features=groups.numpy())
         shares = fitted.weights_[fitted.weights_ > 0]
         voting = [fitted.predictors_[i] for i in shares.index]
         slopes, constants = zip(*(_affine(model, len(mean)) for model in voting), strict=True)
         self.share = torch.tensor(shares.to_numpy()).float()
-        self.weight = torch.stack(slopes) / std
-        self.bias = torch.stack(constants) - self.weight @ mean
+        sign = -1 if self._first else 1
+        self.weight = sign * torch.stack(slopes) / std
+        self.bias = sign * torch.stack(constants) - self.weight @ mean
 
     def forward(self, features: Features) -> Tensor:
         votes = linear(features.pooled, self.weight, self.bias) > 0

@@ -65,7 +65,8 @@ class Shapley(_Perturbation):
 
     def attribute(self, view: View) -> Tensor:
         method = captum().ShapleyValueSampling if self.by == "sampling" else captum().KernelShap
-        groups = parts(view.shape, self.parts)
+        columns = math.prod(view.shape)  # of a table; neighbours among them have nothing in common
+        groups = parts(view.shape, columns if view.kind == "table" else self.parts)
         found = torch.cat([self._one(method, view, row, groups) for row in range(len(view))])
         return found / torch.bincount(groups.flatten())[groups]  # places share what their part is worth
 
