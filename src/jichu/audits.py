@@ -45,7 +45,7 @@ def audit(
     if metrics is None:  # those of the recipe's own audit
         own = [s.metrics for s in run.recipe.stages if isinstance(s, AuditStage)]
         stage = stage.model_copy(update={"metrics": own[-1] if own else None})
-    questions = parts_of_audit.make(stage.parts)
+    questions = parts_of_audit.make(run.recipe.questions(stage))
     if not run.config.language:
         run.require_head()
     dataset = run.dataset(data)
@@ -73,7 +73,7 @@ def audit(
         subject = parts_of_audit.Subject(
             dataset, rows, key, run.targets.get(key), tables[key], (run.recipe.name,),
             lambda _: cast(Model, run.model), lambda _: run.folder.model, run.recipe.seed,
-            _trained_on(run, dataset, data), run.tokenizer if run.config.text else None,
+            _trained_on(run, dataset, data), run.tokenizer if run.config.text else None, rules=run.rules,
         )  # fmt: skip
         mine["parts"] = parts_of_audit.measured(questions, subject, first=not found)
         if not found:

@@ -138,7 +138,7 @@ def _scores(model: Model, subject: Subject, rows: Tensor, change: Any, strength:
     truth = subject.dataset.tensors[subject.key][rows].numpy()
     if target.task == "classification":
         return (told.argmax(1) == truth).astype(float)
-    return np.abs(told[:, tables.point(target)] - truth)
+    return np.abs(told[:, target.point] - truth)
 
 
 def _columns(model: Model, subject: Subject, rows: Tensor, change: Callable[[Any], Any] | None) -> Columns:
