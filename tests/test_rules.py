@@ -460,6 +460,16 @@ def test_rules_travel_with_a_run(ruled, capsys):
     assert terms == {"loss/rules/large", "loss/rules/sane"}
 
 
+def test_rules_are_given_in_python_too(in_folder):
+    loans("loans.csv", 60)
+    rule = {"name": "large", "rule": "if amount > 50 then decision = refer"}
+    run = jichu.finetune("mlp", "loans.csv", target="decision", rules=["age >= 0", rule], budget="3 steps")
+    found = run.predict({"age": 30, "amount": 60, "limit": 1, "country": "CN", "price": 2, "list price": 3})
+    assert found[0]["label"] == "refer" and found[0]["rules"]["fired"] in ([], ["large"])
+    with pytest.raises(UsageError, match=r"where: rules\.0"):
+        jichu.finetune("mlp", "loans.csv", target="decision", rules=["age >"], budget="3 steps")
+
+
 def test_an_audit_counts_what_rules_find(ruled):
     found = read_json(ruled.folder.audit)["parts"]["rules"]
     told = jichu.audit(ruled)["parts"]["rules"]
@@ -503,6 +513,8 @@ def test_an_audit_counts_what_rules_find(ruled):
         ({"stages": [{"stage": "finetune", "head": "ridge"}], "data": {**RECIPE["data"], "target": "price"},
           "rules": [{"rule": "price >= 0", "penalty": 1.0}]}, "penalty does nothing with the head ridge"),
         ({"stages": [{"stage": "pretrain"}]}, "no stage answers"),
+        ({"stages": [*RECIPE["stages"][:1], {"stage": "audit", "parts": [{"name": "rules", "metric": "acuracy"}]}]},
+         "did you mean: accuracy"),
     ],
 )  # fmt: skip
 def test_rules_are_checked_before_anything_runs(change, said, in_folder, capsys):

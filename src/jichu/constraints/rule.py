@@ -100,12 +100,12 @@ def understand(config: RuleConfig, columns: Columns, targets: Mapping[str, Targe
 
 def _bounded(rule: Rule, columns: Columns, numbers: dict[str, str], where: str) -> Rule:
     """With the bounds that it sets on numbers, by column. UsageError where it is no such rule."""
-    about = [] if rule.condition is None else [conditions.named(rule.condition, columns)]
+    given: set[str] = set() if rule.condition is None else conditions.named(rule.condition, columns)
     bounds: list[Bound] = []
     for comparison in _conjuncts(rule.consequence):
         found = _bound(comparison, numbers, columns) if isinstance(comparison, Comparison) else None
         between = found is not None and found.operand.text in numbers and found.operand.text in columns
-        if found is None or (between and rule.enforced) or any(numbers.keys() & names for names in about):
+        if found is None or (between and rule.enforced) or numbers.keys() & given:
             ways = "" if rule.enforced else ", without penalty"
             raise UsageError(
                 f"no bounds on {' and '.join(numbers)} follow from it", where=where,

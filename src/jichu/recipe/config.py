@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -309,7 +310,7 @@ def _teachers_beside(recipe: Recipe, folder: Path) -> Recipe:
 
 def one_stage(
     verb: str, path: str, settings: dict[str, Any], *, name: str | None = None, seed: int = 0,
-    data: dict[str, Any] | None = None, assignments: list[str] | None = None,
+    data: dict[str, Any] | None = None, assignments: list[str] | None = None, rules: Sequence[Any] = (),
 ) -> Recipe:  # fmt: skip
     """The recipe of one verb: its stage, and for `finetune` the audit that follows."""
     tree: dict[str, Any] = {"stage": verb, **settings}
@@ -319,6 +320,7 @@ def one_stage(
     if verb == "finetune":
         stages.append({"stage": "audit"})
     recipe = {"name": name or verb, "seed": seed, "data": {"path": path, **(data or {})}, "stages": stages}
+    recipe |= {"rules": list(rules)} if rules else {}
     try:
         return check(Recipe, override(recipe, rest))
     except JichuError as error:

@@ -13,8 +13,9 @@ from jichu.auditing.blocks import Block, Note, Table
 from jichu.auditing.measure import USUAL, Scored, better_by
 from jichu.constraints.columns import Answers
 from jichu.core.errors import UsageError
+from jichu.data.dataset import Dataset
 from jichu.data.target import Target
-from jichu.metrics import metric
+from jichu.metrics import fits, metric
 from jichu.metrics.intervals import metric_interval, share_interval
 from jichu.models.folder import read_config
 from jichu.train.predict import predict
@@ -23,14 +24,18 @@ from .base import Look, Part, Subject
 
 
 class KeptRules(Part):
-    """Of each rule the share of the held-out rows that break it, and of each target that rules change the `metric` (the
-    first of the usual ones if not given) with them and without, on the same rows. Of the models of the first draw."""
+    """Of each rule the share of the held-out rows that break it, and of each target that rules change the `metric` (where
+    it fits, else the first of the usual ones) with them and without, on the same rows. Of the models of the first draw."""
 
     title = "Are the rules kept?"
     each_target = False
 
     def __init__(self, metric: str | None = None):
         self.metric = metric
+
+    def check(self, dataset: Dataset, target: Target | None) -> None:
+        if self.metric is not None:
+            metric(self.metric, where="parts.rules.metric")
 
     def measure(self, subject: Subject) -> dict[str, Any]:
         rules = subject.rules
@@ -80,8 +85,9 @@ class KeptRules(Part):
             ~np.isnan(values) if target.task == "regression" else (values >= 0) & (values < target.outputs)
         )
         rows, truth = subject.rows.numpy()[known], values[known]
-        name = self.metric or USUAL[target.task][0]
-        function = metric(name, task=target.task, where="parts.rules.metric")
+        fit = self.metric is not None and (":" in self.metric or self.metric in fits(target.task))
+        name = self.metric if self.metric and fit else USUAL[target.task][0]
+        function = metric(name)
 
         def scored(answers: Answers) -> Scored:
             found = answers[key][known]
