@@ -460,6 +460,23 @@ def test_rules_travel_with_a_run(ruled, capsys):
     assert terms == {"loss/rules/large", "loss/rules/sane"}
 
 
+def test_bounds_and_penalties_of_quantiles(in_folder):
+    loans("loans.csv", 120)
+    objective = {"name": "regression", "loss": "quantile", "quantiles": [0.1, 0.5, 0.9]}
+    stages = [{"stage": "finetune", "budget": "30 steps", "objective": objective}, {"stage": "audit"}]
+    sane = [{"rule": "price >= 10 and price <= list price", "name": "sane", "penalty": 1.0}]
+    assert (
+        write({"data": {"path": "loans.csv", "target": "price"}, "rules": sane, "stages": stages}, "q") == 0
+    )
+    run = jichu.open("runs/q")
+    rows = run.predict("loans.csv")
+    assert all(10 <= value <= 60 for row in rows for value in row["quantiles"].values())
+    held_out = run.dataset().labelled("test").tolist()
+    (model,) = read_json(run.folder.audit)["parts"]["rules"]["models"].values()
+    fired = sum("sane" in rows[i]["rules"]["fired"] for i in held_out)
+    assert model["alone"]["sane"] == share_interval(fired, len(held_out))._asdict() and fired
+
+
 def test_rules_are_given_in_python_too(in_folder):
     loans("loans.csv", 60)
     rule = {"name": "large", "rule": "if amount > 50 then decision = refer"}

@@ -73,7 +73,7 @@ def audit(
         subject = parts_of_audit.Subject(
             dataset, rows, key, run.targets.get(key), tables[key], (run.recipe.name,),
             lambda _: cast(Model, run.model), lambda _: run.folder.model, run.recipe.seed,
-            _trained_on(run, dataset, data), run.tokenizer if run.config.text else None, rules=run.rules,
+            _trained_on(run, dataset, data), run.tokenizer if run.config.text else None,
         )  # fmt: skip
         mine["parts"] = parts_of_audit.measured(questions, subject, first=not found)
         if not found:

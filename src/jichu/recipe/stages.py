@@ -392,7 +392,6 @@ def _subject(work: Work, key: str, target: Target, table: pa.Table) -> parts.Sub
     return parts.Subject(
         dataset, rows, key, known and target, table, tuple(stages), load, work.folder.stage_model, recipe.seed,
         work.draw(0) if dataset.targets and not texts else rows[:0], work.tokenizer, functools.partial(_retrain, work),
-        work.rules(),
     )  # fmt: skip
 
 

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from jichu.auditing import table as tables
 from jichu.auditing.blocks import Block
-from jichu.constraints.rulebook import Rules
 from jichu.data.dataset import Dataset
 from jichu.data.splits import evenly
 from jichu.data.target import Target
@@ -40,7 +39,6 @@ class Subject:
     retrain: Callable[[str, Tensor, int], Model] | None = (
         None  # a stage once more, on these rows, by a number
     )
-    rules: Rules | None = None  # that answers are to keep
 
     @property
     def fitted(self) -> list[str]:

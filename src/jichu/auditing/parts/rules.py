@@ -10,8 +10,9 @@ import numpy as np
 
 from jichu.auditing import table as tables
 from jichu.auditing.blocks import Block, Note, Table
-from jichu.auditing.measure import USUAL, Scored, better_by
-from jichu.constraints.columns import Answers
+from jichu.auditing.measure import USUAL, better_by
+from jichu.constraints.columns import Array
+from jichu.constraints.rulebook import Rules
 from jichu.core.errors import UsageError
 from jichu.data.dataset import Dataset
 from jichu.data.target import Target
@@ -38,28 +39,26 @@ class KeptRules(Part):
             metric(self.metric, where="parts.rules.metric")
 
     def measure(self, subject: Subject) -> dict[str, Any]:
-        rules = subject.rules
-        if not rules:
+        models = {stage: read_config(subject.place(stage)) for stage in subject.fitted}
+        of = {stage: model.rules.of(model.targets) for stage, model in models.items() if model.rules}
+        if not of:
             raise UsageError(
                 "the rules are asked for, and there are none", expected="a recipe with rules: [age >= 0, …]"
             )
-        broken = rules.broken(subject.dataset, subject.rows.numpy())
+        first = next(iter(of.values()))
+        broken = first.broken(subject.dataset, subject.rows.numpy())
         return {
             "rows": len(subject.rows),
-            "rules": {rule.name: rule.action for rule in rules.rules},
+            "rules": {rule.name: rule.action for rule in first.rules},
             "data": {name: _share(rows) for name, rows in broken.items()},
-            "models": {stage: self._of(stage, subject) for stage in subject.fitted},
+            "models": {stage: self._of(stage, rules, subject) for stage, rules in of.items()},
         }
 
-    def _of(self, stage: str, subject: Subject) -> dict[str, Any]:
-        rules, dataset, rows = subject.rules, subject.dataset, subject.rows
-        assert rules is not None
-        learnt = {
-            key: t for key, t in read_config(subject.place(stage)).targets.items() if key in rules.targets
-        }
+    def _of(self, stage: str, rules: Rules, subject: Subject) -> dict[str, Any]:
+        dataset, rows, learnt = subject.dataset, subject.rows, rules.targets
         outputs = predict(subject.load(stage), dataset.inputs, rows, list(learnt))
         alone = {key: tables.answers(target, outputs[key]) for key, target in learnt.items()}
-        inputs = rules.of_rows(dataset, rows.numpy())
+        inputs, truth = rules.of_rows(dataset, rows), rules.truth(dataset, rows)
         decision = rules.decide(alone, inputs)
         before, after = (rules.fired(answers, inputs) for answers in (alone, decision.answers))
         enforced = {key for rule in rules.rules if rule.enforced for key in (*rule.classes, *rule.numbers)}
@@ -69,37 +68,28 @@ class KeptRules(Part):
             "targets": {
                 target.column: {
                     "changed": _share(decision.changed[key]),
-                    **self._gain(key, target, alone, decision.answers, subject),
+                    **self._gain(
+                        target, truth[target.column].values, alone[key], decision.answers[key], subject.seed
+                    ),
                 }
                 for key, target in learnt.items()
                 if key in enforced
             },
         }
 
-    def _gain(
-        self, key: str, target: Target, alone: Answers, decided: Answers, subject: Subject
-    ) -> dict[str, Any]:
-        assert subject.rules is not None
-        values = subject.rules.truth(subject.dataset, subject.rows.numpy())[target.column].values
-        known = (
-            ~np.isnan(values) if target.task == "regression" else (values >= 0) & (values < target.outputs)
-        )
-        rows, truth = subject.rows.numpy()[known], values[known]
+    def _gain(self, target: Target, truth: Array, alone: Array, decided: Array, seed: int) -> dict[str, Any]:
+        """The metric without and with the rules, where the truth is known to the model."""
+        numbers = target.task == "regression"
+        known = ~np.isnan(truth) if numbers else (truth >= 0) & (truth < target.outputs)
+        sides = [(a[:, target.point] if numbers else a)[known][None] for a in (alone, decided)]
         fit = self.metric is not None and (":" in self.metric or self.metric in fits(target.task))
         name = self.metric if self.metric and fit else USUAL[target.task][0]
         function = metric(name)
 
-        def scored(answers: Answers) -> Scored:
-            found = answers[key][known]
-            return rows, truth, (found if target.task == "classification" else found[:, target.point])[None]
-
-        with_, without = scored(decided), scored(alone)
-        better = better_by(with_, without, function, target, ("with", "without"), subject.seed)
-        of_each = {
-            name: metric_interval(function, truth, side[2], seed=subject.seed)._asdict()
-            for name, side in (("without", without), ("with", with_))
-        }
-        return {"metric": name, **of_each, "better_by": better._asdict()}
+        found = [metric_interval(function, truth[known], side, seed=seed)._asdict() for side in sides]
+        without, with_ = ((np.flatnonzero(known), truth[known], side) for side in sides)
+        better = better_by(with_, without, function, target, ("with", "without"), seed)
+        return {"metric": name, "without": found[0], "with": found[1], "better_by": better._asdict()}
 
     @staticmethod
     def show(found: dict[str, Any], target: Target | None, look: Look) -> Iterator[Block]:
