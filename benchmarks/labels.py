@@ -149,9 +149,9 @@ SETS = {
 }  # fmt: skip
 
 
-def run(name, data, stages, seed=0):
-    """What the recipe of these stages came to: the folder and its summary."""
-    folder = execute(check(Recipe, {"name": name, "seed": seed, "data": data, "stages": stages}))
+def run(name, data, stages, seed=0, **keys):
+    """What the recipe of these stages, and further keys, came to: the folder and its summary."""
+    folder = execute(check(Recipe, {"name": name, "seed": seed, "data": data, "stages": stages, **keys}))
     return folder, read_json(folder.summary)
 
 

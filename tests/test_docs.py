@@ -161,6 +161,22 @@ def test_recipe_of_the_page_on_fairness_runs(in_folder):
     assert "Fair to whom?" in page and "Where is it worst?" in page
 
 
+def test_recipe_of_the_page_on_rules_runs(in_folder):
+    rows = ["age,amount,limit,country,decision,price,list price"]
+    for i in range(160):
+        decision = ("no", "yes", "refer")[i % 3]
+        rows.append(f"{20 + i % 40},{i},{60 + i % 9},{('CN', 'DE')[i % 2]},{decision},{i % 30},{30 + i % 30}")
+    Path("applications.csv").write_text("\n".join(rows))
+    (text,) = blocks("docs/rules.md", "yaml")
+    Path("page.yaml").write_text(shrink(text))
+    assert main(["run", "page.yaml", "--quiet"]) == 0
+    assert main(["predict", "runs/credit", "applications.csv"]) == 0
+    (answer,) = blocks("docs/rules.md", "json")
+    (row, *_) = jichu.open("runs/credit").predict("applications.csv")
+    told = json.loads(answer)
+    assert row.keys() == told.keys() and row["rules"].keys() == told["rules"].keys()
+
+
 def test_recipes_of_the_page_on_series_run(in_folder):
     days = np.datetime64("2030-01-01T00", "h") + np.arange(400)
     rows = [f"{d},{100 + 10 * np.sin(i / 4):.2f},{i % 24}" for i, d in enumerate(days.tolist())]

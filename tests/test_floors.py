@@ -6,7 +6,7 @@ from pathlib import Path
 SOURCE = Path(__file__).parents[1] / "src" / "jichu"
 FLOORS = {
     "core": 0,
-    "data": 1, "models": 1, "metrics": 1, "attacks": 1,
+    "data": 1, "constraints": 1, "models": 1, "metrics": 1, "attacks": 1,
     "objectives": 2, "adapt": 2,
     "train": 3,
     "auditing": 4, "compression": 4,

@@ -54,7 +54,7 @@ def pretrain(data: Any, *, backbone: str | nn.Module | None = None, **settings: 
 def finetune(start: Run | str | Path | nn.Module, data: Any, **settings: Any) -> Run:
     """Fit to labels, from a run, a backbone's name or a module. Keywords are those of a finetune stage
     (adapt, head, budget, …), and `metrics` {name: function(truth [N], probabilities [N, K])},
-    `labels_per_class`, `labels_share`, `draws`, `name`, `seed`, `resume`, `size`, `channels`, `split`."""
+    `labels_per_class`, `labels_share`, `draws`, `rules` (as in a recipe), `name`, `seed`, `resume`, `size`, `channels`, `split`."""
     if isinstance(start, nn.Module):
         return _verb("finetune", data, {"backbone": start, **settings})
     if isinstance(start, Run):
@@ -66,7 +66,7 @@ def finetune(start: Run | str | Path | nn.Module, data: Any, **settings: Any) ->
 
 def _verb(verb: str, data: Any, settings: dict[str, Any], objects: dict[str, Any] | None = None) -> Run:
     objects = objects or {}
-    outer = {k: settings.pop(k) for k in ("name", "seed") if k in settings}
+    outer = {k: settings.pop(k) for k in ("name", "seed", "rules") if k in settings}
     resume = settings.pop("resume", False)
     metrics = settings.pop("metrics", None)
     if isinstance(settings.get("backbone"), nn.Module):

@@ -45,7 +45,7 @@ def audit(
     if metrics is None:  # those of the recipe's own audit
         own = [s.metrics for s in run.recipe.stages if isinstance(s, AuditStage)]
         stage = stage.model_copy(update={"metrics": own[-1] if own else None})
-    questions = parts_of_audit.make(stage.parts)
+    questions = parts_of_audit.make(run.recipe.questions(stage))
     if not run.config.language:
         run.require_head()
     dataset = run.dataset(data)

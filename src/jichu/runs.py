@@ -13,7 +13,8 @@ import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
-from jichu.auditing.table import answers, point
+from jichu.auditing.table import answers
+from jichu.constraints.rulebook import Rules
 from jichu.core.config import check, read_yaml
 from jichu.core.errors import DataError, UsageError, shown
 from jichu.core.files import read_json, read_jsonl
@@ -28,7 +29,7 @@ from jichu.data.ragged import Ragged
 from jichu.data.readers import read
 from jichu.data.schema import LABEL, understand
 from jichu.data.series import latest_windows
-from jichu.data.source import HALF, Source
+from jichu.data.source import HALF, Column, Source
 from jichu.data.special import TextInputs
 from jichu.data.target import Target
 from jichu.data.texts import ragged
@@ -105,6 +106,12 @@ class Run:
         """What the model predicts, by head."""
         return self.config.targets
 
+    @cached_property
+    def rules(self) -> Rules:
+        """What the answers are to keep; none are false."""
+        book = self.config.rules
+        return book.of(self.targets) if book else Rules([], {}, self.targets)
+
     def require_head(self) -> None:
         """UsageError where the model is a backbone or a language model alone."""
         missing = set(self.config.targets) - set(self.config.heads)
@@ -117,21 +124,26 @@ class Run:
         """What a model says of each image (path, bytes, array or PIL image; one or a list), sound (path, bytes or (samples,
         rate)) or row of a table (a dict, a list of dicts, a data frame or a table file): of a class its label, the
         probability of it, and those of all classes; of tags those that are likely; of a number its value; with several
-        targets, these by column. Of series the next steps of each column that is forecast, after the last row of each.
+        targets, these by column. With rules also `rules`: those that have `fired`, and what the model `alone` said by column,
+        where that was changed. Of series the next steps of each column that is forecast, after the last row of each.
         Raises DataError for what cannot be decoded or a row that lacks a column."""
         self.require_head()
         if any(target.task == "text" for target in self.targets.values()):
             return self._written(items)
         if self.config.series is not None:
             return self._forecasts(items)
-        names, tensors = self._inputs(items)
+        names, tensors, columns = self._read(items)
         outputs = predict(self.model, tensors, torch.arange(len(names)), list(self.targets))
+        scores = {key: answers(target, outputs[key]) for key, target in self.targets.items()}
         found: list[dict[str, Any]] = [{"input": name} for name in names]
+        told: list[dict[str, Any]] = []
+        if self.rules:
+            decision = self.rules.decide(scores, self.rules.inputs(columns))
+            told, scores = self.rules.told(decision, scores), decision.answers
         for key, target in self.targets.items():
-            answered = _answers(target, outputs[key])
-            for row, answer in zip(found, answered, strict=True):
+            for row, answer in zip(found, _answers(target, scores[key]), strict=True):
                 row |= answer if len(self.targets) == 1 else {target.column: answer}
-        return found
+        return [row | {"rules": rules} for row, rules in zip(found, told, strict=True)] if told else found
 
     def explain(
         self, items: Any, method: str | dict[str, Any] | None = None, *, target: str | None = None,
@@ -229,17 +241,29 @@ class Run:
         return embed(self.model, tensors, torch.arange(len(names))).to_dense().numpy()
 
     def _inputs(self, items: Any) -> tuple[list[str], dict[str, Tensor]]:
+        names, tensors, _ = self._read(items)
+        return names, tensors
+
+    def _read(self, items: Any) -> tuple[list[str], dict[str, Tensor], dict[str, Column]]:
+        """What inputs are called, what the model reads of them, and the columns of a table."""
         if self.config.text is not None:
-            return self._texts(items)
+            return *self._texts(items), {}
         how = self.config.image or self.config.audio
         if how is not None and self.config.table is None:
             names, tensor = self._decode(items, how)
-            return names, {how.kind: tensor}
+            return names, {how.kind: tensor}, {}
         if how is not None:
             raise UsageError(
                 "this model reads images or sounds beside a table", expected="run.dataset(data) and run.model"
             )
-        return self._rows(items)
+        table = self.config.table
+        assert table is not None
+        names, columns = self._cells(items)
+        return (
+            names,
+            {name: torch.from_numpy(block) for name, block in table.encode(columns).items()},
+            columns,
+        )
 
     def _texts(self, items: Any) -> tuple[list[str], dict[str, Any]]:
         inputs = self.config.text
@@ -277,9 +301,8 @@ class Run:
             columns = [[t or "" for t in found[n].values.to_pylist()] for n in schema.texts]
         return names, [ragged(column) for column in columns]
 
-    def _rows(self, items: Any) -> tuple[list[str], dict[str, Tensor]]:
-        table = self.config.table
-        assert table is not None
+    def _cells(self, items: Any) -> tuple[list[str], dict[str, Column]]:
+        """The columns of rows, those that rules speak of as they were in training."""
         rows = [items] if isinstance(items, dict) else items
         if isinstance(rows, (list, tuple)) and all(isinstance(r, dict) for r in rows):
             if not rows:
@@ -293,9 +316,11 @@ class Run:
         source = read(rows, self.recipe.data.reader if isinstance(rows, (str, Path)) else None)
         config = self.recipe.data
         known = {n: c for n, c in config.columns.items() if n in source.columns}
-        columns = columns_of(source, config.model_copy(update={"columns": known}), table)
-        blocks = table.encode(columns)
-        return list(source.names), {name: torch.from_numpy(block) for name, block in blocks.items()}
+        for name, column in self.rules.columns.items():
+            if name in source.columns:
+                known[name] = known.get(name, ColumnConfig()).model_copy(update={"type": column.kind})
+        columns = columns_of(source, config.model_copy(update={"columns": known}), self.config.table)
+        return list(source.names), columns
 
     def _decode(self, items: Any, how: How) -> tuple[list[str], Tensor]:
         """Images or sounds as the model wants them: one, a list, or a stack of images."""
@@ -373,8 +398,7 @@ def _those_of_texts(source: Source, inputs: TextInputs) -> list[str] | None:
     return list(source.texts) or whole
 
 
-def _answers(target: Target, outputs: Tensor) -> list[dict[str, Any]]:
-    scores = answers(target, outputs)
+def _answers(target: Target, scores: np.ndarray) -> list[dict[str, Any]]:
     if target.task == "classification":
         named = [dict(zip(target.classes, row, strict=True)) for row in scores.tolist()]
         return [
@@ -383,7 +407,7 @@ def _answers(target: Target, outputs: Tensor) -> list[dict[str, Any]]:
     if target.task == "multilabel":
         named = [dict(zip(target.classes, row, strict=True)) for row in scores.tolist()]
         return [{"tags": [t for t, p in s.items() if p > 0.5], "scores": s} for s in named]
-    values = scores[:, point(target)].tolist()
+    values = scores[:, target.point].tolist()
     if not target.quantiles:
         return [{"value": value} for value in values]
     quantiles = [{f"{q:g}": v for q, v in zip(target.quantiles, row, strict=True)} for row in scores.tolist()]

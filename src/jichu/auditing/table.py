@@ -51,7 +51,7 @@ def make(
         about = {"truth": _lists(true.astype(np.float32)), "loss": loss}
         scores = scores.astype(np.float32)
     else:
-        middle = scores[:, point(target)]
+        middle = scores[:, target.point]
         about = {"truth": true.astype(np.float64), "prediction": middle, "loss": (middle - true) ** 2}
     return pa.table(
         {
@@ -109,11 +109,6 @@ def answers(target: Target, outputs: Tensor) -> np.ndarray:
 def scale(target: Target) -> tuple[np.ndarray, np.ndarray]:
     """Mean and deviation [steps × columns] of what is forecast, step after step."""
     return np.tile(target.means, target.steps), np.tile(target.stds, target.steps)
-
-
-def point(target: Target) -> int:
-    """Which of a number's quantiles is the prediction: the one nearest to the middle."""
-    return int(np.argmin(np.abs(np.array(target.quantiles or (0.5,)) - 0.5)))
 
 
 def _lists(values: np.ndarray) -> pa.Array:

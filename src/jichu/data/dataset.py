@@ -96,7 +96,13 @@ class Dataset:
         if name in told:
             values, classes = self.tensors[told[name]].numpy(), self.targets[told[name]].classes
             return Column("category", values, classes) if classes else Column("number", values.astype(float))
-        raise unknown("column", name, [*self.aside, *self.table.kinds, *told], where=where)
+        raise unknown("column", name, self.column_names, where=where)
+
+    @property
+    def column_names(self) -> list[str]:
+        """What `column` knows."""
+        told = [t.column for t in self.targets.values() if t.task in ("classification", "regression")]
+        return list(dict.fromkeys([*self.aside, *self.table.kinds, *told]))
 
     def words(self, rows: Tensor) -> list[str]:
         """What some rows say, cut where they are long: their texts, else the columns of a table."""

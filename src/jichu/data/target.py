@@ -39,3 +39,9 @@ class Target:
     def outputs(self) -> int:
         """How many numbers a head gives for it."""
         return self.steps * len(self.series) or len(self.classes) or len(self.quantiles) or 1
+
+    @property
+    def point(self) -> int:
+        """Which of a number's quantiles is the prediction: the one nearest to the middle."""
+        levels = self.quantiles or (0.5,)
+        return min(range(len(levels)), key=lambda i: abs(levels[i] - 0.5))

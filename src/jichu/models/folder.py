@@ -17,6 +17,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from jichu.constraints.rulebook import Rulebook
 from jichu.core.config import Spec, check
 from jichu.core.errors import DataError, JichuError, UsageError, shown
 from jichu.core.files import read_json, replacing, write_json
@@ -66,6 +67,7 @@ class ModelConfig:
     # how sounds become pictures, for a backbone that looks at such
     spectrogram: SpectrogramConfig | None = None
     series: SeriesInputs | None = None
+    rules: Rulebook | None = None  # that its answers are to keep
     pictured: bool = False  # whether series are shown as pictures [1, steps, columns]
 
     @property

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from jichu.constraints.rulebook import Rules
 from jichu.core.config import Spec
 from jichu.core.errors import DataError, UsageError
 from jichu.core.folder import RunFolder
@@ -70,6 +71,10 @@ class Work:
         found.dataset = dataset
         return found
 
+    def rules(self) -> Rules:
+        """What the recipe's rules mean for these data."""
+        return Rules.of_data(self.recipe.rules, self.dataset)
+
     def draw(self, number: int) -> Tensor:
         """The labelled training rows of a draw, as many as the recipe says."""
         data = self.recipe.data
@@ -111,6 +116,8 @@ def start_supervised(
     backbone = stage.backbone or default_backbone(work.dataset, head if estimated else None)
     heads = {key: _head(stage, target) for key, target in targets.items()}
     model, config = start_model(stage, backbone, work, heads, targets, draw=draw)
+    if work.recipe.rules:
+        config.rules = work.rules().book
     return model, config, objective
 
 
@@ -253,7 +260,7 @@ def start_model(
             source = model_folder.read_config(earlier)
             refuse_other_inputs(source, dataset, stage.from_)
             text, image = work.text if source.text else None, dataset.preprocess if source.image else None
-            config = replace(source, heads=heads, targets=targets, text=text)
+            config = replace(source, heads=heads, targets=targets, text=text, rules=None)
             config.image = image if isinstance(image, Preprocess) else None
             model = config.build(own)
             model_folder.take_over(model, earlier)

@@ -21,6 +21,7 @@ from jichu.core.errors import DataError, JichuError, UsageError, missing_extra, 
 from jichu.core.names import construct, resolve
 from jichu.core.randomness import guarded
 from jichu.data.batches import gather
+from jichu.data.conditions import parse
 from jichu.data.dataset import Dataset
 from jichu.data.schema import WEIGHT
 from jichu.metrics import METRICS, metric
@@ -49,6 +50,7 @@ from .build import (
 from .config import AuditStage, FinetuneStage, ModelStage, PretrainStage, Recipe
 from .language import objective_of
 from .results import measured
+from .ruling import check_rules
 from .stages import metric_functions, named_metric
 from .targets import SEVERAL, of_each
 from .weighing import check_reweigh
@@ -58,6 +60,8 @@ from .wrapping import wrapped, wrappers
 def check_names(recipe: Recipe, objects: dict[str, Any]) -> None:
     """Every name resolves, every argument fits, every device and library is there."""
     _check_starts(recipe)
+    for i, rule in enumerate(recipe.rules):
+        parse(rule.rule, f"rules.{i}")
     for i, stage in enumerate(recipe.stages):
         where = f"stages.{i}"
         if isinstance(stage, (PretrainStage, FinetuneStage)):
@@ -120,7 +124,7 @@ def check_names(recipe: Recipe, objects: dict[str, Any]) -> None:
             _refuse_idle_settings(stage, where)
         if isinstance(stage, AuditStage):
             _try_metrics(stage, objects, where)
-            parts.make(stage.parts, f"{where}.parts")
+            parts.make(recipe.questions(stage), f"{where}.parts")
             own = [named_metric(spec, f"{where}.metrics")[0] for spec in stage.metrics or []]
             columns = recipe.data.target if isinstance(recipe.data.target, list) else []
             _check_gates(stage, recipe, [*own, *METRICS, *objects.get("metrics", {})], where, columns)
@@ -131,7 +135,9 @@ def _check_gates(
 ) -> None:
     """Every gate is on a figure that there will be."""
     stages = [s.name for s in recipe.stages if isinstance(s, ModelStage)]
-    gates.check(stage.gates, metrics, [p.name for p in stage.parts], stages, columns, f"{where}.gates")
+    gates.check(
+        stage.gates, metrics, [p.name for p in recipe.questions(stage)], stages, columns, f"{where}.gates"
+    )
     gates.parse(stage.gates, f"{where}.gates")
 
 
@@ -237,6 +243,8 @@ def check_before(work: Work) -> None:
             f"the {len(rows):,} training {KINDS[dataset.kind]} are all the same", where=dataset.source,
             expected="different ones",
         )  # fmt: skip
+    if recipe.rules:
+        check_rules(work)
     for i, stage in enumerate(recipe.stages):
         where = f"stages.{i}"
         if isinstance(stage, (PretrainStage, FinetuneStage)):
@@ -259,7 +267,7 @@ def check_before(work: Work) -> None:
                 named[target.column] = metric_functions(stage, work.objects, target, several, quantiles)
             first = next(iter(named.values()), {})
             _check_gates(stage, recipe, first, where, [*named][1:])
-            parts.check(parts.make(stage.parts, f"{where}.parts"), dataset, dataset.targets)
+            parts.check(parts.make(recipe.questions(stage), f"{where}.parts"), dataset, dataset.targets)
     audited = any(isinstance(s, AuditStage) for s in recipe.stages)
     if audited and not recipe.fitted and dataset.kind != "text":
         raise UsageError(
@@ -315,7 +323,7 @@ def _check_model(stage: PretrainStage | FinetuneStage, work: Work, where: str) -
                 if isinstance(head, Estimated):
                     head.check(dataset, weighted)
             if objective is not None:
-                _check_wrapped(wrapped(stage, objective, work), drawn, dataset, where)
+                _check_wrapped(wrapped(stage, objective, work, drawn), drawn, dataset, where)
         else:
             pretrains = None if dataset.kind == "text" else _check_pretraining(stage, work, where)
             heads = {TOKENS: {"name": LANGUAGE}} if dataset.kind == "text" else {}

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from jichu.constraints.config import RuleText
 from jichu.core.config import Config, DurationText, Named, Spec, check, override, read_yaml
 from jichu.core.errors import JichuError, UsageError, nearest, shown
 from jichu.data.config import AugmentConfig, DataConfig, SpectrogramConfig
 from jichu.train.config import OptimizerConfig, TrainConfig
 
+RULES = "rules"  # the part of an audit that is about them
 Name = Annotated[str, Field(pattern=r"^\w[\w.-]*$", max_length=100)]  # becomes part of file names
 
 
@@ -179,6 +182,9 @@ class Recipe(Config):
     seed: Annotated[int, Field(ge=0)] = 0
     data: DataConfig
     stages: Annotated[list[Stage], Field(min_length=1)]
+    rules: list[RuleText] = Field(
+        [], description="what answers and rows have to keep: age >= 0, if kind = cat then animal = yes"
+    )
     result: str | None = Field(
         None, description="the stage whose model is the run's; the first fitted if not given"
     )
@@ -188,6 +194,9 @@ class Recipe(Config):
 
     @model_validator(mode="after")
     def _joined(self) -> Recipe:
+        titles = [rule.title for rule in self.rules]
+        if twice := next((title for i, title in enumerate(titles) if title in titles[:i]), None):
+            raise ValueError(f"two rules are called {shown(twice)}; expected a name of its own for each")
         seen: list[str] = []
         trained: list[str] = []
         for stage in self.stages:
@@ -228,6 +237,16 @@ class Recipe(Config):
         """The stage whose model is the run's."""
         trained = [s.name for s in self.stages if isinstance(s, (PretrainStage, FinetuneStage))]
         return self.result or next(iter(self.fitted or trained), None)
+
+    def questions(self, stage: AuditStage) -> list[Spec]:
+        """The parts of an audit: those that are asked for, and where there are rules how they are kept. UsageError where
+        rules are asked for that there are not."""
+        asked = any(part.name == RULES for part in stage.parts)
+        if asked and not self.rules:
+            raise UsageError(
+                "there are no rules", where=f"{stage.name}.parts", expected="rules: [age >= 0, …]"
+            )
+        return stage.parts if asked or not self.rules else [*stage.parts, Spec(name=RULES)]
 
     def plain(self) -> dict[str, Any]:
         """As written to `recipe.yaml`: every default filled in."""
@@ -291,7 +310,7 @@ def _teachers_beside(recipe: Recipe, folder: Path) -> Recipe:
 
 def one_stage(
     verb: str, path: str, settings: dict[str, Any], *, name: str | None = None, seed: int = 0,
-    data: dict[str, Any] | None = None, assignments: list[str] | None = None,
+    data: dict[str, Any] | None = None, assignments: list[str] | None = None, rules: Sequence[Any] = (),
 ) -> Recipe:  # fmt: skip
     """The recipe of one verb: its stage, and for `finetune` the audit that follows."""
     tree: dict[str, Any] = {"stage": verb, **settings}
@@ -301,6 +320,7 @@ def one_stage(
     if verb == "finetune":
         stages.append({"stage": "audit"})
     recipe = {"name": name or verb, "seed": seed, "data": {"path": path, **(data or {})}, "stages": stages}
+    recipe |= {"rules": list(rules)} if rules else {}
     try:
         return check(Recipe, override(recipe, rest))
     except JichuError as error:

@@ -35,6 +35,7 @@ from jichu.models.heads import HeadsAlone
 from jichu.models.model import Model
 from jichu.models.modes import evaluating
 from jichu.objectives.base import Objective, as_terms
+from jichu.objectives.ruled import Ruled
 from jichu.objectives.views import collapse
 from jichu.train.fit import fit
 from jichu.train.fitted import Fitted
@@ -229,12 +230,13 @@ def _train(
     name: str,
     kept: bool = True,
 ) -> Fitted:
-    dataset, objective = work.dataset, wrapped(stage, supervised, work)
+    dataset, objective = work.dataset, wrapped(stage, supervised, work, rows)
     tensors: dict[str, Tensor] = dataset.tensors
     trained: nn.Module = model
     validation = dataset.labelled("validation") if "validation" in dataset.splits else rows[:0]
     alone = dataset.series is None  # else heads look at more of the features than their pool
-    if alone and objective is supervised and _only_heads_learn(model, adaptation(stage)):
+    plain = objective is supervised or isinstance(objective, Ruled)  # asks for features alone
+    if alone and plain and _only_heads_learn(model, adaptation(stage)):
         tensors = _features(model, work, torch.cat([rows, validation]), stage)
         trained = HeadsAlone(model)
     evaluate = _evaluation(supervised, tensors, validation) if len(validation) else None
@@ -359,7 +361,7 @@ def audit(stage: AuditStage, work: Work) -> Result:
         # with the units in which a number was learnt, and its quantiles
         learnt = next((m.targets[key] for m in models.values() if key in m.targets), target)
         subject = _subject(work, key, learnt, table)
-        mine["parts"] = parts.measured(parts.make(stage.parts), subject, first=not found)
+        mine["parts"] = parts.measured(parts.make(work.recipe.questions(stage)), subject, first=not found)
         if not found:
             found = mine
         else:

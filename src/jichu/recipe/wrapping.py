@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from jichu.core.config import Spec
 from jichu.core.errors import UsageError, unknown
 from jichu.core.names import construct, resolve
@@ -17,6 +19,7 @@ from jichu.objectives import OBJECTIVES
 from jichu.objectives.base import Objective
 from jichu.objectives.distillation import class_order
 from jichu.objectives.fixmatch import FixMatch
+from jichu.objectives.ruled import Ruled
 from jichu.objectives.wrapper import Augmented, Wrapper
 
 from .build import KINDS, Work, augmenter, locate, refuse_other_inputs, spread
@@ -30,11 +33,12 @@ def wrappers(kind: str | None = None) -> list[str]:
     return [name for name, cls in around.items() if kind is None or kind in (cls.kinds or (kind,))]
 
 
-def wrapped(stage: FinetuneStage, supervised: Objective, work: Work) -> Objective:
-    """The objective with augmentation around it, and then what the stage names, the last one outermost. UsageError where
-    one does not fit the data or the others."""
+def wrapped(stage: FinetuneStage, supervised: Objective, work: Work, rows: Tensor) -> Objective:
+    """The objective with the penalties of rules around it, then augmentation, and then what the stage names, the last one
+    outermost, to learn from some rows. UsageError where one does not fit the data or the others."""
     augment, where = augmenter(stage, work.dataset), f"{stage.name}.wrap"
-    objective = supervised if augment is None else Augmented(supervised, augment)
+    objective = _ruled(supervised, work, rows)
+    objective = objective if augment is None else Augmented(objective, augment)
     given: dict[str, Any] = {"targets": work.dataset.targets}
     given["spread"] = spread(work.dataset) if stage.wrap else None
     for spec in stage.wrap:
@@ -50,6 +54,14 @@ def wrapped(stage: FinetuneStage, supervised: Objective, work: Work) -> Objectiv
             expected="no mixup or cutmix beside it",
         )  # fmt: skip
     return objective
+
+
+def _ruled(supervised: Objective, work: Work, rows: Tensor) -> Objective:
+    if not any(rule.penalty for rule in work.recipe.rules):
+        return supervised
+    rules, about = work.rules(), work.dataset.about_targets(rows)
+    targets = {key: supervised.answer(key, target) for key, target in about.items()}
+    return Ruled(supervised, rules, rules.of_rows(work.dataset), targets)
 
 
 def _refuse_other_kind(spec: Spec, work: Work, where: str) -> None:

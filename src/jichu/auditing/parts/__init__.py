@@ -26,6 +26,7 @@ PARTS = {
     "fairness": "jichu.auditing.parts.fairness:Fairness",
     "membership": "jichu.auditing.parts.membership:Membership",
     "robustness": "jichu.auditing.parts.robustness:Robustness",
+    "rules": "jichu.auditing.parts.rules:KeptRules",
     "slices": "jichu.auditing.parts.slices:Slices",
 }
 

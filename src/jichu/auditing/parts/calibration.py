@@ -88,7 +88,7 @@ class Calibration(Part):
         if len(subject.validation) < _FEWEST:
             return {}
         theirs, told = subject.validated(stage)
-        half = calibration.threshold(np.abs(theirs - told[:, tables.point(subject.predicted)]), self.level)
+        half = calibration.threshold(np.abs(theirs - told[:, subject.predicted.point]), self.level)
         inside = np.abs(truth - first) <= half
         return {"half_width": half, "coverage": mean_interval(inside, seed=subject.seed)._asdict()}
 

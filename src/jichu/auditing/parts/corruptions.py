@@ -14,7 +14,6 @@ from torch import Tensor
 from jichu.attacks.corruptions import CORRUPTIONS, STRENGTHS
 from jichu.attacks.space import space
 from jichu.auditing import figures
-from jichu.auditing import table as tables
 from jichu.auditing.blocks import Block, Figure, Note, Table
 from jichu.core.errors import unknown
 from jichu.core.names import resolve
@@ -124,7 +123,7 @@ def _scores(model: Model, subject: Subject, rows: Tensor, change: Any, strength:
     told = _changed(model, subject, rows, change, strength) if strength else subject.answers(model, rows)
     if target.task == "classification":
         return (told.argmax(1) == truth).astype(float)
-    return np.abs(told[:, tables.point(target)] - truth)
+    return np.abs(told[:, target.point] - truth)
 
 
 def _changed(model: Model, subject: Subject, rows: Tensor, change: Any, strength: int) -> Array:

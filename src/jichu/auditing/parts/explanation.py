@@ -15,7 +15,7 @@ from jichu.auditing.blocks import Block
 from jichu.auditing.explaining import faithfulness, importance, prototypes, surrogate
 from jichu.auditing.explaining.library import captum
 from jichu.auditing.explaining.report import blocks
-from jichu.auditing.table import answers, point
+from jichu.auditing.table import answers
 from jichu.core.config import Named, Spec
 from jichu.core.errors import DataError, UsageError
 from jichu.core.progress import say
@@ -206,7 +206,7 @@ def _paired(worths: Worths, insert: bool, seed: int) -> dict[str, Any]:
 
 def _point(target: Target, scores: np.ndarray) -> np.ndarray:
     """The answer of each row: a class's code, or a number."""
-    return scores.argmax(1) if target.task == "classification" else scores[:, point(target)]
+    return scores.argmax(1) if target.task == "classification" else scores[:, target.point]
 
 
 def _errors(target: Target, truth: np.ndarray, scores: np.ndarray) -> np.ndarray:

@@ -135,9 +135,7 @@ class Slices(Part):
 def _columns(dataset: Dataset, rows: Array) -> dict[str, Column]:
     """What is known of some rows, by name."""
     at = torch.tensor(rows)
-    targets = [t.column for t in dataset.targets.values() if t.task in ("classification", "regression")]
-    names = dict.fromkeys([*dataset.aside, *dataset.table.kinds, *targets])
-    found = {name: dataset.column(name) for name in names}
+    found = {name: dataset.column(name) for name in dataset.column_names}
     return traits(dataset, at) | {n: replace(c, values=c.values[rows]) for n, c in found.items()}
 
 

@@ -39,10 +39,21 @@ def predict(options: Options) -> int:
         print_json(found)
     else:
         for p in found:
-            print(f"{p['input']}: {_said({k: v for k, v in p.items() if k != 'input'})}")
+            rules = _of_rules(p.pop("rules", {}))
+            print(f"{p.pop('input')}: {_said(p)}{rules}")
     for fault in faults:
         print(f"jichu: {fault}", file=sys.stderr)
     return DataError.code if faults else 0
+
+
+def _of_rules(told: dict[str, Any]) -> str:
+    """Which rules have fired, and what the model alone said."""
+    alone = [
+        f"{column} = {value if isinstance(value, str) else f'{value:.5g}'}"
+        for column, value in told.get("alone", {}).items()
+    ]
+    fired = "; ".join(told.get("fired", []))
+    return (f"  [{fired}]" if fired else "") + (f"  (the model alone: {', '.join(alone)})" if alone else "")
 
 
 def _said(answer: dict[str, Any]) -> str:

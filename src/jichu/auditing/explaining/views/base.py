@@ -9,7 +9,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from jichu.auditing.table import point
 from jichu.core.errors import DataError, UsageError, unknown
 from jichu.data.target import Target
 from jichu.models.model import Model
@@ -43,7 +42,7 @@ class Asked:
     def chosen(self, outputs: Tensor) -> Tensor:
         """Which of the outputs [B, K] of each row is explained, [B]."""
         if self.target.task == "regression":
-            return torch.full((len(outputs),), point(self.target))
+            return torch.full((len(outputs),), self.target.point)
         if self.choice is not None:
             return torch.full((len(outputs),), self.target.classes.index(self.choice))
         return outputs.argmax(1)

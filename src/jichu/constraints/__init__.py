@@ -1,0 +1,1 @@
+"""Rules beside a model: what may be, whatever it learnt."""
