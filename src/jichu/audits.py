@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,7 +15,7 @@ from jichu.auditing import gates as gates_of_audit
 from jichu.auditing import measure, table
 from jichu.auditing import parts as parts_of_audit
 from jichu.core.config import check
-from jichu.core.errors import DataError
+from jichu.core.errors import DataError, UsageError
 from jichu.core.errors import unknown as unknown_name
 from jichu.data.dataset import Dataset
 from jichu.data.schema import LABEL
@@ -23,11 +24,11 @@ from jichu.models.generate import is_whole
 from jichu.models.model import Model
 from jichu.objectives.language import Answers
 from jichu.recipe import answers
-from jichu.recipe.build import TOKENS
-from jichu.recipe.config import AuditStage, PretrainStage
+from jichu.recipe.build import TOKENS, Work, locate
+from jichu.recipe.config import AuditStage, FinetuneStage, PretrainStage
 from jichu.recipe.language import Reading, objective_of
 from jichu.recipe.results import TEXTS
-from jichu.recipe.stages import applicable, metric_functions
+from jichu.recipe.stages import applicable, kept_in, metric_functions, retrain
 from jichu.runs import Run
 from jichu.train.predict import predict
 
@@ -66,6 +67,7 @@ def audit(
     asked = gates_of_audit.parse(stage.gates)
     tables = _of_language(run, dataset, rows) if run.config.language else _of_heads(run, dataset, rows)
     found: dict[str, Any] = {}
+    kept = kept_in(run.folder, run.recipe, dataset, rows, [run.folder.model] if questions else [])
     for key, target in targets.items():
         functions = applicable(named[key], tables[key], target, dataset)
         levels = {run.recipe.name: target.quantiles}
@@ -74,22 +76,58 @@ def audit(
             dataset, rows, key, run.targets.get(key), tables[key], (run.recipe.name,),
             lambda _: cast(Model, run.model), lambda _: run.folder.model, run.recipe.seed,
             _trained_on(run, dataset, data), run.tokenizer if run.config.text else None,
+            _retraining(run, dataset, data), kept,
         )  # fmt: skip
         mine["parts"] = parts_of_audit.measured(questions, subject, first=not found)
         if not found:
             found = mine
         else:
             found.setdefault("others", {})[target.column] = mine
+    if questions:
+        shutil.rmtree(run.folder.findings, ignore_errors=True)
     return found | {"gates": gates_of_audit.measured(asked, found, run.recipe.name)}
 
 
 def _trained_on(run: Run, dataset: Dataset, data: Any) -> Tensor:
-    """The labelled rows of the first draw; none of other data."""
+    """The labelled rows of the first draw; none of other data, or where these have changed."""
     train = dataset.splits.get("train", torch.empty(0, dtype=torch.int64))
-    if data is not None or not run.targets or any(t.task == "text" for t in run.targets.values()):
+    if (
+        _other_data(run, dataset, data)
+        or not run.targets
+        or any(t.task == "text" for t in run.targets.values())
+    ):
         return train[:0]
     config = run.recipe.data
     return dataset.draw(config.labels_per_class, share=config.labels_share, seed=run.recipe.seed, draw=0)
+
+
+def _other_data(run: Run, dataset: Dataset, data: Any) -> str:
+    """Why these are not the data that a run was trained on; nothing where they are."""
+    if data is not None:
+        return "these are not the data that the run was trained on"
+    known = run.folder.notes().get("data", {}).get("fingerprint", dataset.fingerprint)
+    return "" if known == dataset.fingerprint else "the data have changed since the run was trained"
+
+
+def _retraining(run: Run, dataset: Dataset, data: Any) -> Callable[[str, Tensor, int], Model] | str:
+    """How the run's own stage is fitted to other rows, or why it cannot be."""
+    stage = next((s for s in run.recipe.stages if s.name == run.recipe.chosen), None)
+    if other := _other_data(run, dataset, data):
+        return other
+    if not isinstance(stage, FinetuneStage):
+        return "the run's model was not fitted to targets"
+    if "from" in run.config.backbone:
+        return "its backbone was given in Python and not by name"
+    if stage.from_ is not None:
+        try:
+            locate(stage.from_, run.folder)
+        except UsageError as error:
+            return str(error)
+    work = Work(
+        run.recipe, dataset, tokenizer=run.tokenizer if run.config.text else None, text=run.config.text
+    )
+    work.folder = run.folder
+    return lambda _, rows, number: retrain(work, stage.name, rows, number)
 
 
 def _of_heads(run: Run, dataset: Dataset, rows: Tensor) -> dict[str, pa.Table]:

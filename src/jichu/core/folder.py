@@ -75,6 +75,7 @@ class RunFolder:
     examples = property(lambda self: self.path / "examples")
     summary = property(lambda self: self.path / "summary.json")
     parts = property(lambda self: self.path / "parts")
+    findings = property(lambda self: self.path / "findings")
 
     def predictions_of(self, key: str) -> Path:
         """The table of one target; the first one's is `predictions`."""

@@ -336,7 +336,8 @@ def _finish(work: Work) -> None:
         for file in (f for f in chosen.rglob("*") if f.is_file()):
             link(file, folder.model / file.relative_to(chosen))
     _write_examples(work)
-    shutil.rmtree(folder.parts, ignore_errors=True)
+    for waiting in (folder.parts, folder.findings):
+        shutil.rmtree(waiting, ignore_errors=True)
     audit = read_json(folder.audit) if folder.audit.exists() else None
     look = parts.Look(dataset.pictures if dataset.preprocess else None, dataset.told, dataset.words)
     sections = parts.shown(audit, dataset.targets, look) if audit else []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, cast
 
 import pyarrow as pa
@@ -15,9 +16,13 @@ from torch import Tensor, nn
 from jichu.adapt import rules
 from jichu.auditing import data_page, gates, measure, parts
 from jichu.auditing import table as tables
+from jichu.auditing.kept import Kept
+from jichu.core import devices
 from jichu.core.config import Spec
+from jichu.core.durations import Duration
 from jichu.core.errors import UsageError
-from jichu.core.files import read_json, write_json, write_table
+from jichu.core.files import fingerprint, fingerprint_of_file, read_json, write_json, write_table
+from jichu.core.folder import RunFolder
 from jichu.core.progress import clock, say
 from jichu.core.ranks import gather_objects
 from jichu.data.batches import Batches, MixedBatches, gather
@@ -51,7 +56,7 @@ from .build import (
     tell_start,
     usual,
 )
-from .config import AuditStage, FinetuneStage, InspectStage, ModelStage, PretrainStage
+from .config import AuditStage, FinetuneStage, InspectStage, ModelStage, PretrainStage, Recipe
 from .results import Result, look, measured, part_of, result, settle_adapters
 from .weighing import reweighed
 from .wrapping import wrapped
@@ -389,20 +394,43 @@ def _subject(work: Work, key: str, target: Target, table: pa.Table) -> parts.Sub
     texts = any(t.task == "text" for t in dataset.targets.values())
     return parts.Subject(
         dataset, rows, key, known and target, table, tuple(stages), load, work.folder.stage_model, recipe.seed,
-        work.draw(0) if dataset.targets and not texts else rows[:0], work.tokenizer, functools.partial(_retrain, work),
+        work.draw(0) if dataset.targets and not texts else rows[:0], work.tokenizer, functools.partial(retrain, work),
+        kept_in(work.folder, recipe, dataset, rows, [work.folder.stage_model(name) for name in stages]),
     )  # fmt: skip
 
 
-def _retrain(work: Work, name: str, rows: Tensor, number: int) -> Model:
-    """A stage fitted once more, to other rows; nothing of it is kept."""
+def kept_in(folder: RunFolder, recipe: Recipe, dataset: Dataset, rows: Tensor, models: list[Path]) -> Kept:
+    """Where findings wait until an audit is done, by all that it is about: the recipe, the data, these rows, the models."""
+    files = [file for model in models for file in sorted(model.rglob("*")) if file.is_file()]
+    about = (devices.environment()["versions"], recipe.plain(), dataset.fingerprint, rows.numpy().tobytes())
+    return Kept(folder.findings, fingerprint(*about, *map(fingerprint_of_file, files)))
+
+
+def retrain(work: Work, name: str, rows: Tensor, number: int) -> Model:
+    """A stage fitted once more, to other rows, as it was computed before; nothing of it is kept."""
     stage = next(s for s in work.recipe.stages if s.name == name)
     assert isinstance(stage, FinetuneStage)
+    stage = _as_planned(stage, work.folder)
     model, config, supervised = start_supervised(stage, rows, work, work.recipe.data.draws + number)
     if supervised is None:
         _estimate(model, config.targets, rows, rows[:0], work, {})
     else:
         _train(model, supervised, stage, rows, work, f"{name} again", kept=False)
     return model.eval()
+
+
+def _as_planned(stage: FinetuneStage, folder: RunFolder) -> FinetuneStage:
+    """With what was measured when it was trained: how a step is computed and, of a budget in time, the steps of it."""
+    plans = folder.notes().get("plans", {})
+    plan = plans.get(stage.name) or plans.get(f"{stage.name}/0")
+    if plan is None:  # its heads are estimated
+        return stage
+    told = {key: plan[key] for key in ("precision", "memory_format", "threads")} | {
+        "compile": plan["compiled"]
+    }
+    if Duration.parse(stage.budget).unit == "seconds":
+        told["budget"] = f"{plan['steps']} steps"
+    return stage.model_copy(update=told)
 
 
 def metric_functions(

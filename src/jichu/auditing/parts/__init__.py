@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from jichu.auditing.blocks import Block
@@ -60,13 +62,14 @@ def check(parts: dict[str, Part], dataset: Dataset, targets: dict[str, Target]) 
 
 def measured(parts: dict[str, Part], subject: Subject, first: bool = True) -> dict[str, Any]:
     """{name: what is found} of those parts that are for the subject's target; of `first` also those that are asked
-    once."""
+    once. What one finds is kept as soon as it is found."""
     task = subject.target.task if subject.target else ""
-    return {
-        name: part.measure(subject)
-        for name, part in parts.items()
-        if (not part.tasks or task in part.tasks) and (part.each_target or first)
-    }
+    found = {}
+    for name, part in parts.items():
+        if (not part.tasks or task in part.tasks) and (part.each_target or first):
+            mine = replace(subject, kept=subject.kept.of(name, vars(part), subject.key))
+            found[name] = mine.kept(functools.partial(part.measure, mine))
+    return found
 
 
 def shown(audit: dict[str, Any], targets: dict[str, Target], look: Look) -> list[tuple[str, list[Block]]]:

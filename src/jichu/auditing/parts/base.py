@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +14,8 @@ from torch import Tensor
 
 from jichu.auditing import table as tables
 from jichu.auditing.blocks import Block
+from jichu.auditing.kept import Kept
+from jichu.core.progress import clock, say
 from jichu.data.dataset import Dataset
 from jichu.data.splits import evenly
 from jichu.data.target import Target
@@ -36,9 +39,10 @@ class Subject:
     seed: int
     trained_on: Tensor  # labelled rows of the first draw, none where other data are audited
     tokenizer: Tokenizer | None = None  # of texts
-    retrain: Callable[[str, Tensor, int], Model] | None = (
-        None  # a stage once more, on these rows, by a number
+    retrain: Callable[[str, Tensor, int], Model] | str = (
+        ""  # a stage once more, on these rows, by a number; or why not
     )
+    kept: Kept = Kept()  # noqa: RUF009 (holds nothing)
 
     @property
     def fitted(self) -> list[str]:
@@ -48,6 +52,28 @@ class Subject:
     def sample(self, most: int) -> Tensor:
         """Held-out rows whose target is known, evenly fewer where there are more than `most`."""
         return evenly(self.rows[self.dataset.known(self.rows, self.key)], most)
+
+    def trained_anew(
+        self, stage: str, samples: Sequence[Tensor], tell: Callable[[Model], Any], what: str
+    ) -> list[Any]:
+        """What `tell` gives of each of several models, a stage trained once more on each of these rows; what it gave is
+        kept, and the model is not."""
+        assert callable(self.retrain)
+        retrain, found, started, trained = self.retrain, [], time.monotonic(), 0
+        for number, rows in enumerate(samples):
+
+            def train(number: int = number, rows: Tensor = rows) -> Any:
+                nonlocal trained
+                left = (time.monotonic() - started) / max(1, trained) * (len(samples) - number)
+                say(
+                    f"  {what}: model {number + 1} of {len(samples)}"
+                    + (f", {clock(left)} left" if trained else "")
+                )
+                trained += 1
+                return tell(retrain(stage, rows, number))
+
+            found.append(self.kept(train, what, stage, number, rows.numpy().tobytes()))
+        return found
 
     @property
     def validation(self) -> Tensor:

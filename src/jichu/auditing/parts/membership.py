@@ -12,7 +12,6 @@ from torch import Tensor
 
 from jichu.auditing import table as tables
 from jichu.auditing.blocks import Block, Note, Table
-from jichu.core.progress import say
 from jichu.core.randomness import generator
 from jichu.data.splits import evenly
 from jichu.data.target import Target
@@ -42,7 +41,14 @@ class Membership(Part):
 
     def measure(self, subject: Subject) -> dict[str, Any]:
         members, strangers = evenly(subject.trained_on, self.rows), subject.sample(self.rows)
-        about = {"members": len(members), "strangers": len(strangers), "shadows": self.shadows, "at": _FALSE}
+        about: dict[str, Any] = {
+            "members": len(members),
+            "strangers": len(strangers),
+            "shadows": self.shadows,
+            "at": _FALSE,
+        }
+        if self.shadows and isinstance(subject.retrain, str):
+            about |= {"shadows": 0, "refused": subject.retrain}
         if min(len(members), len(strangers)) < _FEWEST:
             return about | {"models": {}}
         return about | {
@@ -53,7 +59,7 @@ class Membership(Part):
         asked = torch.cat([members, strangers])
         mine = _confidences(subject.load(stage), subject, asked)
         found = {"loss": _apart(mine, len(members), subject.seed)}
-        if self.shadows and subject.retrain is not None:
+        if self.shadows and callable(subject.retrain):
             ratios = self._ratios(stage, subject, asked, mine)
             known = np.isfinite(ratios)
             is_member = np.arange(len(asked)) < len(members)
@@ -63,20 +69,22 @@ class Membership(Part):
 
     def _ratios(self, stage: str, subject: Subject, asked: Tensor, mine: Array) -> Array:
         """By models trained on as many rows, drawn from members and strangers alike."""
-        assert subject.retrain is not None
         members, strangers = subject.trained_on, subject.sample(len(subject.rows))
         pool = torch.cat([members, strangers])
-        confidences, inside = [], []
-        for shadow in range(self.shadows):
-            say(f"  membership of {stage}: shadow model {shadow + 1} of {self.shadows}")
-            chosen = torch.randperm(len(pool), generator=generator(subject.seed, "shadow", stage, shadow))
-            rows = pool[chosen[: len(members)]].sort().values
-            confidences.append(_confidences(subject.retrain(stage, rows, shadow), subject, asked))
-            inside.append(torch.isin(asked, rows).numpy())
-        return likelihood_ratio(mine, np.stack(confidences), np.stack(inside))
+        draws = [generator(subject.seed, "shadow", shadow) for shadow in range(self.shadows)]
+        samples = [
+            pool[torch.randperm(len(pool), generator=draw)[: len(members)]].sort().values for draw in draws
+        ]
+        told = subject.trained_anew(
+            stage, samples, lambda model: _confidences(model, subject, asked), f"shadows of {stage}"
+        )
+        inside = np.stack([torch.isin(asked, rows).numpy() for rows in samples])
+        return likelihood_ratio(mine, np.array(told, np.float64), inside)
 
     @staticmethod
     def show(found: dict[str, Any], target: Target | None, look: Look) -> Iterator[Block]:
+        if "refused" in found:
+            yield Note(f"No shadow models could be trained: {found['refused']}.")
         if not found["models"]:
             yield Note(
                 f"There are {found['members']} rows that the model was trained on here and {found['strangers']} held out;"
@@ -94,7 +102,7 @@ class Membership(Part):
         yield Note(
             f"{found['members']:,} rows that were trained on and {found['strangers']:,} held-out ones; 0.5 of auroc and 0 of"
             " advantage are what guessing gives. A stronger attacker may find more"
-            + ("." if found["shadows"] else "; shadows: 16 measures one.")
+            + ("." if found["shadows"] or "refused" in found else "; shadows: 16 measures one.")
         )
 
 
