@@ -277,7 +277,7 @@ def test_recipes_of_the_page_on_language_run(in_folder):
         exec(compile(text, "language.md", "exec"), {})
 
 
-@pytest.mark.parametrize("page", ["robustness", "privacy"])
+@pytest.mark.parametrize("page", ["robustness", "privacy", "learning-curves"])
 def test_recipes_of_audits_run(page, in_folder):
     for text in blocks(f"docs/{page}.md", "yaml"):
         Path("page.yaml").write_text(shrink(text).replace("rows: 100", "rows: 10"))

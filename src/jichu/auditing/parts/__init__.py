@@ -26,6 +26,7 @@ PARTS = {
     "embeddings": "jichu.auditing.parts.embeddings:Embeddings",
     "explanation": "jichu.auditing.parts.explanation:Explanation",
     "fairness": "jichu.auditing.parts.fairness:Fairness",
+    "learning-curve": "jichu.auditing.parts.learning_curve:LearningCurve",
     "membership": "jichu.auditing.parts.membership:Membership",
     "robustness": "jichu.auditing.parts.robustness:Robustness",
     "slices": "jichu.auditing.parts.slices:Slices",

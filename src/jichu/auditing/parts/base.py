@@ -54,10 +54,10 @@ class Subject:
         return evenly(self.rows[self.dataset.known(self.rows, self.key)], most)
 
     def trained_anew(
-        self, stage: str, samples: Sequence[Tensor], tell: Callable[[Model], Any], what: str
+        self, stage: str, samples: Sequence[Tensor], tell: Callable[[Model, Tensor], Any], what: str
     ) -> list[Any]:
-        """What `tell` gives of each of several models, a stage trained once more on each of these rows; what it gave is
-        kept, and the model is not."""
+        """What `tell` gives of each of several models and their rows, a stage trained once more on each of these; what it
+        gave is kept, and the model is not."""
         assert callable(self.retrain)
         retrain, found, started, trained = self.retrain, [], time.monotonic(), 0
         for number, rows in enumerate(samples):
@@ -70,7 +70,7 @@ class Subject:
                     + (f", {clock(left)} left" if trained else "")
                 )
                 trained += 1
-                return tell(retrain(stage, rows, number))
+                return tell(retrain(stage, rows, number), rows)
 
             found.append(self.kept(train, what, stage, number, rows.numpy().tobytes()))
         return found

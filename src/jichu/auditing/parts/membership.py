@@ -76,7 +76,7 @@ class Membership(Part):
             pool[torch.randperm(len(pool), generator=draw)[: len(members)]].sort().values for draw in draws
         ]
         told = subject.trained_anew(
-            stage, samples, lambda model: _confidences(model, subject, asked), f"shadows of {stage}"
+            stage, samples, lambda model, _: _confidences(model, subject, asked), f"shadows of {stage}"
         )
         inside = np.stack([torch.isin(asked, rows).numpy() for rows in samples])
         return likelihood_ratio(mine, np.array(told, np.float64), inside)
