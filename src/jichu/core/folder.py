@@ -64,6 +64,7 @@ class RunFolder:
     timing = property(lambda self: self.path / "timing.jsonl")
     layers = property(lambda self: self.path / "layers.jsonl")
     sources = property(lambda self: self.path / "sources.parquet")
+    canaries = property(lambda self: self.path / "canaries.jsonl")
     quarantine = property(lambda self: self.path / "quarantine.jsonl")
     checkpoints = property(lambda self: self.path / "checkpoints")
     model = property(lambda self: self.path / "model")

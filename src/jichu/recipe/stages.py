@@ -57,6 +57,7 @@ from .build import (
     usual,
 )
 from .config import AuditStage, FinetuneStage, InspectStage, ModelStage, PretrainStage, Recipe
+from .reading import reader
 from .results import Result, look, measured, part_of, result, settle_adapters
 from .weighing import reweighed
 from .wrapping import wrapped
@@ -64,6 +65,7 @@ from .wrapping import wrapped
 _POPULATION = 10_000  # training rows that the features' mean and deviation are taken from
 _PROBED = 10  # rows trained on for each that a probe looks at, if nothing is said
 _FEWEST = 20  # labelled rows that a probe is worth it with
+WRITTEN, ONCE = ("language", "text"), "models that write are not trained anew"  # the tasks of these
 _LARGE = ("image", "audio", "series", "tokens")  # what networks look at and objectives do not
 
 
@@ -389,14 +391,26 @@ def _subject(work: Work, key: str, target: Target, table: pa.Table) -> parts.Sub
     def load(stage: str) -> Model:
         return model_folder.load(work.folder.stage_model(stage), work.own_backbone())[0]
 
-    rows = dataset.labelled("test") if dataset.targets else dataset.splits["test"]
-    known = dataset.targets.get(key)  # of a text that is gone on with there is none
-    texts = any(t.task == "text" for t in dataset.targets.values())
+    def reads(stage: str) -> parts.Reader | None:
+        config = next(s for s in recipe.stages if s.name == stage)
+        return reader(cast(ModelStage, config), load(stage), dataset, work.tokenizer, work.text)
+
+    rows = dataset.labelled("test") if key in dataset.targets else dataset.splits["test"]
     return parts.Subject(
-        dataset, rows, key, known and target, table, tuple(stages), load, work.folder.stage_model, recipe.seed,
-        work.draw(0) if dataset.targets and not texts else rows[:0], work.tokenizer, functools.partial(retrain, work),
+        dataset, rows, key, target, table, tuple(stages), load, work.folder.stage_model, recipe.seed,
+        trained_on(recipe, dataset, key), work.tokenizer,
+        ONCE if target.task in WRITTEN else functools.partial(retrain, work), reads,
         kept_in(work.folder, recipe, dataset, rows, [work.folder.stage_model(name) for name in stages]),
     )  # fmt: skip
+
+
+def trained_on(recipe: Recipe, dataset: Dataset, key: str) -> Tensor:
+    """The rows that were learnt from: labelled ones, of the first draw; of what is written all but planted ones."""
+    config, target = recipe.data, dataset.targets.get(key)
+    if target is not None and target.task not in WRITTEN:
+        return dataset.draw(config.labels_per_class, share=config.labels_share, seed=recipe.seed, draw=0)
+    rows = dataset.splits["train"] if target is None else dataset.labelled("train")
+    return rows if dataset.canaries is None else rows[rows < dataset.canaries.start]
 
 
 def kept_in(folder: RunFolder, recipe: Recipe, dataset: Dataset, rows: Tensor, models: list[Path]) -> Kept:

@@ -14,12 +14,13 @@ from jichu.core.names import construct, resolve
 from jichu.data.dataset import Dataset
 from jichu.data.target import Target
 
-from .base import Look, Part, Subject
+from .base import Look, Part, Reader, Subject
 
-__all__ = ["PARTS", "Look", "Part", "Subject", "check", "make", "measured", "shown"]
+__all__ = ["PARTS", "Look", "Part", "Reader", "Subject", "check", "make", "measured", "shown"]
 
 PARTS = {
     "calibration": "jichu.auditing.parts.calibration:Calibration",
+    "canaries": "jichu.auditing.parts.canaries:Planted",
     "corruptions": "jichu.auditing.parts.corruptions:Corruptions",
     "cost": "jichu.auditing.parts.cost:Cost",
     "doubtful": "jichu.auditing.parts.doubtful:Doubtful",
@@ -54,11 +55,16 @@ def make(specs: Sequence[Spec], where: str = "parts") -> dict[str, Part]:
 
 
 def check(parts: dict[str, Part], dataset: Dataset, targets: dict[str, Target]) -> None:
-    """UsageError where one of the parts cannot be asked of these data."""
-    for part in parts.values():
-        for target in targets.values():
-            if not part.tasks or target.task in part.tasks:
-                part.check(dataset, target)
+    """UsageError where one of the parts cannot be asked of these data, of which an audit has these targets."""
+    for name, part in parts.items():
+        mine = [target for target in targets.values() if not part.tasks or target.task in part.tasks]
+        if targets and not mine:
+            tasks = " and ".join(dict.fromkeys(target.task for target in targets.values()))
+            raise UsageError(
+                f"{name} asks nothing of {tasks}", where="parts", expected=f"it for {', '.join(part.tasks)}"
+            )
+        for target in mine:
+            part.check(dataset, target)
 
 
 def measured(parts: dict[str, Part], subject: Subject, first: bool = True) -> dict[str, Any]:

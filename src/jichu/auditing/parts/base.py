@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -17,11 +17,23 @@ from jichu.auditing.blocks import Block
 from jichu.auditing.kept import Kept
 from jichu.core.progress import clock, say
 from jichu.data.dataset import Dataset
+from jichu.data.ragged import Ragged
 from jichu.data.splits import evenly
 from jichu.data.target import Target
 from jichu.data.tokenizer import Tokenizer
 from jichu.models.model import Model
 from jichu.train.predict import predict
+
+
+class Reader(Protocol):
+    """How a language model reads texts, which come by column as training rows have them: `text`, or beside it, as
+    `label`, the answer."""
+
+    def nats(self, model: Model, texts: Mapping[str, Ragged]) -> list[np.ndarray]:
+        """Of each text minus the logarithm of the probability of every token that is predicted."""
+
+    def prompts(self, model: Model, texts: Ragged) -> list[list[int]]:
+        """The tokens after which the model goes on with each text, or answers it."""
 
 
 @dataclass(frozen=True)
@@ -31,17 +43,18 @@ class Subject:
     dataset: Dataset
     rows: Tensor  # held out [N]
     key: str  # of the target
-    target: Target | None  # with what the training rows say of it
+    target: Target | None  # with what the training rows say of it; of language the text itself
     table: pa.Table | None  # of predictions
     stages: tuple[str, ...]  # that have a model, the run's own first
     load: Callable[[str], Model]  # the model of a stage, in evaluation mode
     place: Callable[[str], Path]  # the folder of a stage's model
     seed: int
-    trained_on: Tensor  # labelled rows of the first draw, none where other data are audited
+    trained_on: Tensor  # the rows, labelled where there is a target, of the first draw; none where other data are audited
     tokenizer: Tokenizer | None = None  # of texts
     retrain: Callable[[str, Tensor, int], Model] | str = (
         ""  # a stage once more, on these rows, by a number; or why not
     )
+    reads: Callable[[str], Reader | None] = lambda stage: None  # how a stage reads texts, if it writes such
     kept: Kept = Kept()  # noqa: RUF009 (holds nothing)
 
     @property
@@ -51,7 +64,8 @@ class Subject:
 
     def sample(self, most: int) -> Tensor:
         """Held-out rows whose target is known, evenly fewer where there are more than `most`."""
-        return evenly(self.rows[self.dataset.known(self.rows, self.key)], most)
+        told = self.key in self.dataset.targets  # else there is nothing to know of a row
+        return evenly(self.rows[self.dataset.known(self.rows, self.key)] if told else self.rows, most)
 
     def trained_anew(
         self, stage: str, samples: Sequence[Tensor], tell: Callable[[Model, Tensor], Any], what: str

@@ -15,7 +15,7 @@ from jichu.auditing.blocks import Block, Note, Table
 from jichu.core.randomness import generator
 from jichu.data.splits import evenly
 from jichu.data.target import Target
-from jichu.metrics.membership import confidence, leakage, likelihood_ratio
+from jichu.metrics.membership import confidence, leakage, likelihood_ratio, min_k
 from jichu.models.model import Model
 from jichu.train.predict import predict
 
@@ -29,10 +29,11 @@ Array = np.ndarray
 class Membership(Part):
     """Membership inference: rows that were trained on against held-out ones, told apart by the model's loss (Yeom et al.,
     2018); with `shadows`, of which it wants two and better sixteen, also by the likelihood ratio of as many models that are
-    trained as the stage says on random parts of both (LiRA: Carlini et al., 2022). `rows` of each kind are asked about."""
+    trained as the stage says on random parts of both (LiRA: Carlini et al., 2022). Of what writes texts by the loss of their tokens, and by that of the
+    least likely fifth of them (Shi et al., 2024). `rows` of each kind are asked about."""
 
     title = "Does it give its training rows away?"
-    tasks = ("classification",)
+    tasks = ("classification", "language", "text")
 
     def __init__(
         self, rows: Annotated[int, Field(ge=_FEWEST)] = 2000, shadows: Annotated[int, Field(ge=0, le=512)] = 0
@@ -51,9 +52,10 @@ class Membership(Part):
             about |= {"shadows": 0, "refused": subject.retrain}
         if min(len(members), len(strangers)) < _FEWEST:
             return about | {"models": {}}
-        return about | {
-            "models": {stage: self._of(stage, subject, members, strangers) for stage in subject.fitted}
-        }
+        assert subject.target is not None
+        of = self._of if subject.target.task == "classification" else _of_texts
+        models = {stage: of(stage, subject, members, strangers) for stage in subject.fitted}
+        return about | {"models": {stage: found for stage, found in models.items() if found}}
 
     def _of(self, stage: str, subject: Subject, members: Tensor, strangers: Tensor) -> dict[str, Any]:
         asked = torch.cat([members, strangers])
@@ -91,7 +93,12 @@ class Membership(Part):
                 f" {_FEWEST} of each are wanted."
             )
             return
-        ways = {"loss": "by its loss", "likelihood_ratio": f"by {found['shadows']} shadow models"}
+        ways = {
+            "loss": "by its loss",
+            "min_k": "by its least likely tokens",
+            "likelihood_ratio": f"by {found['shadows']} shadow models",
+        }
+        written = target is None or target.task != "classification"
         rows = [
             [f"{stage}, {words}", m[way]["auroc"], m[way]["advantage"], m[way]["found_at"]]
             for stage, m in found["models"].items()
@@ -102,8 +109,22 @@ class Membership(Part):
         yield Note(
             f"{found['members']:,} rows that were trained on and {found['strangers']:,} held-out ones; 0.5 of auroc and 0 of"
             " advantage are what guessing gives. A stronger attacker may find more"
-            + ("." if found["shadows"] or "refused" in found else "; shadows: 16 measures one.")
+            + ("." if found["shadows"] or "refused" in found or written else "; shadows: 16 measures one.")
         )
+
+
+def _of_texts(stage: str, subject: Subject, members: Tensor, strangers: Tensor) -> dict[str, Any]:
+    """What is written in the rows, as far as a model's context goes; nothing of one that does not write."""
+    if (how := subject.reads(stage)) is None:
+        return {}
+    asked = torch.cat([members, strangers])
+    texts = {key: column.take(asked) for key, column in subject.dataset.texts.items()}
+    nats = how.nats(subject.load(stage), texts)
+    known = np.array([len(text) > 0 for text in nats])
+    is_member, nats = np.arange(len(asked))[known] < len(members), [text for text in nats if len(text)]
+    scores = {"loss": -np.array([text.mean() for text in nats]), "min_k": min_k(nats)}
+    count = int(is_member.sum())
+    return {way: _apart(score, count, subject.seed) for way, score in scores.items()}
 
 
 def _confidences(model: Model, subject: Subject, rows: Tensor) -> Array:
