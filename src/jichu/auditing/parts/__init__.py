@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from jichu.data.target import Target
 
 from .base import Look, Part, Reader, Subject
 
-__all__ = ["PARTS", "Look", "Part", "Reader", "Subject", "check", "make", "measured", "shown"]
+__all__ = ["PARTS", "Look", "Part", "Reader", "Subject", "check", "make", "measured", "shown", "suiting"]
 
 PARTS = {
     "calibration": "jichu.auditing.parts.calibration:Calibration",
@@ -41,6 +41,11 @@ def _kind(name: str, where: str = "parts") -> type[Part]:
             f"{name} is no part of an audit", where=where, expected="a subclass of jichu.auditing.parts.Part"
         )
     return kind
+
+
+def suiting(tasks: Collection[str]) -> set[str]:
+    """The names of the parts that ask something of these tasks."""
+    return {name for name in PARTS if not (of := _kind(name).tasks) or not set(of).isdisjoint(tasks)}
 
 
 def make(specs: Sequence[Spec], where: str = "parts") -> dict[str, Part]:
