@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import jichu
 from jichu.auditing.kept import Kept
@@ -159,3 +160,13 @@ def test_a_budget_in_time_is_as_many_steps_anew(table, counted, monkeypatch):
     steps = read_json("runs/r/summary.json")["stages"][0]["metrics"]["steps"]
     assert [s.budget for s in budgets] == ["0.2s", f"{steps} steps", f"{steps} steps"]
     assert budgets[1].threads != "auto" and budgets[1].precision != "auto"
+
+
+def test_a_backbone_that_was_given_in_python(in_folder):
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 16))
+    run = jichu.finetune(network, "sklearn:digits", budget="5 steps", name="own")
+    found = jichu.audit(run, parts=[SHADOWS, "learning-curve"])["parts"]
+    assert (
+        "given in Python" in found["membership"]["refused"] and found["membership"]["models"]["own"]["loss"]
+    )
+    assert "given in Python" in found["learning-curve"]["refused"]

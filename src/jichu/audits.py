@@ -69,7 +69,7 @@ def audit(
     asked = gates_of_audit.parse(stage.gates)
     tables = _of_language(run, dataset, rows) if run.config.language else _of_heads(run, dataset, rows)
     found: dict[str, Any] = {}
-    kept = kept_in(run.folder, run.recipe, dataset, rows, [run.folder.model] if questions else [])
+    kept = kept_in(run.folder, run.recipe, dataset, [run.folder.model]) if questions else Kept()
     for key, target in targets.items():
         functions = applicable(named[key], tables[key], target, dataset)
         levels = {run.recipe.name: target.quantiles}

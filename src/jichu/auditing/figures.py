@@ -211,20 +211,21 @@ def scaling(
     points: dict[str, list[dict[str, Any]]], across: str, up: str, *,
     lines: dict[str, tuple[np.ndarray, np.ndarray]] | None = None, levels: dict[str, float] | None = None,
 ) -> str:  # fmt: skip
-    """Intervals of each model, [{at, value, low, high}], against what is told by its powers, on a logarithmic axis; `lines`
-    [n] drawn through some of them, and `levels` across all."""
+    """Intervals of each model, [{at, value, low, high}], on a logarithmic axis; `lines` ([n], [n]) drawn through those of
+    some, and `levels` across all."""
     figure, axes = _figure(5.2, 3.2)
+    lines = lines or {}
     for i, (name, found) in enumerate(points.items()):
         colour = PALETTE[i % len(PALETTE)]
         for p in found:
             axes.plot(
                 [p["at"]] * 2, [p["low"], p["high"]], color=colour, lw=2, solid_capstyle="butt", alpha=0.6
             )
-        joined = "none" if name in (lines or {}) else "-"
+        joined = "none" if name in lines else "-"
         at, value = ([p[key] for p in found] for key in ("at", "value"))
         axes.plot(at, value, color=colour, ls=joined, lw=1.2, marker="o", ms=5, label=_written(name))
-        if name in (lines or {}):
-            axes.plot(*lines[name], color=colour, lw=1.2, ls="--")  # type: ignore[index]
+        if name in lines:
+            axes.plot(*lines[name], color=colour, lw=1.2, ls="--")
     axes.set_xscale("log")
     for name, level in (levels or {}).items():
         axes.axhline(level, color=_INK, lw=0.8, ls=":")

@@ -288,9 +288,9 @@ def _check_canaries(work: Work) -> None:
             f"the tokenizer cannot tell {', '.join(bad)} of data.canaries.letters", where="data.canaries.letters",
             expected="letters of the training texts, or more canaries to learn them from",
         )  # fmt: skip
-    most = max(
-        map(len, tokenizer.encode(["".join(canaries.asked(c.name, c.secret)) for c in canaries.drawn]))
-    )
+    whole = tokenizer.encode(["".join(canaries.asked(c.name, c.secret)) for c in canaries.drawn])
+    read: Any = work.dataset.tensors[TOKENS]  # in which a conversation is longer
+    most = max(*map(len, whole), int(read.texts.lengths[canaries.start :].max()))
     if most + 2 > text.context:
         raise UsageError(
             f"canaries of {most} tokens, and a context of {text.context}", where="data.canaries.format",

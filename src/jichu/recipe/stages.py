@@ -345,6 +345,8 @@ def _estimate(
 def audit(stage: AuditStage, work: Work) -> Result:
     """Measure every model on the held-out rows."""
     found: dict[str, Any] = {}
+    places = [work.folder.stage_model(s.name) for s in work.recipe.stages if isinstance(s, ModelStage)]
+    kept_so_far = kept_in(work.folder, work.recipe, work.dataset, places) if stage.parts else Kept()
     for key, target, names, draws in measured(work.recipe, work.dataset):
         files = [part_of(work, name, draw, key) for name in names for draw in range(draws)]
         kept = work.folder.predictions_of(key) if found else work.folder.predictions
@@ -363,7 +365,7 @@ def audit(stage: AuditStage, work: Work) -> Result:
         mine = measure.measure(table, target, metrics, gain, quantiles=levels, seed=work.recipe.seed)
         # with the units in which a number was learnt, and its quantiles
         learnt = next((m.targets[key] for m in models.values() if key in m.targets), target)
-        subject = _subject(work, key, learnt, table)
+        subject = _subject(work, key, learnt, table, kept_so_far)
         mine["parts"] = parts.measured(parts.make(stage.parts), subject, first=not found)
         if not found:
             found = mine
@@ -380,7 +382,7 @@ def audit(stage: AuditStage, work: Work) -> Result:
     return {"metrics": told, "gates": found["gates"]}
 
 
-def _subject(work: Work, key: str, target: Target, table: pa.Table) -> parts.Subject:
+def _subject(work: Work, key: str, target: Target, table: pa.Table, so_far: Kept) -> parts.Subject:
     """What the parts of an audit are asked about."""
     dataset, recipe = work.dataset, work.recipe
     stages = sorted(
@@ -399,8 +401,7 @@ def _subject(work: Work, key: str, target: Target, table: pa.Table) -> parts.Sub
     return parts.Subject(
         dataset, rows, key, target, table, tuple(stages), load, work.folder.stage_model, recipe.seed,
         trained_on(recipe, dataset, key), work.tokenizer,
-        ONCE if target.task in WRITTEN else functools.partial(retrain, work), reads,
-        kept_in(work.folder, recipe, dataset, rows, [work.folder.stage_model(name) for name in stages]),
+        ONCE if target.task in WRITTEN else functools.partial(retrain, work), reads, so_far,
     )  # fmt: skip
 
 
@@ -413,10 +414,10 @@ def trained_on(recipe: Recipe, dataset: Dataset, key: str) -> Tensor:
     return rows if dataset.canaries is None else rows[rows < dataset.canaries.start]
 
 
-def kept_in(folder: RunFolder, recipe: Recipe, dataset: Dataset, rows: Tensor, models: list[Path]) -> Kept:
-    """Where findings wait until an audit is done, by all that it is about: the recipe, the data, these rows, the models."""
+def kept_in(folder: RunFolder, recipe: Recipe, dataset: Dataset, models: list[Path]) -> Kept:
+    """Where findings wait until an audit is done, by all that it is about: the recipe, the data, the models."""
     files = [file for model in models for file in sorted(model.rglob("*")) if file.is_file()]
-    about = (devices.environment()["versions"], recipe.plain(), dataset.fingerprint, rows.numpy().tobytes())
+    about = (devices.environment()["versions"], recipe.plain(), dataset.fingerprint)
     return Kept(folder.findings, fingerprint(*about, *map(fingerprint_of_file, files)))
 
 

@@ -79,7 +79,8 @@ def measured(parts: dict[str, Part], subject: Subject, first: bool = True) -> di
     found = {}
     for name, part in parts.items():
         if (not part.tasks or task in part.tasks) and (part.each_target or first):
-            mine = replace(subject, kept=subject.kept.of(name, vars(part), subject.key))
+            kept = subject.kept.of(name, vars(part), subject.key, subject.rows.numpy().tobytes())
+            mine = replace(subject, kept=kept)
             found[name] = mine.kept(functools.partial(part.measure, mine))
     return found
 

@@ -29,8 +29,8 @@ Array = np.ndarray
 class Membership(Part):
     """Membership inference: rows that were trained on against held-out ones, told apart by the model's loss (Yeom et al.,
     2018); with `shadows`, of which it wants two and better sixteen, also by the likelihood ratio of as many models that are
-    trained as the stage says on random parts of both (LiRA: Carlini et al., 2022). Of what writes texts by the loss of their tokens, and by that of the
-    least likely fifth of them (Shi et al., 2024). `rows` of each kind are asked about."""
+    trained as the stage says on random parts of both (LiRA: Carlini et al., 2022). What writes texts is asked by the loss of
+    their tokens, and of the least likely fifth of them (Shi et al., 2024). `rows` of each kind are asked about."""
 
     title = "Does it give its training rows away?"
     tasks = ("classification", "language", "text")
@@ -87,11 +87,13 @@ class Membership(Part):
     def show(found: dict[str, Any], target: Target | None, look: Look) -> Iterator[Block]:
         if "refused" in found:
             yield Note(f"No shadow models could be trained: {found['refused']}.")
+        few = min(found["members"], found["strangers"]) < _FEWEST
         if not found["models"]:
             yield Note(
+                "No model here writes texts, one token after the other." if not few else
                 f"There are {found['members']} rows that the model was trained on here and {found['strangers']} held out;"
                 f" {_FEWEST} of each are wanted."
-            )
+            )  # fmt: skip
             return
         ways = {
             "loss": "by its loss",
@@ -120,11 +122,8 @@ def _of_texts(stage: str, subject: Subject, members: Tensor, strangers: Tensor) 
     asked = torch.cat([members, strangers])
     texts = {key: column.take(asked) for key, column in subject.dataset.texts.items()}
     nats = how.nats(subject.load(stage), texts)
-    known = np.array([len(text) > 0 for text in nats])
-    is_member, nats = np.arange(len(asked))[known] < len(members), [text for text in nats if len(text)]
     scores = {"loss": -np.array([text.mean() for text in nats]), "min_k": min_k(nats)}
-    count = int(is_member.sum())
-    return {way: _apart(score, count, subject.seed) for way, score in scores.items()}
+    return {way: _apart(score, len(members), subject.seed) for way, score in scores.items()}
 
 
 def _confidences(model: Model, subject: Subject, rows: Tensor) -> Array:
