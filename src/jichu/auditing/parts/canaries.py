@@ -27,6 +27,7 @@ from .base import Look, Part, Reader, Subject
 
 _SPARE = 2  # tokens that may be written beyond a secret's
 _AT_ONCE = 64  # secrets that are asked for together
+_COLUMNS = ("canaries", "exposure", "greedy", "beams")
 
 
 class Planted(Part):
@@ -61,26 +62,27 @@ class Planted(Part):
         }  # fmt: skip
 
     def _of(self, asked: _Asked) -> dict[str, Any]:
-        drawn, subject = asked.canaries.drawn, asked.subject
+        drawn, kept = asked.canaries.drawn, asked.subject.kept
         exposures = []
         with task(f"exposure in {asked.stage}", len(drawn)) as shown:
             for canary in drawn:
                 find = functools.partial(asked.exposure, canary, self.samples)
-                exposures.append(subject.kept(find, "exposure", asked.stage, canary))
+                exposures.append(kept(find, "exposure", asked.stage, canary))
                 shown.advance()
-        said = {
-            way: subject.kept(functools.partial(asked.said, beams), "said", asked.stage, beams)
-            for way, beams in (("greedy", 1), ("beams", self.beams))
-        }
+        greedy, beams = (
+            kept(functools.partial(asked.said, width), "said", asked.stage, width)
+            for width in (1, self.beams)
+        )
         found = {}
         for repeats in sorted({canary.repeats for canary in drawn}):
             mine = [i for i, canary in enumerate(drawn) if canary.repeats == repeats]
             values = np.array([exposures[i] for i in mine], np.float64)
             found[str(repeats)] = {
                 "canaries": len(mine),
-                "exposure": mean_interval(values, seed=subject.seed)._asdict(),
-                **{way: share_interval(sum(told[i] for i in mine), len(mine))._asdict() for way, told in said.items()},
-            }  # fmt: skip
+                "exposure": mean_interval(values, seed=asked.subject.seed)._asdict(),
+                "greedy": share_interval(sum(greedy[i] for i in mine), len(mine))._asdict(),
+                "beams": share_interval(sum(beams[i] for i in mine), len(mine))._asdict(),
+            }
         return {"repeated": found, "exposures": exposures}
 
     @staticmethod
@@ -89,15 +91,9 @@ class Planted(Part):
             yield Note("No model here writes texts, so that none can be asked for what was planted.")
             return
         rows = [
-            [
-                f"{stage}, {'never' if repeats == '0' else repeats}",
-                m["canaries"],
-                m["exposure"],
-                m["greedy"],
-                m["beams"],
-            ]
+            [f"{stage}, {'never' if often == '0' else often}", *(m[key] for key in _COLUMNS)]
             for stage, model in found["models"].items()
-            for repeats, m in model["repeated"].items()
+            for often, m in model["repeated"].items()
         ]
         heads = ["planted so often", "canaries", "exposure", "told, likeliest token"]
         yield Table([*heads, f"told, {found['beams']} beams"], rows)
@@ -149,8 +145,7 @@ class _Asked:
         most = max(map(len, tokenizer.encode(secrets))) + _SPARE
         before = ragged([self.canaries.asked(canary.name, canary.secret)[0] for canary in drawn])
         prompts = self.how.prompts(self.model, before)
-        told: list[str] = []
-        for start in range(0, len(prompts), _AT_ONCE):
-            part = prompts[start : start + _AT_ONCE]
-            told += [g.text for g in generate(self.model, tokenizer, part, most=most, temperature=0 if beams == 1 else None, beams=beams)]  # fmt: skip
+        how: Any = {"beams": beams} if beams > 1 else {"temperature": 0}
+        parts = [prompts[start : start + _AT_ONCE] for start in range(0, len(prompts), _AT_ONCE)]
+        told = [g.text for part in parts for g in generate(self.model, tokenizer, part, most=most, **how)]
         return [text.strip().startswith(secret) for text, secret in zip(told, secrets, strict=True)]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import numpy as np
 import torch
@@ -56,50 +57,49 @@ class LearningCurve(Part):
     def check(self, dataset: Dataset, target: Target | None) -> None:
         """The metric is one for the task."""
         assert target is not None
-        self._metric(target)
+        self._error(target)
 
-    def _metric(self, target: Target) -> tuple[str, Any]:
+    def _error(self, target: Target) -> tuple[str, Callable[..., float]]:
+        """What a metric of which 1 is best lacks of that, or a loss; and how it is called."""
         name, given = _METRICS[target.task], dict[str, Any]()
         if self.metric is not None:
             name, given = self.metric.name, self.metric.arguments
-        return name, metric(name, task=target.task, where="parts.learning-curve.metric", **given)
+        score = metric(name, task=target.task, where="parts.learning-curve.metric", **given)
+        if getattr(score, "lower_is_better", False):
+            return name, score
+        return f"1 - {name}", lambda truth, scores: 1 - score(truth, scores)
 
     def measure(self, subject: Subject) -> dict[str, Any]:
         if isinstance(subject.retrain, str):
             return {"refused": subject.retrain, "models": {}}
-        assert subject.target is not None
-        name, score = self._metric(subject.target)
-        rising = not getattr(score, "lower_is_better", False)
-        held_out = subject.sample(self.rows)
-        about = {"error": f"1 - {name}" if rising else name, "rows": len(held_out), "repeats": self.repeats}
+        held_out, target = subject.sample(self.rows), cast(Target, subject.target)
+        about: dict[str, Any] = {
+            "error": self._error(target)[0],
+            "rows": len(held_out),
+            "repeats": self.repeats,
+        }
         draws = [nested(subject, self.shares, repeat) for repeat in range(self.repeats)]
         if len(draws[0]) < 2:
-            return about | {
-                "refused": f"{len(subject.trained_on)} rows are too few to take shares of",
-                "models": {},
-            }
-        models = {}
-        for stage in subject.fitted:
+            few = f"{len(subject.trained_on)} rows are too few to take shares of"
+            return about | {"refused": few, "models": {}}
+        return about | {"models": {s: self._of(s, subject, held_out, draws) for s in subject.fitted}}
 
-            def answers(model: Model, rows: Tensor) -> np.ndarray:
-                return _answers(subject, model, rows, held_out)
+    def _of(
+        self, stage: str, subject: Subject, held_out: Tensor, draws: list[list[Tensor]]
+    ) -> dict[str, Any]:
+        """One repetition after the other, so that the time that is left can be told."""
+        samples, target = [rows for draw in draws for rows in draw], cast(Target, subject.target)
+        tell = functools.partial(_answers, subject, held_out)
+        told = subject.trained_anew(stage, samples, tell, f"learning curve of {stage}")
+        scores = np.array(told, np.float64).reshape(len(draws), len(draws[0]), len(held_out), -1)
+        scores = scores[..., 0] if target.task == "regression" else scores
+        truth, error = subject.dataset.tensors[subject.key][held_out].numpy(), self._error(target)[1]
 
-            samples = [rows for draw in draws for rows in draw]
-            told = subject.trained_anew(stage, samples, answers, f"learning curve of {stage}")
-            scores = np.array(told, np.float64).reshape(self.repeats, len(draws[0]), len(held_out), -1)
-            if subject.target.task == "regression":
-                scores = scores[..., 0]
-            truth = subject.dataset.tensors[subject.key][held_out].numpy()
+        def errors(draw: int, picked: np.ndarray) -> np.ndarray:
+            return np.array([error(truth[picked], each[picked]) for each in scores[draw]])
 
-            def errors(
-                draw: int, picked: np.ndarray, truth: np.ndarray = truth, scores: np.ndarray = scores
-            ) -> np.ndarray:
-                found = np.array([score(truth[picked], each[picked]) for each in scores[draw]])
-                return 1 - found if rising else found
-
-            found, resampled = resamples(errors, self.repeats, len(held_out), seed=subject.seed)
-            models[stage] = _curve([len(rows) for rows in draws[0]], found, resampled)
-        return about | {"models": models}
+        found, resampled = resamples(errors, len(draws), len(held_out), seed=subject.seed)
+        return _curve([len(rows) for rows in draws[0]], found, resampled)
 
     @staticmethod
     def show(found: dict[str, Any], target: Target | None, look: Look) -> Iterator[Block]:
@@ -129,25 +129,19 @@ class LearningCurve(Part):
 
 def nested(subject: Subject, shares: list[float], repeat: int) -> list[Tensor]:
     """Samples of the training rows, each within the next, of each class alike; of sizes that differ."""
-    assert subject.target is not None
-    classes = subject.target.task == "classification"
-    codes = (
-        subject.dataset.tensors[subject.key].numpy() if classes else np.zeros(len(subject.dataset), np.int64)
-    )
-    rows = subject.trained_on[subject.dataset.known(subject.trained_on, subject.key)].numpy()
-    drawn = (
-        [draw_labels(codes, rows, share, seed=subject.seed, draw=repeat) for share in shares]
-        if len(rows)
-        else []
-    )
-    sized = {len(sample): torch.from_numpy(sample) for sample in drawn if len(sample) >= _FEWEST}
-    return [*sized.values()]
+    target, dataset = cast(Target, subject.target), subject.dataset
+    classes = target.task == "classification"
+    codes = dataset.tensors[subject.key].numpy() if classes else np.zeros(len(dataset), np.int64)
+    rows = subject.trained_on[dataset.known(subject.trained_on, subject.key)].numpy()
+    if not len(rows):
+        return []
+    drawn = [draw_labels(codes, rows, share, seed=subject.seed, draw=repeat) for share in shares]
+    return [*{len(s): torch.from_numpy(s) for s in drawn if len(s) >= _FEWEST}.values()]
 
 
-def _answers(subject: Subject, model: Model, rows: Tensor, held_out: Tensor) -> np.ndarray:
+def _answers(subject: Subject, held_out: Tensor, model: Model, rows: Tensor) -> np.ndarray:
     """Probabilities [N, K], or predicted numbers [N, 1], of a model that was trained on these rows."""
-    target = subject.target
-    assert target is not None
+    target = cast(Target, subject.target)
     if target.task == "regression":  # in units that these rows tell
         learnt = subject.dataset.about_targets(rows)[subject.key]
         target = replace(target, mean=learnt.mean, std=learnt.std)
