@@ -122,8 +122,10 @@ def _of_texts(stage: str, subject: Subject, members: Tensor, strangers: Tensor) 
     asked = torch.cat([members, strangers])
     texts = {key: column.take(asked) for key, column in subject.dataset.texts.items()}
     nats = how.nats(subject.load(stage), texts)
+    known, count = [len(text) > 0 for text in nats], len(members)  # of a long question the answer may be cut
+    nats = [text for text, there in zip(nats, known, strict=True) if there]
     scores = {"loss": -np.array([text.mean() for text in nats]), "min_k": min_k(nats)}
-    return {way: _apart(score, len(members), subject.seed) for way, score in scores.items()}
+    return {way: _apart(score, sum(known[:count]), subject.seed) for way, score in scores.items()}
 
 
 def _confidences(model: Model, subject: Subject, rows: Tensor) -> Array:
