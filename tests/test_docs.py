@@ -293,10 +293,15 @@ def test_recipes_of_the_page_on_language_run(in_folder):
         exec(compile(text, "language.md", "exec"), {})
 
 
-@pytest.mark.parametrize("page", ["robustness", "privacy"])
+@pytest.mark.parametrize("page", ["robustness", "privacy", "learning-curves"])
 def test_recipes_of_audits_run(page, in_folder):
+    Path("novel.txt").write_text(
+        "\n".join(f"It was the year {i}, and nothing was as it had been." for i in range(400))
+    )
     for text in blocks(f"docs/{page}.md", "yaml"):
-        Path("page.yaml").write_text(shrink(text).replace("rows: 100", "rows: 10"))
+        Path("page.yaml").write_text(
+            shrink(text).replace("rows: 100", "rows: 10").replace("count: 10", "count: 1")
+        )
         assert main(["run", "page.yaml", "--quiet"]) == 0
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,8 +14,9 @@ from torch import Tensor
 from jichu.auditing import gates as gates_of_audit
 from jichu.auditing import measure, table
 from jichu.auditing import parts as parts_of_audit
+from jichu.auditing.kept import Kept
 from jichu.core.config import check
-from jichu.core.errors import DataError
+from jichu.core.errors import DataError, UsageError
 from jichu.core.errors import unknown as unknown_name
 from jichu.data.dataset import Dataset
 from jichu.data.schema import LABEL
@@ -23,11 +25,12 @@ from jichu.models.generate import is_whole
 from jichu.models.model import Model
 from jichu.objectives.language import Answers
 from jichu.recipe import answers
-from jichu.recipe.build import TOKENS
-from jichu.recipe.config import AuditStage, PretrainStage
+from jichu.recipe.build import TOKENS, Work, locate
+from jichu.recipe.config import AuditStage, ModelStage, PretrainStage
 from jichu.recipe.language import Reading, objective_of
+from jichu.recipe.reading import reader
 from jichu.recipe.results import TEXTS
-from jichu.recipe.stages import applicable, metric_functions
+from jichu.recipe.stages import ONCE, WRITTEN, applicable, kept_in, metric_functions, retrain, trained_on
 from jichu.runs import Run
 from jichu.train.predict import predict
 
@@ -56,7 +59,7 @@ def audit(
         rows = _usable(dataset, bool(run.targets))
     else:
         raise unknown_name("split", split, dataset.splits)
-    parts_of_audit.check(questions, dataset, run.targets)
+    parts_of_audit.check(questions, dataset, targets)
     named = {
         key: metric_functions(stage, {"metrics": metrics or {}}, target, quantiles=bool(target.quantiles))
         for key, target in targets.items()
@@ -66,30 +69,63 @@ def audit(
     asked = gates_of_audit.parse(stage.gates)
     tables = _of_language(run, dataset, rows) if run.config.language else _of_heads(run, dataset, rows)
     found: dict[str, Any] = {}
+    kept = kept_in(run.folder, run.recipe, dataset, [run.folder.model]) if questions else Kept()
     for key, target in targets.items():
         functions = applicable(named[key], tables[key], target, dataset)
         levels = {run.recipe.name: target.quantiles}
         mine = measure.measure(tables[key], target, functions, quantiles=levels, seed=run.recipe.seed)
-        subject = parts_of_audit.Subject(
-            dataset, rows, key, run.targets.get(key), tables[key], (run.recipe.name,),
-            lambda _: cast(Model, run.model), lambda _: run.folder.model, run.recipe.seed,
-            _trained_on(run, dataset, data), run.tokenizer if run.config.text else None,
-        )  # fmt: skip
+        subject = _subject(run, dataset, rows, key, target, tables[key], data, kept)
         mine["parts"] = parts_of_audit.measured(questions, subject, first=not found)
         if not found:
             found = mine
         else:
             found.setdefault("others", {})[target.column] = mine
+    if questions:
+        shutil.rmtree(run.folder.findings, ignore_errors=True)
     return found | {"gates": gates_of_audit.measured(asked, found, run.recipe.name)}
 
 
-def _trained_on(run: Run, dataset: Dataset, data: Any) -> Tensor:
-    """The labelled rows of the first draw; none of other data."""
-    train = dataset.splits.get("train", torch.empty(0, dtype=torch.int64))
-    if data is not None or not run.targets or any(t.task == "text" for t in run.targets.values()):
-        return train[:0]
-    config = run.recipe.data
-    return dataset.draw(config.labels_per_class, share=config.labels_share, seed=run.recipe.seed, draw=0)
+def _subject(
+    run: Run, dataset: Dataset, rows: Tensor, key: str, target: Target, found: pa.Table, data: Any, kept: Kept
+) -> parts_of_audit.Subject:
+    """What the parts of an audit are asked about."""
+    recipe, model, inputs = run.recipe, cast(Model, run.model), run.config.text
+    stage = next(s for s in recipe.stages if isinstance(s, ModelStage) and s.name == recipe.chosen)
+    tokenizer = run.tokenizer if inputs else None
+    other = _other_data(run, dataset, data)
+    return parts_of_audit.Subject(
+        dataset, rows, key, target, found, (recipe.name,), lambda _: model, lambda _: run.folder.model, recipe.seed,
+        torch.empty(0, dtype=torch.int64) if other else trained_on(recipe, dataset, key), tokenizer,
+        other or _retraining(run, stage, dataset, target),
+        lambda _: reader(stage, model, dataset, tokenizer, inputs), kept,
+    )  # fmt: skip
+
+
+def _other_data(run: Run, dataset: Dataset, data: Any) -> str:
+    """Why these are not the data that a run was trained on; nothing where they are."""
+    if data is not None:
+        return "these are not the data that the run was trained on"
+    known = run.folder.notes().get("data", {}).get("fingerprint", dataset.fingerprint)
+    return "" if known == dataset.fingerprint else "the data have changed since the run was trained"
+
+
+def _retraining(
+    run: Run, stage: ModelStage, dataset: Dataset, target: Target
+) -> Callable[[str, Tensor, int], Model] | str:
+    """How the run's own stage is fitted to other rows, or why it cannot be."""
+    if target.task in WRITTEN:
+        return ONCE
+    if "from" in run.config.backbone:
+        return "its backbone was given in Python and not by name"
+    if stage.from_ is not None:
+        try:
+            locate(stage.from_, run.folder)
+        except UsageError as error:
+            return str(error)
+    inputs = run.config.text
+    work = Work(run.recipe, dataset, tokenizer=run.tokenizer if inputs else None, text=inputs)
+    work.folder = run.folder
+    return lambda _, rows, number: retrain(work, stage.name, rows, number)
 
 
 def _of_heads(run: Run, dataset: Dataset, rows: Tensor) -> dict[str, pa.Table]:

@@ -365,6 +365,7 @@ class Run:
             changes = {"rate": p.rate, "seconds": p.seconds}
         if data is not None:
             changes["path"] = str(data) if isinstance(data, (str, Path)) else "the data given"
+            changes["canaries"] = None  # which were among the run's own training rows
         # a few whole numbers would else be taken for classes, or classes for numbers
         if table or (model.text is not None and not model.text.chat):
             kinds = {

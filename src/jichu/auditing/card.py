@@ -15,7 +15,7 @@ from jichu.core.progress import clock, number
 from . import gates
 from .blocks import Block, Note, Records, Table, cell
 from .measure import chosen as of_result
-from .parts import PARTS
+from .parts import suiting
 
 _FEW, _FEW_OF_A_CLASS = 200, 20  # held-out rows below which it is said
 _MOST_NAMED = 10
@@ -199,7 +199,8 @@ def _doubts(
         yield from (
             f"A gate fails: {_text(gates.words(g))}" for g in audit.get("gates", []) if not g["holds"]
         )
-        if left := sorted(PARTS.keys() - audit["parts"].keys()):
+        tasks = {part["task"] for part in (audit, *audit.get("others", {}).values())}
+        if left := sorted(suiting(tasks) - audit["parts"].keys()):
             yield f"Not asked in this audit: {', '.join(left)}."
     if "validation" not in data["splits"]:
         yield "There were no validation rows: training was not stopped by any, and probabilities are not calibrated."

@@ -208,6 +208,40 @@ def strengths(models: dict[str, list[dict[str, Any]]], across: str, up: str = "a
     return _svg(figure, f"{up} against {across}")
 
 
+def scaling(
+    points: dict[str, list[dict[str, Any]]], across: str, up: str, *,
+    lines: dict[str, tuple[np.ndarray, np.ndarray]] | None = None, levels: dict[str, float] | None = None,
+) -> str:  # fmt: skip
+    """Intervals of each model, [{at, value, low, high}], on a logarithmic axis; `lines` ([n], [n]) drawn through those of
+    some, and `levels` across all."""
+    figure, axes = _figure(5.2, 3.2)
+    lines = lines or {}
+    for i, (name, found) in enumerate(points.items()):
+        colour = PALETTE[i % len(PALETTE)]
+        for p in found:
+            axes.plot(
+                [p["at"]] * 2, [p["low"], p["high"]], color=colour, lw=2, solid_capstyle="butt", alpha=0.6
+            )
+        joined = "none" if name in lines else "-"
+        at, value = ([p[key] for p in found] for key in ("at", "value"))
+        axes.plot(at, value, color=colour, ls=joined, lw=1.2, marker="o", ms=5, label=_written(name))
+        if name in lines:
+            axes.plot(*lines[name], color=colour, lw=1.2, ls="--")
+    axes.set_xscale("log")
+    for name, level in (levels or {}).items():
+        axes.axhline(level, color=_INK, lw=0.8, ls=":")
+        axes.annotate(name, (1, level), (0, 2), axes.get_yaxis_transform(), "offset points",
+                      ha="right", fontsize=8.5, color=_INK)  # fmt: skip
+    every = sorted({p["at"] for found in points.values() for p in found})
+    axes.set_xticks(every, [f"{at:,}" for at in every])
+    axes.minorticks_off()
+    axes.set(xlabel=across, ylabel=_written(up, 40))
+    axes.grid(color=_INK, alpha=0.25, lw=0.6)
+    if len(points) > 1:
+        axes.legend(frameon=False, fontsize=9, labelcolor=_INK)
+    return _svg(figure, f"{up} against {across}")
+
+
 def forecast(truth: np.ndarray, told: dict[str, np.ndarray], label: str) -> str:
     """What came, [steps], and what each model told of it."""
     figure, axes = _figure(6.2, 2.5)

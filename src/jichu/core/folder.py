@@ -64,6 +64,7 @@ class RunFolder:
     timing = property(lambda self: self.path / "timing.jsonl")
     layers = property(lambda self: self.path / "layers.jsonl")
     sources = property(lambda self: self.path / "sources.parquet")
+    canaries = property(lambda self: self.path / "canaries.jsonl")
     quarantine = property(lambda self: self.path / "quarantine.jsonl")
     checkpoints = property(lambda self: self.path / "checkpoints")
     model = property(lambda self: self.path / "model")
@@ -75,6 +76,7 @@ class RunFolder:
     examples = property(lambda self: self.path / "examples")
     summary = property(lambda self: self.path / "summary.json")
     parts = property(lambda self: self.path / "parts")
+    findings = property(lambda self: self.path / "findings")
 
     def predictions_of(self, key: str) -> Path:
         """The table of one target; the first one's is `predictions`."""

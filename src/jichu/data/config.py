@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -141,6 +142,36 @@ class CleanConfig(Config):
         return self
 
 
+class CanariesConfig(Config):
+    """Made-up secrets that are planted among the training texts, to measure what a model gives away of them."""
+
+    count: Annotated[int, Field(ge=1, le=1000)] = Field(
+        10, description="of each number of repetitions, and as many that are never planted"
+    )
+    repeats: Annotated[list[Annotated[int, Field(ge=1, le=10_000)]], Field(min_length=1)] = Field(
+        [1, 4, 16, 64], description="how often one is planted"
+    )
+    format: str = Field(
+        "The code of {name} is {secret}.",
+        description="a text with {secret} and, before it, {name}, by which it is asked for",
+    )
+    letters: Annotated[str, Field(min_length=2)] = Field(
+        "0123456789", description="of which names and secrets are spelled"
+    )
+    length: Annotated[int, Field(ge=1, le=64)] = Field(6, description="letters of a secret")
+
+    @model_validator(mode="after")
+    def _formed(self) -> CanariesConfig:
+        fields = re.findall(r"\{(.*?)\}", self.format)
+        if fields != ["name", "secret"]:
+            raise ValueError(f"the format {self.format!r}; expected {{name}} and then {{secret}}, each once")
+        if len(set(self.letters)) < len(self.letters) or any(c.isspace() for c in self.letters):
+            raise ValueError(f"the letters {self.letters!r}; expected each once, and no blanks")
+        if len(set(self.repeats)) < len(self.repeats):
+            raise ValueError(f"the repeats {self.repeats}; expected each once")
+        return self
+
+
 class SeriesConfig(Config):
     """Rows that follow each other in time, seen through windows: from `context` of them the next `horizon` are
     told."""
@@ -233,6 +264,10 @@ class DataConfig(Config):
         "auto", description="tokens that a model is given at most; as the model started from has it, else 256"
     )
     clean: CleanConfig = CleanConfig()
+    canaries: CanariesConfig | None = Field(
+        None,
+        description="made-up secrets to plant among the training texts, for the part canaries of an audit",
+    )
     weight: str | None = Field(None, description="a column of row weights")
     size: Annotated[int, Field(ge=4, le=4096)] | Literal["auto"] = Field(
         "auto", description="images are stored size × size pixels"

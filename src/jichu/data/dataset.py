@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +23,9 @@ from .splits import draw_labels
 from .target import Target
 from .texts import TEXT, text_of, to_read
 from .windows import SeriesInputs, Windows, statistics
+
+if TYPE_CHECKING:
+    from .canaries import Canaries
 
 _CHARACTERS, _BYTES = 200, 1000  # of a row that is shown in words
 
@@ -55,6 +58,7 @@ class Dataset:
     text_columns: tuple[str, ...] = ()  # what those were called that `text` and `text_2` come from
     series: SeriesInputs | None = None  # what windows of series hold
     aside: dict[str, Column] = field(default_factory=dict)  # that no model sees
+    canaries: Canaries | None = None  # what was planted among the training texts
 
     def __len__(self) -> int:
         return len(self.names)

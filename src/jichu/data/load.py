@@ -20,6 +20,7 @@ from jichu.core.files import fingerprint
 from jichu.core.progress import say
 
 from . import aside as aside_columns
+from .canaries import plant
 from .cleaning import Dropped, clean, contaminated
 from .config import IN_MEMORY, ColumnConfig, DataConfig
 from .dataset import Dataset
@@ -119,6 +120,9 @@ def load(
     )
     if config.series is not None:
         dataset = windowed(dataset, hidden, config)
+    if config.canaries is not None:
+        dataset = plant(dataset, config.canaries, seed)
+        say(f"planted among the training texts: {dataset.canaries}")
     _warn(dataset, config)
     return dataset
 

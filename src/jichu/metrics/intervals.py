@@ -109,17 +109,25 @@ def mean_interval(values: np.ndarray, *, seed: int = 0, block: int = 1) -> Inter
     return Interval.of(values.mean(), _resample(means, draws, rows, seed, block=block))
 
 
+def resamples(
+    statistic: Callable[[int, np.ndarray], Any], draws: int, rows: int, *, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """The mean over draws of statistic(draw, rows [n]) -> [...], and what it is in resamples of both, [R, ...]."""
+    rng = np.random.default_rng(seed)
+
+    def mean(which: np.ndarray, picked: np.ndarray) -> np.ndarray:
+        return np.mean([statistic(d, picked) for d in which], 0)
+
+    resampled = [mean(rng.integers(draws, size=draws), rng.integers(rows, size=rows)) for _ in range(_FEW)]
+    return mean(np.arange(draws), np.arange(rows)), np.array(resampled)
+
+
 def bootstrap(
     statistic: Callable[[int, np.ndarray], float], draws: int, rows: int, *, seed: int = 0
 ) -> Interval:
     """The mean over draws of statistic(draw, rows [n]), for what is no mean over rows."""
-    rng = np.random.default_rng(seed)
-
-    def mean(which: np.ndarray, picked: np.ndarray) -> float:
-        return float(np.mean([statistic(d, picked) for d in which]))
-
-    resampled = [mean(rng.integers(draws, size=draws), rng.integers(rows, size=rows)) for _ in range(_FEW)]
-    return Interval.of(mean(np.arange(draws), np.arange(rows)), np.array(resampled))
+    value, resampled = resamples(statistic, draws, rows, seed=seed)
+    return Interval.of(float(value), resampled)
 
 
 def metric_interval(

@@ -3,6 +3,8 @@ a member."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from .intervals import Interval, intervals
@@ -46,6 +48,12 @@ def likelihood_ratio(asked: Array, shadows: Array, inside: Array) -> Array:
         log = -(((asked - mean) / spread) ** 2) / 2 - np.log(spread)
         logs.append(np.where(count > 0, log, np.nan))
     return logs[0] - logs[1]
+
+
+def min_k(nats: Sequence[Array], share: float = 0.2) -> Array:
+    """Of each text the mean log-probability of the share of its tokens that are the least likely [N] (Shi et al., 2024, arXiv
+    2310.16789): a text that was read has no such surprises."""
+    return np.array([-np.sort(text)[-max(1, int(share * len(text))) :].mean() for text in nats])
 
 
 def confidence(probabilities: Array, truth: Array) -> Array:

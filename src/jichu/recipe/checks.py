@@ -245,6 +245,7 @@ def check_before(work: Work) -> None:
         )  # fmt: skip
     if recipe.rules:
         check_rules(work)
+    _check_canaries(work)
     for i, stage in enumerate(recipe.stages):
         where = f"stages.{i}"
         if isinstance(stage, (PretrainStage, FinetuneStage)):
@@ -267,7 +268,8 @@ def check_before(work: Work) -> None:
                 named[target.column] = metric_functions(stage, work.objects, target, several, quantiles)
             first = next(iter(named.values()), {})
             _check_gates(stage, recipe, first, where, [*named][1:])
-            parts.check(parts.make(recipe.questions(stage), f"{where}.parts"), dataset, dataset.targets)
+            every = {key: target for key, target, _, _ in measured(recipe, dataset)}
+            parts.check(parts.make(recipe.questions(stage), f"{where}.parts"), dataset, every)
     audited = any(isinstance(s, AuditStage) for s in recipe.stages)
     if audited and not recipe.fitted and dataset.kind != "text":
         raise UsageError(
@@ -279,6 +281,29 @@ def check_before(work: Work) -> None:
             f"no labelled rows are held out of {dataset.source}, so that nothing can be measured",
             expected="more labelled rows of a class, or a larger data.split.test",
         )
+
+
+def _check_canaries(work: Work) -> None:
+    """The tokenizer can tell the secrets apart, and there is room for them."""
+    canaries, tokenizer, text = work.dataset.canaries, work.tokenizer, work.text
+    if canaries is None or tokenizer is None or text is None:
+        return
+    letters = canaries.config.letters
+    ids = tokenizer.encode([*letters])
+    bad = [c for c, i in zip(letters, ids, strict=True) if tokenizer.special.unknown in i or ids.count(i) > 1]
+    if bad:
+        raise UsageError(
+            f"the tokenizer cannot tell {', '.join(bad)} of data.canaries.letters", where="data.canaries.letters",
+            expected="letters of the training texts, or more canaries to learn them from",
+        )  # fmt: skip
+    whole = tokenizer.encode(["".join(canaries.asked(c.name, c.secret)) for c in canaries.drawn])
+    read: Any = work.dataset.tensors[TOKENS]  # in which a conversation is longer
+    most = max(*map(len, whole), int(read.texts.lengths[canaries.start :].max()))
+    if most + 2 > text.context:
+        raise UsageError(
+            f"canaries of {most} tokens, and a context of {text.context}", where="data.canaries.format",
+            expected=f"a context of {most + 2} at least, or shorter ones",
+        )  # fmt: skip
 
 
 def _check_durations(stage: TrainConfig, dataset: Dataset, where: str) -> None:

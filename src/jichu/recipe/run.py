@@ -20,6 +20,7 @@ from jichu.core.errors import DataError, DiskFull, Interrupted, JichuError, Peer
 from jichu.core.files import (
     append_jsonl,
     aside,
+    dumps,
     flush,
     link,
     read_json,
@@ -171,6 +172,8 @@ def _take(path: Path, work: Work, held: contextlib.ExitStack) -> Path:
             write_table(folder.sources, work.dataset.files)
         append_jsonl(folder.quarantine, work.dataset.quarantine)
         flush(folder.quarantine)
+        if work.dataset.canaries is not None:
+            write_text(folder.canaries, "".join(dumps(row) + "\n" for row in work.dataset.canaries.records()))
         write_text(folder.recipe, _text(work.recipe))
         found = _rename(made_aside, path)
         lock.path = found / lock.path.name
@@ -323,9 +326,18 @@ def _write_summary(work: Work, done: list[dict[str, Any]]) -> None:
         "peak_memory_mib": devices.peak_memory() // 2**20,
         "stages": done,
         "headline": {k: v for k, v in headline.items() if isinstance(v, dict)},
-        "warnings": [w for s in done for w in s.get("warnings", [])],
+        "warnings": [*_planted(work), *(w for s in done for w in s.get("warnings", []))],
     }
     write_json(work.folder.summary, summary)
+
+
+def _planted(work: Work) -> list[str]:
+    """That a model read what nobody wrote."""
+    canaries = work.dataset.canaries
+    return [] if canaries is None else [
+        f"Trained on planted texts: {canaries}, which stand in {work.folder.canaries.name}. The model is for measuring what it"
+        " gives away of them, and for no other use."
+    ]  # fmt: skip
 
 
 def _finish(work: Work) -> None:
@@ -336,7 +348,8 @@ def _finish(work: Work) -> None:
         for file in (f for f in chosen.rglob("*") if f.is_file()):
             link(file, folder.model / file.relative_to(chosen))
     _write_examples(work)
-    shutil.rmtree(folder.parts, ignore_errors=True)
+    for waiting in (folder.parts, folder.findings):
+        shutil.rmtree(waiting, ignore_errors=True)
     audit = read_json(folder.audit) if folder.audit.exists() else None
     look = parts.Look(dataset.pictures if dataset.preprocess else None, dataset.told, dataset.words)
     sections = parts.shown(audit, dataset.targets, look) if audit else []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, cast
 
 import pyarrow as pa
@@ -15,9 +16,13 @@ from torch import Tensor, nn
 from jichu.adapt import rules
 from jichu.auditing import data_page, gates, measure, parts
 from jichu.auditing import table as tables
+from jichu.auditing.kept import Kept
+from jichu.core import devices
 from jichu.core.config import Spec
+from jichu.core.durations import Duration
 from jichu.core.errors import UsageError
-from jichu.core.files import read_json, write_json, write_table
+from jichu.core.files import fingerprint, fingerprint_of_file, read_json, write_json, write_table
+from jichu.core.folder import RunFolder
 from jichu.core.progress import clock, say
 from jichu.core.ranks import gather_objects
 from jichu.data.batches import Batches, MixedBatches, gather
@@ -54,7 +59,8 @@ from .build import (
     tell_start,
     usual,
 )
-from .config import AuditStage, FinetuneStage, InspectStage, ModelStage, PretrainStage
+from .config import AuditStage, FinetuneStage, InspectStage, ModelStage, PretrainStage, Recipe
+from .reading import reader
 from .results import Result, look, measured, part_of, result, settle_adapters
 from .weighing import reweighed
 from .wrapping import wrapped
@@ -62,6 +68,7 @@ from .wrapping import wrapped
 _POPULATION = 10_000  # training rows that the features' mean and deviation are taken from
 _PROBED = 10  # rows trained on for each that a probe looks at, if nothing is said
 _FEWEST = 20  # labelled rows that a probe is worth it with
+WRITTEN, ONCE = ("language", "text"), "models that write are not trained anew"  # the tasks of these
 _LARGE = ("image", "audio", "series", "tokens")  # what networks look at and objectives do not
 
 
@@ -342,6 +349,8 @@ def _estimate(
 def audit(stage: AuditStage, work: Work) -> Result:
     """Measure every model on the held-out rows."""
     found: dict[str, Any] = {}
+    places = [work.folder.stage_model(s.name) for s in work.recipe.stages if isinstance(s, ModelStage)]
+    kept_so_far = kept_in(work.folder, work.recipe, work.dataset, places) if stage.parts else Kept()
     for key, target, names, draws in measured(work.recipe, work.dataset):
         files = [part_of(work, name, draw, key) for name in names for draw in range(draws)]
         kept = work.folder.predictions_of(key) if found else work.folder.predictions
@@ -360,7 +369,7 @@ def audit(stage: AuditStage, work: Work) -> Result:
         mine = measure.measure(table, target, metrics, gain, quantiles=levels, seed=work.recipe.seed)
         # with the units in which a number was learnt, and its quantiles
         learnt = next((m.targets[key] for m in models.values() if key in m.targets), target)
-        subject = _subject(work, key, learnt, table)
+        subject = _subject(work, key, learnt, table, kept_so_far)
         mine["parts"] = parts.measured(parts.make(work.recipe.questions(stage)), subject, first=not found)
         if not found:
             found = mine
@@ -377,7 +386,7 @@ def audit(stage: AuditStage, work: Work) -> Result:
     return {"metrics": told, "gates": found["gates"]}
 
 
-def _subject(work: Work, key: str, target: Target, table: pa.Table) -> parts.Subject:
+def _subject(work: Work, key: str, target: Target, table: pa.Table, so_far: Kept) -> parts.Subject:
     """What the parts of an audit are asked about."""
     dataset, recipe = work.dataset, work.recipe
     stages = sorted(
@@ -388,25 +397,59 @@ def _subject(work: Work, key: str, target: Target, table: pa.Table) -> parts.Sub
     def load(stage: str) -> Model:
         return model_folder.load(work.folder.stage_model(stage), work.own_backbone())[0]
 
-    rows = dataset.labelled("test") if dataset.targets else dataset.splits["test"]
-    known = dataset.targets.get(key)  # of a text that is gone on with there is none
-    texts = any(t.task == "text" for t in dataset.targets.values())
+    def reads(stage: str) -> parts.Reader | None:
+        config = next(s for s in recipe.stages if s.name == stage)
+        return reader(cast(ModelStage, config), load(stage), dataset, work.tokenizer, work.text)
+
+    rows = dataset.labelled("test") if key in dataset.targets else dataset.splits["test"]
     return parts.Subject(
-        dataset, rows, key, known and target, table, tuple(stages), load, work.folder.stage_model, recipe.seed,
-        work.draw(0) if dataset.targets and not texts else rows[:0], work.tokenizer, functools.partial(_retrain, work),
+        dataset, rows, key, target, table, tuple(stages), load, work.folder.stage_model, recipe.seed,
+        trained_on(recipe, dataset, key), work.tokenizer,
+        ONCE if target.task in WRITTEN else functools.partial(retrain, work), reads, so_far,
     )  # fmt: skip
 
 
-def _retrain(work: Work, name: str, rows: Tensor, number: int) -> Model:
-    """A stage fitted once more, to other rows; nothing of it is kept."""
+def trained_on(recipe: Recipe, dataset: Dataset, key: str) -> Tensor:
+    """The rows that were learnt from: labelled ones, of the first draw; of what is written all but planted ones."""
+    config, target = recipe.data, dataset.targets.get(key)
+    if target is not None and target.task not in WRITTEN:
+        return dataset.draw(config.labels_per_class, share=config.labels_share, seed=recipe.seed, draw=0)
+    rows = dataset.splits["train"] if target is None else dataset.labelled("train")
+    return rows if dataset.canaries is None else rows[rows < dataset.canaries.start]
+
+
+def kept_in(folder: RunFolder, recipe: Recipe, dataset: Dataset, models: list[Path]) -> Kept:
+    """Where findings wait until an audit is done, by all that it is about: the recipe, the data, the models."""
+    files = [file for model in models for file in sorted(model.rglob("*")) if file.is_file()]
+    about = (devices.environment()["versions"], recipe.plain(), dataset.fingerprint)
+    return Kept(folder.findings, fingerprint(*about, *map(fingerprint_of_file, files)))
+
+
+def retrain(work: Work, name: str, rows: Tensor, number: int) -> Model:
+    """A stage fitted once more, to other rows, as it was computed before; nothing of it is kept."""
     stage = next(s for s in work.recipe.stages if s.name == name)
     assert isinstance(stage, FinetuneStage)
+    stage = _as_planned(stage, work.folder)
     model, config, supervised = start_supervised(stage, rows, work, work.recipe.data.draws + number)
     if supervised is None:
         _estimate(model, config.targets, rows, rows[:0], work, {})
     else:
         _train(model, supervised, stage, rows, work, f"{name} again", kept=False)
     return model.eval()
+
+
+def _as_planned(stage: FinetuneStage, folder: RunFolder) -> FinetuneStage:
+    """With what was measured when it was trained: how a step is computed and, of a budget in time, the steps of it."""
+    plans = folder.notes().get("plans", {})
+    plan = plans.get(stage.name) or plans.get(f"{stage.name}/0")
+    if plan is None:  # its heads are estimated
+        return stage
+    told = {key: plan[key] for key in ("precision", "memory_format", "threads")} | {
+        "compile": plan["compiled"]
+    }
+    if Duration.parse(stage.budget).unit == "seconds":
+        told["budget"] = f"{plan['steps']} steps"
+    return stage.model_copy(update=told)
 
 
 def metric_functions(

@@ -6,12 +6,14 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jichu.core.ranks import gather_objects
 from jichu.data.batches import Batch
 from jichu.models.modes import evaluating
 from jichu.objectives.base import Context, Objective, as_terms
+from jichu.objectives.language import Language
 
 
 class RowLosses(NamedTuple):
@@ -25,6 +27,19 @@ class RowLosses(NamedTuple):
     def mean(self) -> float:
         """The weighted mean: what training lowers."""
         return float((self.losses * self.weights).sum() / self.weights.sum().clamp(min=1e-12))
+
+
+def token_nats(model: nn.Module, objective: Language, batches: Iterable[Batch]) -> list[Tensor]:
+    """Of each row, in the order of the batches, minus the logarithm of the probability of each token that is predicted,
+    [T] on the processor."""
+    found: list[Tensor] = []
+    with evaluating(model) as device:
+        for batch in batches:
+            ready = objective.prepare({n: t.to(device) for n, t in batch.items()}, Context(0))
+            logits = objective(model, ready)[objective.head].float()
+            nats = F.cross_entropy(logits, ready["truth"][ready["predicted"]], reduction="none")
+            found += nats.double().cpu().split(ready["predicted"].sum(1).tolist())
+    return found
 
 
 def row_losses(

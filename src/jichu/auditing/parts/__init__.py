@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Any
 
 from jichu.auditing.blocks import Block
@@ -12,18 +14,20 @@ from jichu.core.names import construct, resolve
 from jichu.data.dataset import Dataset
 from jichu.data.target import Target
 
-from .base import Look, Part, Subject
+from .base import Look, Part, Reader, Subject
 
-__all__ = ["PARTS", "Look", "Part", "Subject", "check", "make", "measured", "shown"]
+__all__ = ["PARTS", "Look", "Part", "Reader", "Subject", "check", "make", "measured", "shown", "suiting"]
 
 PARTS = {
     "calibration": "jichu.auditing.parts.calibration:Calibration",
+    "canaries": "jichu.auditing.parts.canaries:Planted",
     "corruptions": "jichu.auditing.parts.corruptions:Corruptions",
     "cost": "jichu.auditing.parts.cost:Cost",
     "doubtful": "jichu.auditing.parts.doubtful:Doubtful",
     "embeddings": "jichu.auditing.parts.embeddings:Embeddings",
     "explanation": "jichu.auditing.parts.explanation:Explanation",
     "fairness": "jichu.auditing.parts.fairness:Fairness",
+    "learning-curve": "jichu.auditing.parts.learning_curve:LearningCurve",
     "membership": "jichu.auditing.parts.membership:Membership",
     "robustness": "jichu.auditing.parts.robustness:Robustness",
     "rules": "jichu.auditing.parts.rules:KeptRules",
@@ -40,6 +44,11 @@ def _kind(name: str, where: str = "parts") -> type[Part]:
     return kind
 
 
+def suiting(tasks: Collection[str]) -> set[str]:
+    """The names of the parts that ask something of these tasks."""
+    return {name for name in PARTS if not (of := _kind(name).tasks) or not set(of).isdisjoint(tasks)}
+
+
 def make(specs: Sequence[Spec], where: str = "parts") -> dict[str, Part]:
     """The parts of some names, with what is said of each. Raises UsageError where a name comes twice."""
     made: dict[str, Part] = {}
@@ -52,22 +61,29 @@ def make(specs: Sequence[Spec], where: str = "parts") -> dict[str, Part]:
 
 
 def check(parts: dict[str, Part], dataset: Dataset, targets: dict[str, Target]) -> None:
-    """UsageError where one of the parts cannot be asked of these data."""
-    for part in parts.values():
-        for target in targets.values():
-            if not part.tasks or target.task in part.tasks:
-                part.check(dataset, target)
+    """UsageError where one of the parts cannot be asked of these data, of which an audit has these targets."""
+    for name, part in parts.items():
+        mine = [target for target in targets.values() if not part.tasks or target.task in part.tasks]
+        if targets and not mine:
+            tasks = " and ".join(dict.fromkeys(target.task for target in targets.values()))
+            raise UsageError(
+                f"{name} asks nothing of {tasks}", where="parts", expected=f"it for {', '.join(part.tasks)}"
+            )
+        for target in mine:
+            part.check(dataset, target)
 
 
 def measured(parts: dict[str, Part], subject: Subject, first: bool = True) -> dict[str, Any]:
     """{name: what is found} of those parts that are for the subject's target; of `first` also those that are asked
-    once."""
+    once. What one finds is kept as soon as it is found."""
     task = subject.target.task if subject.target else ""
-    return {
-        name: part.measure(subject)
-        for name, part in parts.items()
-        if (not part.tasks or task in part.tasks) and (part.each_target or first)
-    }
+    found = {}
+    for name, part in parts.items():
+        if (not part.tasks or task in part.tasks) and (part.each_target or first):
+            kept = subject.kept.of(name, vars(part), subject.key, subject.rows.numpy().tobytes())
+            mine = replace(subject, kept=kept)
+            found[name] = mine.kept(functools.partial(part.measure, mine))
+    return found
 
 
 def shown(audit: dict[str, Any], targets: dict[str, Target], look: Look) -> list[tuple[str, list[Block]]]:

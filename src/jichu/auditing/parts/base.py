@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -13,12 +14,26 @@ from torch import Tensor
 
 from jichu.auditing import table as tables
 from jichu.auditing.blocks import Block
+from jichu.auditing.kept import Kept
+from jichu.core.progress import clock, say
 from jichu.data.dataset import Dataset
+from jichu.data.ragged import Ragged
 from jichu.data.splits import evenly
 from jichu.data.target import Target
 from jichu.data.tokenizer import Tokenizer
 from jichu.models.model import Model
 from jichu.train.predict import predict
+
+
+class Reader(Protocol):
+    """How a language model reads texts, which come by column as training rows have them: `text`, or beside it, as
+    `label`, the answer."""
+
+    def nats(self, model: Model, texts: Mapping[str, Ragged]) -> list[np.ndarray]:
+        """Of each text minus the logarithm of the probability of every token that is predicted."""
+
+    def prompts(self, model: Model, texts: Ragged) -> list[list[int]]:
+        """The tokens after which the model goes on with each text, or answers it."""
 
 
 @dataclass(frozen=True)
@@ -28,15 +43,18 @@ class Subject:
     dataset: Dataset
     rows: Tensor  # held out [N]
     key: str  # of the target
-    target: Target | None  # with what the training rows say of it
+    target: Target | None  # with what the training rows say of it; of language the text itself
     table: pa.Table | None  # of predictions
     stages: tuple[str, ...]  # that have a model, the run's own first
     load: Callable[[str], Model]  # the model of a stage, in evaluation mode
     place: Callable[[str], Path]  # the folder of a stage's model
     seed: int
-    trained_on: Tensor  # labelled rows of the first draw, none where other data are audited
+    trained_on: Tensor  # the rows, labelled where there is a target, of the first draw; none where other data are audited
     tokenizer: Tokenizer | None = None  # of texts
-    retrain: Callable[[str, Tensor, int], Model] | None = None  # a stage, on other rows, by a number
+    # a stage once more, on these rows, by a number; or why not
+    retrain: Callable[[str, Tensor, int], Model] | str = ""
+    reads: Callable[[str], Reader | None] = lambda stage: None  # how a stage reads texts, if it writes such
+    kept: Kept = Kept()  # noqa: RUF009 (holds nothing)
 
     @property
     def predicted(self) -> Target:
@@ -51,7 +69,30 @@ class Subject:
 
     def sample(self, most: int) -> Tensor:
         """Held-out rows whose target is known, evenly fewer where there are more than `most`."""
-        return evenly(self.rows[self.dataset.known(self.rows, self.key)], most)
+        told = self.key in self.dataset.targets  # else there is nothing to know of a row
+        return evenly(self.rows[self.dataset.known(self.rows, self.key)] if told else self.rows, most)
+
+    def trained_anew(
+        self, stage: str, samples: Sequence[Tensor], tell: Callable[[Model, Tensor], Any], what: str
+    ) -> list[Any]:
+        """What `tell` gives of each of several models and their rows, a stage trained once more on each of these; what it
+        gave is kept, and the model is not."""
+        assert callable(self.retrain)
+        retrain, found, started, trained = self.retrain, [], time.monotonic(), 0
+        for number, rows in enumerate(samples):
+
+            def train(number: int = number, rows: Tensor = rows) -> Any:
+                nonlocal trained
+                left = (time.monotonic() - started) / max(1, trained) * (len(samples) - number)
+                say(
+                    f"  {what}: model {number + 1} of {len(samples)}"
+                    + (f", {clock(left)} left" if trained else "")
+                )
+                trained += 1
+                return tell(retrain(stage, rows, number), rows)
+
+            found.append(self.kept(train, what, stage, number, rows.numpy().tobytes()))
+        return found
 
     @property
     def validation(self) -> Tensor:

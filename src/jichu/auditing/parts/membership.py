@@ -11,11 +11,10 @@ from pydantic import Field
 from torch import Tensor
 
 from jichu.auditing.blocks import Block, Note, Table
-from jichu.core.progress import say
 from jichu.core.randomness import generator
 from jichu.data.splits import evenly
 from jichu.data.target import Target
-from jichu.metrics.membership import confidence, leakage, likelihood_ratio
+from jichu.metrics.membership import confidence, leakage, likelihood_ratio, min_k
 from jichu.models.model import Model
 
 from .base import Look, Part, Subject
@@ -28,10 +27,11 @@ Array = np.ndarray
 class Membership(Part):
     """Membership inference: rows that were trained on against held-out ones, told apart by the model's loss (Yeom et al.,
     2018); with `shadows`, of which it wants two and better sixteen, also by the likelihood ratio of as many models that are
-    trained as the stage says on random parts of both (LiRA: Carlini et al., 2022). `rows` of each kind are asked about."""
+    trained as the stage says on random parts of both (LiRA: Carlini et al., 2022). What writes texts is asked by the loss of
+    their tokens, and of the least likely fifth of them (Shi et al., 2024). `rows` of each kind are asked about."""
 
     title = "Does it give its training rows away?"
-    tasks = ("classification",)
+    tasks = ("classification", "language", "text")
 
     def __init__(
         self, rows: Annotated[int, Field(ge=_FEWEST)] = 2000, shadows: Annotated[int, Field(ge=0, le=512)] = 0
@@ -40,18 +40,26 @@ class Membership(Part):
 
     def measure(self, subject: Subject) -> dict[str, Any]:
         members, strangers = evenly(subject.trained_on, self.rows), subject.sample(self.rows)
-        about = {"members": len(members), "strangers": len(strangers), "shadows": self.shadows, "at": _FALSE}
+        about: dict[str, Any] = {
+            "members": len(members),
+            "strangers": len(strangers),
+            "shadows": self.shadows,
+            "at": _FALSE,
+        }
+        if self.shadows and isinstance(subject.retrain, str):
+            about |= {"shadows": 0, "refused": subject.retrain}
         if min(len(members), len(strangers)) < _FEWEST:
             return about | {"models": {}}
-        return about | {
-            "models": {stage: self._of(stage, subject, members, strangers) for stage in subject.fitted}
-        }
+        assert subject.target is not None
+        of = self._of if subject.target.task == "classification" else _of_texts
+        models = {stage: of(stage, subject, members, strangers) for stage in subject.fitted}
+        return about | {"models": {stage: found for stage, found in models.items() if found}}
 
     def _of(self, stage: str, subject: Subject, members: Tensor, strangers: Tensor) -> dict[str, Any]:
         asked = torch.cat([members, strangers])
         mine = _confidences(subject.load(stage), subject, asked)
         found = {"loss": _apart(mine, len(members), subject.seed)}
-        if self.shadows and subject.retrain is not None:
+        if self.shadows and callable(subject.retrain):
             ratios = self._ratios(stage, subject, asked, mine)
             known = np.isfinite(ratios)
             is_member = np.arange(len(asked)) < len(members)
@@ -61,27 +69,36 @@ class Membership(Part):
 
     def _ratios(self, stage: str, subject: Subject, asked: Tensor, mine: Array) -> Array:
         """By models trained on as many rows, drawn from members and strangers alike."""
-        assert subject.retrain is not None
         members, strangers = subject.trained_on, subject.sample(len(subject.rows))
         pool = torch.cat([members, strangers])
-        confidences, inside = [], []
-        for shadow in range(self.shadows):
-            say(f"  membership of {stage}: shadow model {shadow + 1} of {self.shadows}")
-            chosen = torch.randperm(len(pool), generator=generator(subject.seed, "shadow", stage, shadow))
-            rows = pool[chosen[: len(members)]].sort().values
-            confidences.append(_confidences(subject.retrain(stage, rows, shadow), subject, asked))
-            inside.append(torch.isin(asked, rows).numpy())
-        return likelihood_ratio(mine, np.stack(confidences), np.stack(inside))
+        draws = [generator(subject.seed, "shadow", shadow) for shadow in range(self.shadows)]
+        samples = [
+            pool[torch.randperm(len(pool), generator=draw)[: len(members)]].sort().values for draw in draws
+        ]
+        told = subject.trained_anew(
+            stage, samples, lambda model, _: _confidences(model, subject, asked), f"shadows of {stage}"
+        )
+        inside = np.stack([torch.isin(asked, rows).numpy() for rows in samples])
+        return likelihood_ratio(mine, np.array(told, np.float64), inside)
 
     @staticmethod
     def show(found: dict[str, Any], target: Target | None, look: Look) -> Iterator[Block]:
+        if "refused" in found:
+            yield Note(f"No shadow models could be trained: {found['refused']}.")
+        few = min(found["members"], found["strangers"]) < _FEWEST
         if not found["models"]:
             yield Note(
+                "No model here writes texts, one token after the other." if not few else
                 f"There are {found['members']} rows that the model was trained on here and {found['strangers']} held out;"
                 f" {_FEWEST} of each are wanted."
-            )
+            )  # fmt: skip
             return
-        ways = {"loss": "by its loss", "likelihood_ratio": f"by {found['shadows']} shadow models"}
+        ways = {
+            "loss": "by its loss",
+            "min_k": "by its least likely tokens",
+            "likelihood_ratio": f"by {found['shadows']} shadow models",
+        }
+        written = target is None or target.task != "classification"
         rows = [
             [f"{stage}, {words}", m[way]["auroc"], m[way]["advantage"], m[way]["found_at"]]
             for stage, m in found["models"].items()
@@ -92,8 +109,21 @@ class Membership(Part):
         yield Note(
             f"{found['members']:,} rows that were trained on and {found['strangers']:,} held-out ones; 0.5 of auroc and 0 of"
             " advantage are what guessing gives. A stronger attacker may find more"
-            + ("." if found["shadows"] else "; shadows: 16 measures one.")
+            + ("." if found["shadows"] or "refused" in found or written else "; shadows: 16 measures one.")
         )
+
+
+def _of_texts(stage: str, subject: Subject, members: Tensor, strangers: Tensor) -> dict[str, Any]:
+    """What is written in the rows, as far as a model's context goes; nothing of one that does not write."""
+    if (how := subject.reads(stage)) is None:
+        return {}
+    asked = torch.cat([members, strangers])
+    texts = {key: column.take(asked) for key, column in subject.dataset.texts.items()}
+    nats = how.nats(subject.load(stage), texts)
+    known, count = [len(text) > 0 for text in nats], len(members)  # of a long question the answer may be cut
+    nats = [text for text, there in zip(nats, known, strict=True) if there]
+    scores = {"loss": -np.array([text.mean() for text in nats]), "min_k": min_k(nats)}
+    return {way: _apart(score, sum(known[:count]), subject.seed) for way, score in scores.items()}
 
 
 def _confidences(model: Model, subject: Subject, rows: Tensor) -> Array:
