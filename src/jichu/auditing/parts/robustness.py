@@ -46,7 +46,7 @@ _HEADS = {
 
 class Robustness(Part):
     """Accuracy on held-out rows that are attacked within `epsilon`: by one step along the gradient, by forty, and by the
-    strongest: auto-PGD with two losses, then squares. Where the gradients do not show the way (Athalye et al., 2018, arXiv
+    strongest: auto-PGD with two losses, FAB, squares. Where the gradients do not show the way (Athalye et al., 2018, arXiv
     1802.00420) it is said. Images change by brightness, sounds by amplitude, numbers of tables by distances of their
     quartiles; epsilon is 8/255, 0.002 and 0.1 of these if it is not given."""
 
@@ -122,7 +122,7 @@ class Robustness(Part):
             yield Figure(figures.strengths(curves, f"change at most, {found['norm']}, {found['unit']}"))
         yield Note(
             f"{rows} held-out rows, each changed by at most {number(found['epsilon'])} {found['unit']} in"
-            f" {found['norm']}. The strongest: auto-PGD by two losses, then random squares, on those that still stand;"
+            f" {found['norm']}. The strongest: auto-PGD by two losses, FAB, random squares, each on those that still stand;"
             " a stronger attacker may leave less."
         )
         for stage, m in models.items():
