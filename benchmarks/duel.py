@@ -44,6 +44,7 @@ _ENVIRONMENTS = {
         "torchvision",
         "lightly==1.*",
     ],  # torchvision brings the torch that it is built for
+    "art": [_TORCH, "numpy", "packaging", "adversarial-robustness-toolbox==1.*"],
     "kornia": [_TORCH, "numpy", "kornia==0.*"],
     "keras-tensorflow": ["keras==3.*", "tensorflow-cpu"],
     "keras-torch": ["keras==3.*", _TORCH],
