@@ -75,5 +75,5 @@ def ascent(victim: Victim, x: Tensor, truth: Tensor, loss: Loss) -> tuple[Tensor
 
 
 def fooled(out: Tensor, truth: Tensor) -> Tensor:
-    """Whether the answer of each row is wrong, bool [B]."""
-    return out.argmax(1) != truth
+    """Whether the answer of each row is wrong, or none at all, bool [B]."""
+    return (out.argmax(1) != truth) | out.isnan().any(1)

@@ -36,11 +36,12 @@ def measure(
     quantiles: dict[str, tuple[float, ...]] | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """All metrics of all models; `gain` names two of them, whose paired difference is given. `quantiles`
+    """All metrics of all models, CheckFailed where one gives answers that are no numbers; `gain` names two of them, whose paired difference is given. `quantiles`
     are those that models predict, by stage."""
     models = {}
     classes = list(target.classes)
     for stage in dict.fromkeys(table["stage"].to_pylist()):
+        tables.require_finite(table, stage)
         _, truth, scores = scored(table, stage, target)
         found = {}
         for name, metric in metrics.items():

@@ -85,9 +85,9 @@ class Dataset:
         codes = self.tensors[LABEL][rows].tolist() if classes else [UNLABELLED] * len(rows)
         return [self.names[row] for row in rows.tolist()], codes
 
-    def column(self, name: str) -> Column:
+    def column(self, name: str, where: str = "data.aside") -> Column:
         """A column by name: one kept aside, an input of the table, or a target of classes or numbers. UsageError where
-        there is none of that name."""
+        there is none of that name, or one that is left out."""
         if name in self.aside:
             return self.aside[name]
         if name in self.table.kinds:
@@ -96,7 +96,12 @@ class Dataset:
         if name in told:
             values, classes = self.tensors[told[name]].numpy(), self.targets[told[name]].classes
             return Column("category", values, classes) if classes else Column("number", values.astype(float))
-        raise unknown("column", name, [*self.aside, *self.table.kinds, *told], where="data.aside")
+        usable = [*self.aside, *self.table.kinds, *told]
+        if unused := [c["note"] for c in self.columns if c["name"] == name and c["role"] == "not used"]:
+            raise UsageError(
+                f"the column {name!r} is not used: {unused[0]}", where=where, expected=f"one of {', '.join(usable)}"
+            )  # fmt: skip
+        raise unknown("column", name, usable, where=where)
 
     def words(self, rows: Tensor) -> list[str]:
         """What some rows say, cut where they are long: their texts, else the columns of a table."""

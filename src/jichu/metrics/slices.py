@@ -73,7 +73,8 @@ def by_chance(errors: Array, members: Array) -> Array:
 
     p = []
     for mine in members.T:
-        varies = errors[mine].var() + errors[~mine].var() > 0 and min(mine.sum(), (~mine).sum()) > 1
+        enough = min(mine.sum(), (~mine).sum()) > 1
+        varies = enough and errors[mine].var() + errors[~mine].var() > 0
         test = (
             stats.ttest_ind(errors[mine], errors[~mine], equal_var=False, alternative="greater")
             if varies

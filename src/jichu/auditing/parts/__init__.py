@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from jichu.auditing.blocks import Block
+from jichu.auditing.blocks import Block, Note
 from jichu.core.config import Spec
 from jichu.core.errors import UsageError
 from jichu.core.names import construct, resolve
@@ -28,6 +28,8 @@ PARTS = {
     "robustness": "jichu.auditing.parts.robustness:Robustness",
     "slices": "jichu.auditing.parts.slices:Slices",
 }
+
+_PREDICTED = {"classification": "classes", "multilabel": "tags", "regression": "numbers"}
 
 
 def _kind(name: str, where: str = "parts") -> type[Part]:
@@ -60,24 +62,36 @@ def check(parts: dict[str, Part], dataset: Dataset, targets: dict[str, Target]) 
 
 def measured(parts: dict[str, Part], subject: Subject, first: bool = True) -> dict[str, Any]:
     """{name: what is found} of those parts that are for the subject's target; of `first` also those that are asked
-    once."""
+    once, and {"unfit": tasks} of those that are for none of the targets."""
     task = subject.target.task if subject.target else ""
-    return {
-        name: part.measure(subject)
-        for name, part in parts.items()
-        if (not part.tasks or task in part.tasks) and (part.each_target or first)
-    }
+    tasks = {target.task for target in subject.dataset.targets.values()}
+    found: dict[str, Any] = {}
+    for name, part in parts.items():
+        if first and part.tasks and tasks.isdisjoint(part.tasks):
+            found[name] = {"unfit": sorted(tasks)}
+        elif (not part.tasks or task in part.tasks) and (part.each_target or first):
+            found[name] = part.measure(subject)
+    return found
 
 
 def shown(audit: dict[str, Any], targets: dict[str, Target], look: Look) -> list[tuple[str, list[Block]]]:
     """What the parts of an audit found, title and blocks, for one target after the other."""
     columns = {target.column: target for target in targets.values()}
     every = [audit, *audit.get("others", {}).values()]
-    sections = []
+    sections: list[tuple[str, list[Block]]] = []
     for found in every:
         for name, told in found.get("parts", {}).items():
             kind = _kind(name)
+            if "unfit" in told:
+                sections.append((kind.title, [_unfit(name, kind)]))
+                continue
             title = f"{kind.title}: {found['column']}" if len(every) > 1 and kind.each_target else kind.title
             if blocks := list(kind.show(told, columns.get(found["column"]), look)):
                 sections.append((title, blocks))
     return sections
+
+
+def _unfit(name: str, kind: type[Part]) -> Note:
+    return Note(
+        f"{name} is a question to models that predict {' or '.join(_PREDICTED[t] for t in kind.tasks)}."
+    )

@@ -153,6 +153,8 @@ class Explanation(Part):
         learn, judge = (evenly(r, _TOLD) for r in (train, known))
         if train is subject.rows:  # other data, without training rows
             learn, judge = learn[::2], learn[1::2]
+        if not len(judge):
+            return found
         sides = [{name: values[r] for name, values in columns.items()} for r in (learn, judge)]
         (x, names), (y, _) = (surrogate.cells(side, table) for side in sides)
         said, wanted = (_point(target, told(side)) for side in sides)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from jichu.auditing import table as tables
 from jichu.auditing.blocks import Block, Note, Table
+from jichu.core.errors import UsageError
 from jichu.core.progress import say
 from jichu.core.randomness import generator
 from jichu.data.splits import evenly
@@ -38,6 +39,11 @@ class Membership(Part):
     def __init__(
         self, rows: Annotated[int, Field(ge=_FEWEST)] = 2000, shadows: Annotated[int, Field(ge=0, le=512)] = 0
     ):
+        if shadows == 1:
+            raise UsageError(
+                "one shadow model has nothing to be compared with", where="parts.membership.shadows",
+                expected="none, or two at least",
+            )  # fmt: skip
         self.rows, self.shadows = rows, shadows
 
     def measure(self, subject: Subject) -> dict[str, Any]:

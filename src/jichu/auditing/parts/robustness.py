@@ -88,8 +88,10 @@ class Robustness(Part):
             try:
                 one = attacked.stand(FastGradient(), threat)
             except UsageError:  # trees, neighbours, counts: they can only be asked
-                squares = attacked.stand(Square(queries), threat)
-                return found | {"squares": _share(clean & squares), "differentiable": False}
+                found["differentiable"] = False
+                if self.norm == "linf":
+                    found["squares"] = _share(clean & attacked.stand(Square(queries), threat))
+                return found
             many = attacked.stand(ProjectedGradient(_STEPS), threat)
             strongest = Ensemble(steps, targets, queries)
             left = attacked.stand(strongest, threat) & one & many
@@ -127,7 +129,10 @@ class Robustness(Part):
         )
         for stage, m in models.items():
             if not m["differentiable"]:
-                yield Note(f"{stage} has no gradients; only its answers were asked.")
+                asked = (
+                    "only its answers were asked" if "squares" in m else "squares are for linf: not attacked"
+                )
+                yield Note(f"{stage} has no gradients; {asked}.")
             elif m["hidden"]:
                 yield Note(
                     f"The gradients of {stage} may be hidden, so that it looks stronger than it is:"

@@ -60,7 +60,7 @@ class FairLogisticRegression(Estimated):
                 "fair-logistic-regression has no groups", where="head.by", expected="columns, such as [sex]"
             )
         for name in self.by:
-            dataset.column(name)
+            dataset.column(name, "head.by")
         if self.outputs != 2:
             raise UsageError(
                 f"fair-logistic-regression tells two classes apart, not {self.outputs}", where="head"
