@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -244,3 +245,34 @@ def test_a_row_or_two(run, rows, there):
     ]
     found = jichu.audit(f"runs/{run}", "few.csv", parts=every)
     assert next(iter(found["models"].values()))["rows"] == rows
+
+
+# --- runs that are no runs, or not whole ones
+
+
+def test_a_run_without_its_end_and_an_audit_that_was_edited(runs, in_folder, capsys):
+    shutil.copytree(runs, in_folder, dirs_exist_ok=True)
+    shutil.copytree("runs/kind", "runs/twin")
+    audit = Path("runs/twin/audit.json")
+    whole = audit.read_text()
+    for text in (whole[: len(whole) // 2], "", "[]", "{}", json.dumps(json.loads(whole) | {"models": {}})):
+        audit.write_text(text)
+        assert main(["audit", "runs/kind", "--against", "runs/twin"]) == DataError.code
+        assert "damaged" in capsys.readouterr().err
+        assert main(["audit", "runs/twin"]) == 0  # which measures the model again
+        capsys.readouterr()
+    shutil.rmtree("runs/twin/model")
+    assert main(["audit", "runs/twin"]) == UsageError.code
+    assert "try --resume" in capsys.readouterr().err
+
+
+def test_data_of_another_kind(there, capsys):
+    assert main(["audit", "runs/kind", "--data", "sklearn:digits"]) == UsageError.code
+    assert "unknown column 'kind'" in capsys.readouterr().err
+    recipe = {"name": "digits", "data": {"path": "sklearn:digits"}, "stages": [
+        {"stage": "finetune", "backbone": {"name": "cnn", "widths": [4]}, "budget": "2 steps"}]}  # fmt: skip
+    Path("digits.yaml").write_text(json.dumps(recipe))
+    assert main(["run", "digits.yaml", "--quiet"]) == 0
+    assert main(["audit", "runs/digits", "--data", "t.csv"]) == DataError.code
+    told = capsys.readouterr().err
+    assert "of the kind table" in told and "image, which the model reads" in told
