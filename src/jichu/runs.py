@@ -84,7 +84,10 @@ class Run:
     @cached_property
     def _loaded(self) -> tuple[nn.Module, ModelConfig]:
         if not (self.folder.model / "config.json").exists():
-            raise UsageError(f"{self.path} has no model yet", expected="a run that is finished; try --resume")
+            raise UsageError(
+                f"no model in {self.path}, a run that is not finished or whose model was removed",
+                expected="its end, by --resume",
+            )
         return model_folder.load(self.folder.model, self._own)
 
     @property
