@@ -276,3 +276,42 @@ def test_data_of_another_kind(there, capsys):
     assert main(["audit", "runs/digits", "--data", "t.csv"]) == DataError.code
     told = capsys.readouterr().err
     assert "of the kind table" in told and "image, which the model reads" in told
+
+
+# --- classes
+
+
+def test_a_class_that_only_the_test_rows_have(in_folder):
+    Path("t.csv").mkdir()
+    write("t.csv/train.csv", change=lambda row: row if row["kind"] != "high" else None)
+    write("t.csv/test.csv", rows=60, seed=1)
+    assert fitted("unseen", "kind") == 0
+    found = read_json(Path("runs/unseen/audit.json"))
+    (model,) = found["models"].values()
+    assert model["by_class"]["high"]["recall"] == 0 and model["by_class"]["high"]["support"] > 0
+    told = "no training row of kind has high"
+    assert told in Path("runs/unseen/report.html").read_text()
+    assert told in Path("runs/unseen/MODEL_CARD.md").read_text()
+
+
+def test_test_rows_of_one_class(there, capsys):
+    """What cannot be said of one class is a dash, and no gate on it holds; every part has its answer."""
+    write("high.csv", rows=60, change=lambda row: row if row["kind"] == "high" else None)
+    fair = "{name: fairness, by: [sex], favourable: high}"
+    every = [
+        "calibration",
+        "corruptions",
+        "doubtful",
+        "embeddings",
+        "explanation",
+        "membership",
+        "robustness",
+        "slices",
+        fair,
+    ]
+    assert main(["audit", "runs/kind", "--data", "high.csv", "--parts", *every]) == 0
+    told = capsys.readouterr().out
+    auroc = next(line for line in told.splitlines() if line.startswith("auroc"))
+    assert auroc.split() == ["auroc", "–", "–", "to", "–"] and "nan" not in told
+    assert main(["audit", "runs/kind", "--data", "high.csv", "--gate", "auroc=0"]) == CheckFailed.code
+    assert "auroc >= 0: found is no number" in capsys.readouterr().err
