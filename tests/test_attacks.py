@@ -202,6 +202,21 @@ def test_fab_is_as_strong_as_auto_pgd(norm, epsilon, digits):
     assert one.float().mean() > two.float().mean() - 0.03
 
 
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("name", ["fgsm", "pgd", "apgd", "fab"])
+def test_a_slope_that_is_no_number_is_not_followed(name, norm):
+    """The root of 0 has an infinite slope; times 0 it is no number."""
+    x = torch.rand(8, 5, generator=torch.Generator().manual_seed(0))
+    x[::2] = 0
+
+    def logits(z):
+        return torch.stack([0 * z.abs().sqrt().sum(1) + 0.1, z.sum(1) - 1], 1)
+
+    truth = logits(x).argmax(1)
+    found = attack(name)(logits, x, truth, Threat(0.1, norm), drawing(0))
+    assert found.isfinite().all() and (found - x).abs().max() <= 0.1 + 1e-6
+
+
 def test_the_losses_of_attacks():
     logits, truth = torch.tensor([[3.0, 1.0, 0.0, -1.0], [0.0, 2.0, 1.0, -1.0]]), torch.tensor([0, 0])
     assert margin(logits, truth).tolist() == [-2, 2]

@@ -56,10 +56,9 @@ def audit(
         rows = dataset.labelled(split) if run.targets else dataset.splits[split]
     elif data is not None and split == "test":
         rows = _usable(dataset, bool(run.targets))
+        dataset = replace(dataset, splits={split: rows})  # none of them are there to learn from
     else:
         raise unknown_name("split", split, dataset.splits)
-    if data is not None and not (split in dataset.splits and dataset.splits_given):
-        dataset = replace(dataset, splits={split: rows})  # none of them are there to learn from
     if not run.config.language:
         dataset = _in_the_models_codes(run, dataset, rows)
     parts_of_audit.check(questions, dataset, run.targets)

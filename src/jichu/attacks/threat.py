@@ -52,9 +52,8 @@ class Threat:
         stops, order = (room / pace.clamp(min=_TINY)).sort(1)
         at_bounds = (weight * room).gather(1, order).cumsum(1)
         risen = nn.functional.pad(at_bounds[:, :-1], (1, 0))  # by what stands still before each stop
-        speed = (
-            (weight * pace).gather(1, order).flip(1).cumsum(1).flip(1)
-        )  # of all that still moves until then
+        # of all that still moves until then
+        speed = (weight * pace).gather(1, order).flip(1).cumsum(1).flip(1)
         wanted = rise.abs()[:, None]
         last = torch.searchsorted(risen + stops * speed, wanted).clamp(max=stops.shape[1] - 1)
         time = (wanted - risen.gather(1, last)) / speed.gather(1, last).clamp(min=_TINY)

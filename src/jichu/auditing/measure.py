@@ -36,8 +36,8 @@ def measure(
     quantiles: dict[str, tuple[float, ...]] | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """All metrics of all models, CheckFailed where one gives answers that are no numbers; `gain` names two of them, whose paired difference is given. `quantiles`
-    are those that models predict, by stage."""
+    """All metrics of all models; `gain` names two of them, whose paired difference is given. `quantiles`
+    are those that models predict, by stage. CheckFailed where an answer of a model is no finite number."""
     models = {}
     classes = list(target.classes)
     for stage in dict.fromkeys(table["stage"].to_pylist()):
