@@ -93,5 +93,5 @@ def shown(audit: dict[str, Any], targets: dict[str, Target], look: Look) -> list
 
 def _unfit(name: str, kind: type[Part]) -> Note:
     return Note(
-        f"{name} is a question to models that predict {' or '.join(_PREDICTED[t] for t in kind.tasks)}."
+        f"{name} is a question to models that predict {' or '.join(_PREDICTED.get(t, t) for t in kind.tasks)}."
     )
