@@ -44,6 +44,7 @@ _ENVIRONMENTS = {
         "torchvision",
         "lightly==1.*",
     ],  # torchvision brings the torch that it is built for
+    "art": [_TORCH, "numpy", "packaging", "adversarial-robustness-toolbox==1.*"],
     "kornia": [_TORCH, "numpy", "kornia==0.*"],
     "opacus": [_TORCH, "numpy", "pillow", "opacus==1.*"],
     "keras-tensorflow": ["keras==3.*", "tensorflow-cpu"],

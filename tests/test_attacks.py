@@ -2,10 +2,12 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import linprog, minimize
 from torch import nn
 
 import jichu
@@ -27,7 +29,7 @@ from jichu.objectives.mixup import Mixup
 from jichu.objectives.supervised import Classification, Regression
 
 QUICK = {
-    "fgsm": {}, "pgd": {"steps": 20}, "apgd": {"steps": 20}, "square": {"queries": 300},
+    "fgsm": {}, "pgd": {"steps": 20}, "apgd": {"steps": 20}, "fab": {"steps": 20}, "square": {"queries": 300},
     "ensemble": {"steps": 10, "queries": 50},
 }  # fmt: skip
 
@@ -94,6 +96,7 @@ def test_what_an_attack_gives_is_allowed(name, norm, epsilon, seed):
     small = {
         "pgd": {"steps": 3, "restarts": 2},
         "apgd": {"steps": 5, "loss": "targeted"},
+        "fab": {"steps": 4, "restarts": 2},
         "square": {"queries": 9},
     }
     one, two = (attack(name, **small.get(name, {}))(net, x, truth, threat, drawing(seed)) for _ in range(2))
@@ -102,9 +105,116 @@ def test_what_an_attack_gives_is_allowed(name, norm, epsilon, seed):
     size = change.abs().amax(1) if norm == "linf" else change.norm(dim=1)
     assert bool((size <= epsilon * (1 + 1e-4) + 1e-6).all())
     assert all(p.grad is None for p in net.parameters())
-    if name == "ensemble":
+    if name in ("ensemble", "fab"):
         was = fooled(net(x), truth)
         assert torch.equal(one[was], x[was])
+    if name == "fab":  # it changes what it can fool, and nothing else
+        changed = change.abs().amax(1) > 0
+        assert bool(fooled(net(one), truth)[changed].all())
+
+
+def _by_solver(x, normal, rise, norm):
+    """The same as `Threat.onto` for one row between 0 and 1, by scipy: its size in the norm."""
+    n = len(x)
+    if norm == "linf":  # of (change, size) the least size that no change is above
+        each = np.hstack([np.eye(n), -np.ones((n, 1))])
+        least = linprog(
+            [0] * n + [1], np.vstack([each, each * ([-1] * n + [1])]),
+            np.zeros(2 * n), [[*normal, 0]], [rise], [*zip(-x, 1 - x, strict=True), (0, None)],
+        )  # fmt: skip
+        return least.fun if least.success else None
+    least = minimize(
+        lambda d: d @ d, np.zeros(n), jac=lambda d: 2 * d, method="SLSQP", bounds=[*zip(-x, 1 - x, strict=True)],
+        constraints={"type": "eq", "fun": lambda d: normal @ d - rise, "jac": lambda d: normal},
+        options={"ftol": 1e-14, "maxiter": 500},
+    )  # fmt: skip
+    return least.fun**0.5 if least.success else None
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_the_nearest_place_on_a_hyperplane_in_a_box(norm):
+    """The smallest change that a solver finds, too, where there is one; else the corner that is nearest to it."""
+    rng = np.random.default_rng(0)
+    x, normal, part = rng.random((60, 7)), rng.normal(size=(60, 7)), rng.uniform(-1.3, 1.3, 60)
+    normal[rng.random((60, 7)) < 0.2], x[rng.random((60, 7)) < 0.2] = 0, 1
+    most = (
+        np.maximum(normal, 0) * (1 - x) + np.maximum(-normal, 0) * x
+    )  # that the sum can rise by, in each place
+    least = np.maximum(normal, 0) * x + np.maximum(-normal, 0) * (1 - x)
+    rise = np.where(part > 0, part * most.sum(1), part * least.sum(1))
+    threat = Threat(1, norm)
+    found = threat.onto(*(torch.tensor(v) for v in (x, normal, rise)))
+    sizes = threat.size(found)
+    assert bool((x + found.numpy() > -1e-12).all()) and bool((x + found.numpy() < 1 + 1e-12).all())
+    reached = (torch.tensor(normal) * found).sum(1)
+    for row in range(60):
+        if abs(part[row]) > 1:
+            assert reached[row] == pytest.approx(rise[row] / abs(part[row]))
+        else:
+            assert reached[row] == pytest.approx(rise[row])
+            assert sizes[row] == pytest.approx(_by_solver(x[row], normal[row], rise[row], norm), abs=1e-6)
+    free = Threat(1, norm, -torch.inf, torch.inf).onto(*(torch.tensor(v) for v in (x, normal, rise)))
+    dual = torch.tensor(normal).norm(dim=1, p=1 if norm == "linf" else 2)
+    assert torch.allclose(threat.size(free), torch.tensor(rise).abs() / dual)
+    assert not threat.onto(*(torch.tensor(v) for v in (x, 0 * normal, rise))).any()
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_fab_finds_how_far_the_nearest_class_of_a_linear_model_is(norm):
+    """By a solver, of three classes, in a box: it fools within a little more than that, and never within less."""
+    generator = torch.Generator().manual_seed(1)
+    weight = torch.randn(3, 6, generator=generator, dtype=torch.double)
+    x = torch.rand(20, 6, generator=generator, dtype=torch.double)
+    truth = (x @ weight.T).argmax(1)
+    far = []
+    for row, t in zip(x, truth, strict=True):
+        others = [weight[k] - weight[t] for k in range(3) if k != t]
+        sizes = [_by_solver(row.numpy(), n.numpy(), float(-n @ row), norm) for n in others]
+        far.append(min((s for s in sizes if s is not None), default=np.inf))
+    far = torch.tensor(far)
+    assert far.isfinite().sum() > 10
+    for epsilon in (0.01, 0.05, 0.1, 0.2):
+        threat = Threat(epsilon, norm)
+        found = attack("fab", steps=60)(lambda z: z @ weight.T, x, truth, threat, drawing(0))
+        fell, size = fooled(found @ weight.T, truth), threat.size(found - x)
+        assert bool(fell[far < epsilon / 1.02].all()) and not fell[far > epsilon].any()
+        assert bool((size[fell] >= far[fell]).all())
+
+
+@pytest.mark.parametrize("norm,epsilon", [("linf", 0.08), ("l2", 0.5)])
+def test_fab_is_as_strong_as_auto_pgd(norm, epsilon, digits):
+    """On a small network: about as few rows stand, and the changes are about those at which auto-PGD begins to fool."""
+    images, labels = (torch.tensor(v) for v in digits)
+    x, truth = images[:, None].float() / 255, labels.long()
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 12, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(768, 10))
+    step = torch.optim.Adam(net.parameters(), 0.01)
+    for _ in range(60):
+        step.zero_grad()
+        nn.functional.cross_entropy(net(x[:1400]), truth[:1400]).backward()
+        step.step()
+    x, truth = x[1400:1500], truth[1400:1500]
+    one, two = (
+        fooled(net(attack(name, steps=30)(net, x, truth, Threat(epsilon, norm), drawing(0))), truth)
+        for name in ("fab", "apgd")
+    )
+    assert 0.2 < two.float().mean() < 0.9
+    assert one.float().mean() > two.float().mean() - 0.03
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("name", ["fgsm", "pgd", "apgd", "fab"])
+def test_a_slope_that_is_no_number_is_not_followed(name, norm):
+    """The root of 0 has an infinite slope; times 0 it is no number."""
+    x = torch.rand(8, 5, generator=torch.Generator().manual_seed(0))
+    x[::2] = 0
+
+    def logits(z):
+        return torch.stack([0 * z.abs().sqrt().sum(1) + 0.1, z.sum(1) - 1], 1)
+
+    truth = logits(x).argmax(1)
+    found = attack(name)(logits, x, truth, Threat(0.1, norm), drawing(0))
+    assert found.isfinite().all() and (found - x).abs().max() <= 0.1 + 1e-6
 
 
 def test_the_losses_of_attacks():

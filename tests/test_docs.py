@@ -103,7 +103,9 @@ def test_augmentation_page(photos, monkeypatch):
     assert (ROOT / "docs/augmentation.png").stat().st_size < 400_000
 
 
-@pytest.mark.parametrize("page", ["data", "networks", "training", "pretraining", "few-labels", "adapting"])
+@pytest.mark.parametrize(
+    "page", ["data", "networks", "training", "pretraining", "few-labels", "adapting", "audits-gone-wrong"]
+)
 def test_recipes_and_commands_of_pages_run(page, in_folder):
     lines = ["age;height;postcode;remark;family;grade"]
     for i in range(160):

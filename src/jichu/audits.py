@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,6 +21,7 @@ from jichu.core.errors import DataError, UsageError
 from jichu.core.errors import unknown as unknown_name
 from jichu.data.dataset import Dataset
 from jichu.data.schema import LABEL
+from jichu.data.source import UNLABELLED
 from jichu.data.target import Target
 from jichu.models.generate import is_whole
 from jichu.models.model import Model
@@ -57,8 +59,11 @@ def audit(
         rows = dataset.labelled(split) if run.targets else dataset.splits[split]
     elif data is not None and split == "test":
         rows = _usable(dataset, bool(run.targets))
+        dataset = replace(dataset, splits={split: rows})  # none of them are there to learn from
     else:
         raise unknown_name("split", split, dataset.splits)
+    if not run.config.language:
+        dataset = _in_the_models_codes(run, dataset, rows)
     parts_of_audit.check(questions, dataset, targets)
     named = {
         key: metric_functions(stage, {"metrics": metrics or {}}, target, quantiles=bool(target.quantiles))
@@ -130,18 +135,11 @@ def _retraining(
 
 def _of_heads(run: Run, dataset: Dataset, rows: Tensor) -> dict[str, pa.Table]:
     """What the heads say of each row, by target."""
-    rows = _refuse_unknown(run, dataset, rows)
     outputs = predict(run.model, dataset.tensors, rows, list(run.targets))
     found = {}
     for key, target in run.targets.items():
-        if key not in dataset.tensors:
-            raise DataError(f"the data have no column {target.column!r}", expected="the run's targets")
         known = dataset.known(rows, key)
         truth = dataset.tensors[key][rows[known]]
-        if target.task == "classification":
-            classes = dataset.targets[key].classes
-            codes = torch.tensor([target.classes.index(c) if c in target.classes else -1 for c in classes])
-            truth = codes[truth]
         found[key] = table.make(
             run.recipe.name, 0, rows[known], dataset.names, target, truth, outputs[key][known]
         )
@@ -167,23 +165,42 @@ def _of_language(run: Run, dataset: Dataset, rows: Tensor) -> dict[str, pa.Table
     return {TOKENS: reading.measured(model, rows, name)}
 
 
-def _refuse_unknown(run: Run, dataset: Dataset, rows: Tensor) -> Tensor:
-    """DataError where the first target has no value, or one that the model does not know."""
+def _in_the_models_codes(run: Run, dataset: Dataset, rows: Tensor) -> Dataset:
+    """The data with classes and tags by the numbers that the model has for them. DataError where a target is missing, where
+    none of the rows has the first, or where one has what the model does not know."""
     if not len(rows):
         raise DataError("no labelled rows to measure on", expected="rows whose target is known")
-    target: Target = run.targets[LABEL]
-    if dataset.targets[LABEL].task != target.task:
+    tensors = dict(dataset.tensors)
+    for key, target in run.targets.items():
+        if key not in tensors:
+            raise DataError(f"the data have no column {target.column!r}", expected="the run's targets")
+        found = dataset.targets[key]
+        if found.task != target.task:
+            raise DataError(f"the target of these data asks for {found.task}", expected=target.task)
+        if found.classes != target.classes:
+            tensors[key] = _recoded(tensors[key], found, target, rows)
+    return replace(dataset, tensors=tensors, targets=dict(run.targets))
+
+
+def _recoded(values: Tensor, found: Target, target: Target, rows: Tensor) -> Tensor:
+    """Codes [N], or tags [N, K], of one target as those of another; of classes it does not have there are none."""
+    held = values[rows]
+    of_tags = target.task == "multilabel"
+    seen = (held == 1).any(0).nonzero()[:, 0] if of_tags else held[held != UNLABELLED].unique()
+    if unknown := sorted({found.classes[c] for c in seen.tolist()} - set(target.classes)):
         raise DataError(
-            f"the target of these data asks for {dataset.targets[LABEL].task}", expected=target.task
+            f"the model knows no {'tag' if of_tags else 'class'} {', '.join(unknown[:10])}",
+            expected=f"labels among {', '.join(target.classes)}",
         )
-    if target.task == "classification":
-        seen = {dataset.classes[c] for c in dataset.tensors[LABEL][rows].unique().tolist() if c >= 0}
-        if unknown := sorted(seen - set(target.classes)):
-            raise DataError(
-                f"the model knows no class {', '.join(unknown[:10])}",
-                expected=f"labels among {', '.join(target.classes)}",
-            )
-    return rows
+    places = [target.classes.index(c) if c in target.classes else UNLABELLED for c in found.classes]
+    if not of_tags:
+        return torch.tensor([*places, UNLABELLED])[values]  # the last is that of no label, -1
+    tags = values.new_zeros(len(values), len(target.classes))
+    for i, place in enumerate(places):
+        if place != UNLABELLED:
+            tags[:, place] = values[:, i]
+    tags[values.isnan().all(1)] = torch.nan
+    return tags
 
 
 def _usable(dataset: Dataset, labelled: bool) -> Tensor:

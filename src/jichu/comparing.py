@@ -83,6 +83,10 @@ def _sides(run: Run, name: str) -> dict[str, _Side]:
     found: dict[str, _Side] = {}
     for key, target in targets.items():
         told = audit["others"][target.column] if found else audit
+        if not told["models"]:
+            raise DataError(
+                "damaged: no model was measured", where=run.folder.audit, expected="an audit as it was written"
+            )  # fmt: skip
         stage = measure.chosen(told, run.recipe.chosen)
         kept = tables.read(run.folder.predictions_of(key) if found else run.folder.predictions)
         table = tables.of_stage(kept, stage).sort_by([("draw", "ascending"), ("row", "ascending")])

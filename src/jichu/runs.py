@@ -84,6 +84,11 @@ class Run:
 
     @cached_property
     def _loaded(self) -> tuple[nn.Module, ModelConfig]:
+        if not (self.folder.model / "config.json").exists():
+            raise UsageError(
+                f"no model in {self.path}, a run that is not finished or whose model was removed",
+                expected="its end, by --resume",
+            )
         return model_folder.load(self.folder.model, self._own)
 
     @property
@@ -383,6 +388,9 @@ class Run:
         if data is None and config.path == IN_MEMORY:
             raise UsageError("this run's data were given in memory", expected="data=…")
         dataset = load(config.path if data is None else data, config, seed=self.recipe.seed, table=table)
+        if dataset.kind != model.kind:
+            what = f"these data are of the kind {dataset.kind}"
+            raise DataError(what, where=dataset.source, expected=f"{model.kind}, which the model reads")
         if model.text is not None:
             dataset.tensors.update(
                 tokenised(dataset, self.tokenizer, model.text.context, model.text.windows)[1]

@@ -14,6 +14,7 @@ ATTACKS = {
     "fgsm": "jichu.attacks.gradient:FastGradient",
     "pgd": "jichu.attacks.gradient:ProjectedGradient",
     "apgd": "jichu.attacks.auto:AutoProjectedGradient",
+    "fab": "jichu.attacks.boundary:FastAdaptiveBoundary",
     "square": "jichu.attacks.square:Square",
     "ensemble": "jichu.attacks.ensemble:Ensemble",
 }

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .base import Attack, Draw, Victim, ascent, fooled
 from .losses import Loss, cross_entropy, difference_of_logits_ratio, towards
+from .targeted import one_by_one
 from .threat import Threat, by_row
 
 _FIRST, _LESS, _LEAST = (
@@ -37,19 +38,12 @@ class AutoProjectedGradient(Attack):
     def __call__(self, victim: Victim, x: Tensor, truth: Tensor, threat: Threat, draw: Draw) -> Tensor:
         if self.loss != "targeted":
             return self._raise(victim, x, truth, threat, draw(x, "apgd"), LOSSES[self.loss])
-        with torch.no_grad():
-            out = victim(x)
-        wrong = out.scatter(1, truth[:, None], -torch.inf).argsort(1, descending=True)
-        found, left = x.clone(), torch.arange(len(x), device=x.device)
-        for k in range(min(self.targets, out.shape[1] - 1)):
-            uniform = draw(x, f"apgd.{k}")
-            if not len(left):
-                break
-            loss = towards(wrong[left, k])
-            found[left] = self._raise(victim.of(left), x[left], truth[left], threat, uniform[left], loss)
-            with torch.no_grad():
-                left = left[~fooled(victim.of(left)(found[left]), truth[left])]
-        return found
+        return one_by_one(
+            lambda victim, x, truth, wanted, draw: self._raise(
+                victim, x, truth, threat, draw(x, "apgd"), towards(wanted)
+            ),
+            self.targets, victim, x, truth, draw,
+        )  # fmt: skip
 
     def _raise(
         self, victim: Victim, x: Tensor, truth: Tensor, threat: Threat, uniform: Tensor, loss: Loss

@@ -49,8 +49,8 @@ def drawing(seed: int) -> Draw:
 
 
 def slope(score: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradient [B, ...] of each row's score [B] with respect to its input, and the scores. Raises UsageError where the
-    model cannot be differentiated."""
+    """Gradient [B, ...] of each row's score [B] with respect to its input, 0 where it is no finite number, and the scores.
+    Raises UsageError where the model cannot be differentiated."""
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         scores = score(x.view_as(x))  # no leaf: hooks on what enters a module cannot wait for one
@@ -59,7 +59,7 @@ def slope(score: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]
                 "the model cannot be differentiated with respect to its inputs", expected="the attack square"
             )
         gradient = torch.autograd.grad(scores.sum(), x)[0]
-    return gradient, scores.detach()
+    return gradient.nan_to_num(0.0, 0.0, 0.0), scores.detach()
 
 
 def ascent(victim: Victim, x: Tensor, truth: Tensor, loss: Loss) -> tuple[Tensor, Tensor, Tensor]:
@@ -75,5 +75,5 @@ def ascent(victim: Victim, x: Tensor, truth: Tensor, loss: Loss) -> tuple[Tensor
 
 
 def fooled(out: Tensor, truth: Tensor) -> Tensor:
-    """Whether the answer of each row is wrong, bool [B]."""
-    return out.argmax(1) != truth
+    """Whether the answer of each row is wrong, or none at all, bool [B]."""
+    return (out.argmax(1) != truth) | out.isnan().any(1)

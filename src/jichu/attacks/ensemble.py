@@ -10,13 +10,14 @@ from torch import Tensor
 
 from .auto import AutoProjectedGradient
 from .base import Attack, Draw, Victim, fooled
+from .boundary import FastAdaptiveBoundary
 from .square import Square
 from .threat import Threat
 
 
 class Ensemble(Attack):
-    """Auto-PGD by cross-entropy and by the targeted ratio of logits, and the square attack: AutoAttack (Croce and Hein,
-    2020, arXiv 2003.01690) without FAB, which finds hardly a row that these do not. For l2 without squares."""
+    """AutoAttack (Croce and Hein, 2020, arXiv 2003.01690): auto-PGD by cross-entropy and by the targeted ratio of logits,
+    FAB, and the square attack. For l2 without squares."""
 
     def __init__(
         self,
@@ -27,6 +28,7 @@ class Ensemble(Attack):
         self.members: list[tuple[str, Attack]] = [
             ("apgd", AutoProjectedGradient("cross-entropy", steps)),
             ("apgd-targeted", AutoProjectedGradient("targeted", steps, targets)),
+            ("fab", FastAdaptiveBoundary(steps, targets)),
             ("square", Square(queries)),
         ]
         self.fell = {

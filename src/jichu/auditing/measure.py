@@ -37,10 +37,11 @@ def measure(
     seed: int = 0,
 ) -> dict[str, Any]:
     """All metrics of all models; `gain` names two of them, whose paired difference is given. `quantiles`
-    are those that models predict, by stage."""
+    are those that models predict, by stage. CheckFailed where an answer of a model is no finite number."""
     models = {}
     classes = list(target.classes)
     for stage in dict.fromkeys(table["stage"].to_pylist()):
+        tables.require_finite(table, stage)
         _, truth, scores = scored(table, stage, target)
         found = {}
         for name, metric in metrics.items():

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from jichu.core.errors import UsageError
+from jichu.core.errors import CheckFailed, UsageError
 from jichu.core.files import read_table
 from jichu.data.source import Names
 from jichu.data.target import Target
@@ -125,6 +125,18 @@ def read(path: Path) -> pa.Table:
 def of_stage(table: pa.Table, stage: str) -> pa.Table:
     """The rows of one stage, draw after draw."""
     return table.filter(pc.equal(table["stage"].cast(pa.string()), stage))
+
+
+def require_finite(table: pa.Table, stage: str) -> None:
+    """CheckFailed where a stage's answer to a row is no finite number: no figure means anything then."""
+    mine = of_stage(table, stage)
+    bad = ~np.isfinite(_numpy(mine["scores"])).reshape(len(mine), -1).all(1)
+    if bad.any():
+        raise CheckFailed(
+            f"{stage} gives no finite answer to {bad.sum():,} of {len(mine):,} held-out rows",
+            where=mine["record"][int(bad.argmax())].as_py(),
+            expected="finite numbers; its weights, or these inputs, hold NaN or are too large",
+        )
 
 
 def scores(table: pa.Table, stage: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

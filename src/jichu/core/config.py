@@ -343,6 +343,7 @@ def _fault(cls: type[BaseModel], fault: Any) -> tuple[str, str, str | None, str 
     if fault["type"] == "literal_error":
         near = nearest(str(found), [w.strip("' ") for w in message.replace(" or ", ",").split(",")])
     message = re.sub(r"\ba valid (?=[aeio])", "an ", message).replace("valid ", "")
+    message = re.sub(r"\w+ should have (at (?:least|most) \d+ \w+).*", r"\1", message)
     message = re.sub(r"a dictionary or instance of \w+", "a mapping of keys to values", message)
     return where, f"found {shown(found)}", message, near
 

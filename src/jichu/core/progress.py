@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import sys
 import time
@@ -51,7 +52,7 @@ def clock(seconds: float) -> str:
 
 def number(value: float | None) -> str:
     """A figure as it is shown, to four digits; a dash where there is none."""
-    if value is None:
+    if value is None or math.isnan(value):
         return "–"
     if isinstance(value, int):
         return f"{value:,}"

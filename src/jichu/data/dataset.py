@@ -91,7 +91,7 @@ class Dataset:
 
     def column(self, name: str, where: str = "data.aside") -> Column:
         """A column by name: one kept aside, an input of the table, or a target of classes or numbers. UsageError where
-        there is none of that name."""
+        there is none of that name, or one that is left out."""
         if name in self.aside:
             return self.aside[name]
         if name in self.table.kinds:
@@ -100,6 +100,11 @@ class Dataset:
         if name in told:
             values, classes = self.tensors[told[name]].numpy(), self.targets[told[name]].classes
             return Column("category", values, classes) if classes else Column("number", values.astype(float))
+        if unused := [c["note"] for c in self.columns if c["name"] == name and c["role"] == "not used"]:
+            raise UsageError(
+                f"the column {name!r} is not used: {unused[0]}", where=where,
+                expected=f"one of {', '.join(self.column_names)}",
+            )  # fmt: skip
         raise unknown("column", name, self.column_names, where=where)
 
     @property

@@ -190,9 +190,9 @@ def _place(data: Any) -> str | None:
 
 def columns_of(source: Source, config: DataConfig, table: TableSchema | None = None) -> dict[str, Column]:
     """The columns with their types found, or as the recipe or a model's inputs say. UsageError where the
-    recipe names one that is not there."""
+    recipe names one that is not there; a model says itself which it misses."""
     for name in config.columns:
-        if name not in source.columns:
+        if name not in source.columns and table is None:
             raise unknown("column", name, source.columns, where="data.columns")
     wanted = dict(config.columns)
     for name in wanted_texts(config):

@@ -71,6 +71,13 @@ class ModelConfig:
     pictured: bool = False  # whether series are shown as pictures [1, steps, columns]
 
     @property
+    def kind(self) -> str:
+        """What it reads, as data sets call it."""
+        return next(
+            (k for k in ("image", "audio", "series", "text") if getattr(self, k) is not None), "table"
+        )
+
+    @property
     def classes(self) -> list[str]:
         """The names of the first target's classes."""
         return list(self.targets[LABEL].classes) if LABEL in self.targets else []

@@ -70,6 +70,19 @@ def look(model: Model, stage: ModelStage, rows: Tensor, work: Work, name: str) -
     return remarks
 
 
+def unseen(targets: dict[str, Target]) -> list[str]:
+    """What a model will never be right about: classes and tags that no row has that it learns from."""
+    remarks = []
+    for target in targets.values():
+        none = [name for name, rows in zip(target.classes, target.counts, strict=False) if not rows]
+        if none:
+            remarks.append(
+                f"no training row of {target.column} has {', '.join(none[:10])}: no answer to such rows is right"
+            )
+            say(f"  warning: {remarks[-1]}")
+    return remarks
+
+
 def settle_adapters(model: Model, stage: FinetuneStage, work: Work, *, keep: bool = True) -> bool:
     """Adapters that were trained are kept in `peft`'s format, and become part of the weights. Gives whether those kept
     are all that has to be written: they stand on a model outside this run, which has its weights."""

@@ -61,7 +61,7 @@ from .build import (
 )
 from .config import AuditStage, FinetuneStage, InspectStage, ModelStage, PretrainStage, Recipe
 from .reading import reader
-from .results import Result, look, measured, part_of, result, settle_adapters
+from .results import Result, look, measured, part_of, result, settle_adapters, unseen
 from .weighing import reweighed
 from .wrapping import wrapped
 
@@ -194,6 +194,7 @@ def finetune(stage: FinetuneStage, work: Work) -> Result:
             based = settle_adapters(model, stage, work, keep=draw == 0)
             remarks += once.remarks
             outputs = predict(model, work.dataset.inputs, held_out, list(config.targets))
+        remarks += unseen(config.targets) if draw == 0 else []
         spent = time.monotonic() - started + once.before
         about = {
             key: getattr(once, key)

@@ -23,7 +23,7 @@ def check_reweigh(columns: list[str], dataset: Dataset, where: str) -> None:
             where=f"{where}.reweigh", expected="no such key",
         )  # fmt: skip
     for name in columns:
-        dataset.column(name, "reweigh")
+        dataset.column(name, f"{where}.reweigh")
 
 
 def reweighed(dataset: Dataset, columns: list[str], rows: Tensor) -> Dataset:

@@ -90,7 +90,7 @@ def shown(audit: dict[str, Any], targets: dict[str, Target], look: Look) -> list
     """What the parts of an audit found, title and blocks, for one target after the other."""
     columns = {target.column: target for target in targets.values()}
     every = [audit, *audit.get("others", {}).values()]
-    sections = []
+    sections: list[tuple[str, list[Block]]] = []
     for found in every:
         for name, told in found.get("parts", {}).items():
             kind = _kind(name)

@@ -21,6 +21,7 @@ from jichu.core.progress import task
 from jichu.core.randomness import generator
 from jichu.data.augment import to_float
 from jichu.data.batches import gather
+from jichu.data.dataset import Dataset
 from jichu.data.ragged import Ragged
 from jichu.data.target import Target
 from jichu.data.texts import TEXT, TEXT_2, ragged
@@ -43,12 +44,25 @@ class Corruptions(Part):
     title = "When the inputs are worse"
     tasks = ("classification", "regression")
 
-    def __init__(self, rows: Annotated[int, Field(ge=1)] = 1000, only: list[str] | None = None):
+    def __init__(
+        self,
+        rows: Annotated[int, Field(ge=1)] = 1000,
+        only: Annotated[list[str], Field(min_length=1)] | None = None,
+    ):
         self.rows, self.only = rows, only
         every = {name for names in CORRUPTIONS.values() for name in names}
         for name in only or []:
             if name not in every:
                 raise unknown("corruption", name, every, where="parts.corruptions.only")
+
+    def check(self, dataset: Dataset, target: Target | None) -> None:
+        """All that are named are for these data, where there are any."""
+        names = CORRUPTIONS.get(dataset.kind, {})
+        for name in self.only or []:
+            if names and name not in names:
+                raise unknown(
+                    f"corruption of inputs of the kind {dataset.kind}", name, names, where="parts.corruptions.only"
+                )  # fmt: skip
 
     def measure(self, subject: Subject) -> dict[str, Any]:
         kind, rows = subject.dataset.kind, subject.sample(self.rows)
@@ -122,7 +136,7 @@ def _scores(model: Model, subject: Subject, rows: Tensor, change: Any, strength:
     target, truth = subject.predicted, subject.truth(rows)
     told = _changed(model, subject, rows, change, strength) if strength else subject.answers(model, rows)
     if target.task == "classification":
-        return (told.argmax(1) == truth).astype(float)
+        return ((told.argmax(1) == truth) & ~np.isnan(told).any(1)).astype(float)
     return np.abs(told[:, target.point] - truth)
 
 

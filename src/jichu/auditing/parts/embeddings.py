@@ -61,6 +61,8 @@ class Embeddings(Part):
                 "Each held-out row asks for rows of its class among all others, by the cosine of the features; pairs"
                 " are of one class or of two."
             )
+        if not models and not found["map"]:
+            yield Note("No model here has a network, whose features could be looked at.")
         if found["map"] and look.records:
             yield Note(
                 f"A map of the features of {found['map']['of']} (t-SNE): what lies together is alike to the model;"

@@ -154,6 +154,8 @@ class Explanation(Part):
         learn, judge = (evenly(r, _TOLD) for r in (train, known))
         if train is subject.rows:  # other data, without training rows
             learn, judge = learn[::2], learn[1::2]
+        if not len(judge):
+            return found
         sides = [{name: values[r] for name, values in columns.items()} for r in (learn, judge)]
         values = surrogate.common(sides[0], table)
         (x, names), (y, _) = (surrogate.cells(side, table, values) for side in sides)

@@ -49,12 +49,17 @@ class Fairness(Part):
     def __init__(
         self,
         by: Annotated[list[str], Field(min_length=1)] | None = None,
-        favourable: str | int | None = None,
+        favourable: str | bool | int | None = None,
         least: Annotated[int, Field(ge=1)] = 20,
         bins: Annotated[int, Field(ge=2, le=20)] = 4,
         thresholds: Goal | None = None,
     ):
         self.by, self.least, self.bins, self.goal = by, least, bins, thresholds
+        if isinstance(favourable, bool):
+            raise UsageError(
+                f"{str(favourable).lower()} is no name of a class", where="parts.fairness.favourable",
+                expected='a name in quotes: yes, no, on and off are true and false to YAML, "yes" is a word',
+            )  # fmt: skip
         self.favourable = "" if favourable is None else str(favourable)
 
     def check(self, dataset: Dataset, target: Target | None) -> None:

@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from jichu.auditing.blocks import Block, Note, Table
+from jichu.core.errors import UsageError
 from jichu.core.randomness import generator
 from jichu.data.splits import evenly
 from jichu.data.target import Target
@@ -36,10 +37,15 @@ class Membership(Part):
     def __init__(
         self, rows: Annotated[int, Field(ge=_FEWEST)] = 2000, shadows: Annotated[int, Field(ge=0, le=512)] = 0
     ):
+        if shadows == 1:
+            raise UsageError(
+                "one shadow model has nothing to be compared with", where="parts.membership.shadows",
+                expected="none, or two at least",
+            )  # fmt: skip
         self.rows, self.shadows = rows, shadows
 
     def measure(self, subject: Subject) -> dict[str, Any]:
-        members, strangers = evenly(subject.trained_on, self.rows), subject.sample(self.rows)
+        members, strangers = (evenly(rows, self.rows) for rows in _both(subject))
         about: dict[str, Any] = {
             "members": len(members),
             "strangers": len(strangers),
@@ -50,26 +56,27 @@ class Membership(Part):
             about |= {"shadows": 0, "refused": subject.retrain}
         if min(len(members), len(strangers)) < _FEWEST:
             return about | {"models": {}}
-        assert subject.target is not None
-        of = self._of if subject.target.task == "classification" else _of_texts
+        of = self._of if subject.predicted.task == "classification" else _of_texts
         models = {stage: of(stage, subject, members, strangers) for stage in subject.fitted}
         return about | {"models": {stage: found for stage, found in models.items() if found}}
 
     def _of(self, stage: str, subject: Subject, members: Tensor, strangers: Tensor) -> dict[str, Any]:
         asked = torch.cat([members, strangers])
         mine = _confidences(subject.load(stage), subject, asked)
-        found = {"loss": _apart(mine, len(members), subject.seed)}
+        found: dict[str, Any] = {"loss": _apart(mine, len(members), subject.seed)}
         if self.shadows and callable(subject.retrain):
             ratios = self._ratios(stage, subject, asked, mine)
             known = np.isfinite(ratios)
             is_member = np.arange(len(asked)) < len(members)
-            told = leakage(ratios[known & is_member], ratios[known & ~is_member], _FALSE, subject.seed)
-            found["likelihood_ratio"] = {name: interval._asdict() for name, interval in told.items()}
+            one, two = ratios[known & is_member], ratios[known & ~is_member]
+            found["told_apart"] = int(known.sum())  # rows that some shadow models had, and some had not
+            if min(len(one), len(two)) >= _FEWEST:
+                found["likelihood_ratio"] = _apart(np.concatenate([one, two]), len(one), subject.seed)
         return found
 
     def _ratios(self, stage: str, subject: Subject, asked: Tensor, mine: Array) -> Array:
         """By models trained on as many rows, drawn from members and strangers alike."""
-        members, strangers = subject.trained_on, subject.sample(len(subject.rows))
+        members, strangers = _both(subject)
         pool = torch.cat([members, strangers])
         draws = [generator(subject.seed, "shadow", shadow) for shadow in range(self.shadows)]
         samples = [
@@ -106,6 +113,11 @@ class Membership(Part):
             if way in m
         ]
         yield Table(["attack on", "auroc", "advantage", f"members found at {found['at']:.1%} false"], rows)
+        told = ", ".join(
+            f"{m['told_apart']:,} of {s}" for s, m in found["models"].items() if "told_apart" in m
+        )
+        if told:
+            yield Note(f"Rows that some shadow models were trained on, and others were not: {told}.")
         yield Note(
             f"{found['members']:,} rows that were trained on and {found['strangers']:,} held-out ones; 0.5 of auroc and 0 of"
             " advantage are what guessing gives. A stronger attacker may find more"
@@ -124,6 +136,11 @@ def _of_texts(stage: str, subject: Subject, members: Tensor, strangers: Tensor) 
     nats = [text for text, there in zip(nats, known, strict=True) if there]
     scores = {"loss": -np.array([text.mean() for text in nats]), "min_k": min_k(nats)}
     return {way: _apart(score, sum(known[:count]), subject.seed) for way, score in scores.items()}
+
+
+def _both(subject: Subject) -> tuple[Tensor, Tensor]:
+    """The rows that were trained on, and no more others: of a pool of both a shadow model has half, or more."""
+    return subject.trained_on, subject.sample(len(subject.trained_on))
 
 
 def _confidences(model: Model, subject: Subject, rows: Tensor) -> Array:

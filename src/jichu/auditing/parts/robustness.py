@@ -46,7 +46,7 @@ _HEADS = {
 
 class Robustness(Part):
     """Accuracy on held-out rows that are attacked within `epsilon`: by one step along the gradient, by forty, and by the
-    strongest: auto-PGD with two losses, then squares. Where the gradients do not show the way (Athalye et al., 2018, arXiv
+    strongest: auto-PGD with two losses, FAB, squares. Where the gradients do not show the way (Athalye et al., 2018, arXiv
     1802.00420) it is said. Images change by brightness, sounds by amplitude, numbers of tables by distances of their
     quartiles; epsilon is 8/255, 0.002 and 0.1 of these if it is not given."""
 
@@ -88,8 +88,10 @@ class Robustness(Part):
             try:
                 one = attacked.stand(FastGradient(), threat)
             except UsageError:  # trees, neighbours, counts: they can only be asked
-                squares = attacked.stand(Square(queries), threat)
-                return found | {"squares": _share(clean & squares), "differentiable": False}
+                found["differentiable"] = False
+                if self.norm == "linf":
+                    found["squares"] = _share(clean & attacked.stand(Square(queries), threat))
+                return found
             many = attacked.stand(ProjectedGradient(_STEPS), threat)
             strongest = Ensemble(steps, targets, queries)
             left = attacked.stand(strongest, threat) & one & many
@@ -122,12 +124,15 @@ class Robustness(Part):
             yield Figure(figures.strengths(curves, f"change at most, {found['norm']}, {found['unit']}"))
         yield Note(
             f"{rows} held-out rows, each changed by at most {number(found['epsilon'])} {found['unit']} in"
-            f" {found['norm']}. The strongest: auto-PGD by two losses, then random squares, on those that still stand;"
+            f" {found['norm']}. The strongest: auto-PGD by two losses, FAB, random squares, each on those that still stand;"
             " a stronger attacker may leave less."
         )
         for stage, m in models.items():
             if not m["differentiable"]:
-                yield Note(f"{stage} has no gradients; only its answers were asked.")
+                asked = (
+                    "only its answers were asked" if "squares" in m else "squares are for linf: not attacked"
+                )
+                yield Note(f"{stage} has no gradients; {asked}.")
             elif m["hidden"]:
                 yield Note(
                     f"The gradients of {stage} may be hidden, so that it looks stronger than it is:"
