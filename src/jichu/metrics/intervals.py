@@ -64,7 +64,7 @@ def _resample(
     return np.concatenate(found)
 
 
-def share_interval(right: int, rows: int) -> Interval:
+def share_interval(right: float, rows: float) -> Interval:
     """A share of a few rows, where resampling says nothing of none and of all: Wilson's interval (1927)."""
     if not rows:
         return Interval(math.nan, 0.0, 1.0)
