@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from jichu.auditing.blocks import Block
+from jichu.auditing.blocks import Section
 from jichu.core.config import Spec
 from jichu.core.errors import UsageError
 from jichu.core.names import construct, resolve
+from jichu.core.words import words
 from jichu.data.dataset import Dataset
 from jichu.data.target import Target
 
 from .base import Look, Part, Subject
 
-__all__ = ["PARTS", "Look", "Part", "Subject", "check", "make", "measured", "shown"]
+__all__ = ["PARTS", "Look", "Part", "Subject", "check", "make", "measured", "shown", "worries"]
 
 PARTS = {
     "calibration": "jichu.auditing.parts.calibration:Calibration",
@@ -69,7 +70,7 @@ def measured(parts: dict[str, Part], subject: Subject, first: bool = True) -> di
     }
 
 
-def shown(audit: dict[str, Any], targets: dict[str, Target], look: Look) -> list[tuple[str, list[Block]]]:
+def shown(audit: dict[str, Any], targets: dict[str, Target], look: Look) -> list[Section]:
     """What the parts of an audit found, title and blocks, for one target after the other."""
     columns = {target.column: target for target in targets.values()}
     every = [audit, *audit.get("others", {}).values()]
@@ -77,7 +78,16 @@ def shown(audit: dict[str, Any], targets: dict[str, Target], look: Look) -> list
     for found in every:
         for name, told in found.get("parts", {}).items():
             kind = _kind(name)
-            title = f"{kind.title}: {found['column']}" if len(every) > 1 and kind.each_target else kind.title
+            title = words(kind.title)
+            title = f"{title}: {found['column']}" if len(every) > 1 and kind.each_target else title
             if blocks := list(kind.show(told, columns.get(found["column"]), look)):
                 sections.append((title, blocks))
     return sections
+
+
+def worries(audit: dict[str, Any], stage: str, targets: dict[str, Target]) -> Iterator[str]:
+    """What the parts of an audit found that is to be known of a stage's model."""
+    columns = {target.column: target for target in targets.values()}
+    for found in (audit, *audit.get("others", {}).values()):
+        for name, told in found.get("parts", {}).items():
+            yield from _kind(name).worries(told, stage, columns.get(found["column"]))

@@ -12,6 +12,7 @@ from torch import Tensor
 from jichu.auditing import figures
 from jichu.auditing.blocks import Block, Figure, Note, Table
 from jichu.core.progress import say
+from jichu.core.words import named, words
 from jichu.data.target import Target
 from jichu.metrics.similarity import normalised, retrieval, verification
 from jichu.train.predict import embed
@@ -34,7 +35,7 @@ class Embeddings(Part):
         rows = rows[:: max(1, -(-len(rows) // _MOST))]
         known = target is not None and target.task == "classification"
         classes = subject.dataset.tensors[subject.key][rows].numpy() if known else None
-        found: dict[str, Any] = {"models": {}, "map": None}
+        found: dict[str, Any] = {"rows": len(rows), "models": {}, "map": None}
         for name in subject.stages:
             features = _features(name, rows, subject)
             if features is None:
@@ -54,16 +55,20 @@ class Embeddings(Part):
         names = list(dict.fromkeys(name for model in models.values() for name in model))
         if names:
             rows = [[stage, *(model.get(name) for name in names)] for stage, model in models.items()]
-            yield Table(["features of", *names], rows)
+            yield Table([words("features of"), *map(named, names)], rows)
             yield Note(
-                "Each held-out row asks for rows of its class among all others, by the cosine of the features; pairs"
-                " are of one class or of two."
-            )
+                words(
+                    "Each of {rows:,} held-out rows asks for rows of its class among all others, by the cosine of the features;"
+                    " pairs are of one class or of two.", rows=found["rows"],
+                )
+            )  # fmt: skip
         if found["map"] and look.records:
             yield Note(
-                f"A map of the features of {found['map']['of']} (t-SNE): what lies together is alike to the model;"
-                " frames are coloured by class."
-            )
+                words(
+                    "A map of the features of {stage} (t-SNE): what lies together is alike to the model; frames are coloured by"
+                    " class.", stage=found["map"]["of"],
+                )
+            )  # fmt: skip
             yield Figure(_map(found["map"], target, look))
 
 

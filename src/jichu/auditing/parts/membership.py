@@ -11,9 +11,10 @@ from pydantic import Field
 from torch import Tensor
 
 from jichu.auditing import table as tables
-from jichu.auditing.blocks import Block, Note, Table
+from jichu.auditing.blocks import Block, Note, Table, interval
 from jichu.core.progress import say
 from jichu.core.randomness import generator
+from jichu.core.words import named, words
 from jichu.data.splits import evenly
 from jichu.data.target import Target
 from jichu.metrics.membership import confidence, leakage, likelihood_ratio
@@ -24,6 +25,7 @@ from .base import Look, Part, Subject
 
 _FALSE = 0.001  # share of the strangers that may be taken for members
 _FEWEST = 10
+_LEAKS = 0.55  # AUROC above which the rows are told apart well enough to be told first of all
 Array = np.ndarray
 
 
@@ -79,23 +81,44 @@ class Membership(Part):
     def show(found: dict[str, Any], target: Target | None, look: Look) -> Iterator[Block]:
         if not found["models"]:
             yield Note(
-                f"There are {found['members']} rows that the model was trained on here and {found['strangers']} held out;"
-                f" {_FEWEST} of each are wanted."
-            )
+                words(
+                    "There are {members:,} rows that the model was trained on here and {strangers:,} held out; {few} of each"
+                    " are wanted.", members=found["members"], strangers=found["strangers"], few=_FEWEST,
+                )
+            )  # fmt: skip
             return
-        ways = {"loss": "by its loss", "likelihood_ratio": f"by {found['shadows']} shadow models"}
+        ways = {
+            "loss": words("by its loss"),
+            "likelihood_ratio": words("by {shadows} shadow models", shadows=found["shadows"]),
+        }
         rows = [
-            [f"{stage}, {words}", m[way]["auroc"], m[way]["advantage"], m[way]["found_at"]]
+            [f"{stage}, {how}", m[way]["auroc"], m[way]["advantage"], m[way]["found_at"]]
             for stage, m in found["models"].items()
-            for way, words in ways.items()
+            for way, how in ways.items()
             if way in m
         ]
-        yield Table(["attack on", "auroc", "advantage", f"members found at {found['at']:.1%} false"], rows)
+        false = words("members found at {share:.1%} false", share=found["at"])
+        yield Table([words("attack on"), named("auroc"), words("advantage"), false], rows)
         yield Note(
-            f"{found['members']:,} rows that were trained on and {found['strangers']:,} held-out ones; 0.5 of auroc and 0 of"
-            " advantage are what guessing gives. A stronger attacker may find more"
-            + ("." if found["shadows"] else "; shadows: 16 measures one.")
-        )
+            words(
+                "{members:,} rows that were trained on and {strangers:,} held-out ones; 0.5 of AUROC and 0 of advantage are"
+                " what guessing gives.", members=found["members"], strangers=found["strangers"],
+            )
+        )  # fmt: skip
+        yield Note(
+            words("A stronger attacker may find more.") if found["shadows"] else
+            words("A stronger attacker may find more; shadows: 16 measures one.")
+        )  # fmt: skip
+
+    @staticmethod
+    def worries(found: dict[str, Any], stage: str, target: Target | None) -> Iterator[str]:
+        for told in found["models"].get(stage, {}).values():
+            if (told["auroc"]["low"] or 0) > _LEAKS:
+                yield words(
+                    "Who asks {stage} can tell its training rows from others: AUROC {auroc} on {rows:,} rows.",
+                    stage=stage, auroc=" ".join(interval(told["auroc"])), rows=found["members"] + found["strangers"],
+                )  # fmt: skip
+                return
 
 
 def _confidences(model: Model, subject: Subject, rows: Tensor) -> Array:
