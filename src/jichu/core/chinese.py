@@ -547,6 +547,7 @@ NAMES = {
     "mean_prediction": "平均预测值",
     "mean_error": "平均误差",
     "mean_absolute_error": "平均绝对误差",
+    "mean absolute error": "平均绝对误差",
     "demographic_parity": "人口统计均等",
     "equal_opportunity": "机会均等",
     "equalised_odds": "几率均等",
