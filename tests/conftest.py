@@ -17,6 +17,7 @@ SHARED = Path(__file__).parents[2] / "shared" / "data"
 @pytest.fixture(scope="session", autouse=True)
 def _alone(tmp_path_factory):
     os.environ["JICHU_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    os.environ["LANGUAGE"] = "en"  # whatever this machine's people speak
     os.environ.pop("RANK", None)
     os.environ.pop("WORLD_SIZE", None)
     torch.set_num_threads(1)

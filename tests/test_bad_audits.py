@@ -290,7 +290,7 @@ def test_a_class_that_only_the_test_rows_have(in_folder):
     assert fitted("unseen", "kind") == 0
     found = read_json(Path("runs/unseen/audit.json"))
     (model,) = found["models"].values()
-    assert model["by_class"]["high"]["recall"] == 0 and model["by_class"]["high"]["support"] > 0
+    assert model["by_class"]["high"]["recall"]["value"] == 0 and model["by_class"]["high"]["support"] > 0
     told = "no training row of kind has high"
     assert told in Path("runs/unseen/report.html").read_text()
     assert told in Path("runs/unseen/MODEL_CARD.md").read_text()

@@ -125,7 +125,7 @@ def test_blocks_as_markdown():
     told = list(_markdown([Note("Said *so*."), Figure("<svg>"), table]))
     assert told == [
         "Said \\*so\\*.",
-        "| model | a b |\n| --- | ---: |\n| x\\|y | 0.5 [0.25, –] |\n| two lines | – |",
+        "| model | a_b |\n| --- | ---: |\n| x\\|y | 0.5 [0.25, –] |\n| two lines | – |",
     ]
 
 

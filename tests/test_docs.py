@@ -325,3 +325,18 @@ def test_the_page_on_explanations_runs(in_folder):
         assert main(["run", "page.yaml", "--quiet"]) == 0
     page = (ROOT / "docs/explain.md").read_text(encoding="utf-8")
     assert [name for name in METHODS if f"| `{name}` |" not in page] == []
+
+
+def test_the_page_on_the_report_runs(in_folder, monkeypatch):
+    """Its recipe, its command, and its part of an audit, asked of the run."""
+    (recipe,), (command,), (part,) = (blocks("docs/report.md", kind) for kind in ("yaml", "bash", "python"))
+    Path("page.yaml").write_text(recipe)
+    assert main(["run", "page.yaml", "--quiet"]) == 0
+    report = Path("runs/wine/report.html")
+    assert "校准" in report.read_text()
+    assert main(shlex.split(command)[1:]) == 0 and "How sure" in report.read_text()
+    Path("empty.py").write_text(part)
+    monkeypatch.syspath_prepend(".")
+    found = jichu.audit("runs/wine", parts=["empty:Empty"])["parts"]["empty:Empty"]
+    assert found["rows"] == 36 and found["empty"]["value"] == 0
+    assert (ROOT / "docs/report.png").stat().st_size < 150_000

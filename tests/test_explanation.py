@@ -210,7 +210,7 @@ def test_an_audit_of_trees_has_no_gradients_to_check(table, capsys):
     capsys.readouterr()
     assert main(["audit", "runs/trees", "--parts", "explanation"]) == 0
     said = capsys.readouterr().out
-    assert "Why" in said and "mean worth" in said and "says the same in" in said
+    assert "Why" in said and "mean worth" in said and "says the same as the model in" in said
 
 
 def test_an_audit_of_pictures(in_folder):

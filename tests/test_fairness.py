@@ -240,7 +240,7 @@ def test_an_audit_by_groups(in_folder, capsys):
     assert main(["audit", "runs/loans", "--parts", "fairness", *gate]) == 4
     assert "1 of 2 gates do not hold" in capsys.readouterr().err
     page = Path("runs/loans/report.html").read_text()
-    assert "Fair to whom?" in page and 'aria-label="rates by sex and town"' in page
+    assert "Fair to whom?" in page and 'aria-label="rates by sex × town"' in page
     town = found["groupings"][1]
     if "alone" in town["groups"]:  # its one row is held out
         assert not town["compared"][town["groups"].index("alone")]

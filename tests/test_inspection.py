@@ -264,7 +264,7 @@ def checked(path):
     for tag, attrs in found.tags:
         assert not [a for a in attrs if a.startswith("on")], (tag, attrs)
         assert attrs.get("src", "data:image/").startswith("data:image/")
-        assert "href" not in attrs or re.fullmatch(r"[\w.]+\.html", attrs["href"])
+        assert "href" not in attrs or re.fullmatch(r"[\w.]+\.html|#s\d+", attrs["href"])
     policies = [a["content"] for t, a in found.tags if a.get("http-equiv") == "Content-Security-Policy"]
     assert policies == ["default-src 'none'; img-src data:; style-src 'unsafe-inline'"]
     assert "Undefined" not in found.text and not re.search(r"url\((?!#)", path.read_text())

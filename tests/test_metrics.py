@@ -271,11 +271,25 @@ def test_what_is_not_defined_is_nan():
 
 def test_by_class():
     truth, scores = np.array([0, 0, 1]), np.eye(4)[[0, 1, 1]]
-    found = C.by_class(truth, scores)
-    assert found["support"].tolist() == [2, 1, 0, 0]
+    found = {name: [v.value for v in of] for name, of in C.by_class(C.confusion(truth, scores)).items()}
     assert np.allclose(found["precision"], [1, 0.5, np.nan, np.nan], equal_nan=True)
     assert np.allclose(found["recall"], [0.5, 1, np.nan, np.nan], equal_nan=True)
     assert np.allclose(found["f1"], [2 / 3, 2 / 3, np.nan, np.nan], equal_nan=True)
+
+
+def test_by_class_agrees_with_scikit_learn_and_its_intervals_hold_the_truth():
+    rng, held = np.random.default_rng(0), []
+    for _ in range(200):
+        truth = rng.integers(3, size=150)
+        told = np.where(rng.random(150) < 0.7, truth, rng.integers(3, size=150))  # recall and precision 0.8
+        found = C.by_class(C.confusion(truth, np.eye(3)[told]))
+        of = reference.precision_recall_fscore_support(truth, told)
+        assert all(
+            np.allclose([v.value for v in found[name]], of[i])
+            for i, name in enumerate(("precision", "recall", "f1"))
+        )
+        held.append([[v.low <= 0.8 <= v.high for v in each] for each in found.values()])
+    assert (np.mean(held, (0, 2)) > 0.92).all() and (np.mean(held, (0, 2)) < 0.99).all()
 
 
 def test_intervals_agree_with_the_binomial():

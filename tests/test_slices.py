@@ -152,7 +152,7 @@ def test_an_audit_finds_where_it_is_worst(in_folder, capsys):
     assert [s["slice"] for s in found["given"]] == ["x > 1 and sex == m", "town = a", "town = b", "town = c"]
     assert found["given"][2]["q"] < 1e-6 < found["given"][0]["q"]
     page = Path("runs/r/report.html").read_text()
-    assert "Where is it worst?" in page and "found: slice" in page
+    assert "Where is it worst?" in page and "slice that was found" in page
     capsys.readouterr()
     for wrong, said in (({"where": ["sexx == f"]}, "did you mean: sex"), ({"by": ["towns"]}, "did you mean: town"),
                         ({"where": ["sex == g"]}, "unknown category")):  # fmt: skip

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import html
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,9 +15,11 @@ from torch import Tensor
 
 from jichu.auditing import explaining, figures
 from jichu.auditing.explaining import drawing
+from jichu.auditing.page import render
 from jichu.core.config import Spec, check
 from jichu.core.errors import UsageError, unknown
 from jichu.core.files import write_text
+from jichu.core.words import named
 from jichu.data.config import IN_MEMORY, SpectrogramConfig
 from jichu.data.spectrum import pictures, step
 from jichu.data.splits import evenly
@@ -89,12 +90,11 @@ class Explanation:
         elif self.kind == "table":
             path = folder / f"{name}.svg"
             values = dict(zip(self.places, self.worth.tolist(), strict=True))
-            write_text(path, figures.bars(values, f"{self.said}: by {self.method}, {self.scale}"))
+            write_text(path, figures.bars(values, f"{self.said}: {named(self.scale)}, {named(self.method)}"))
         else:
             path = folder / f"{name}.html"
-            text = drawing.marked(list(self.places), self.worth)
-            about = html.escape(f"{self.said} (by {self.method})")
-            write_text(path, _PAGE.format(about=about, text=text))
+            about = {"title": self.said, "method": named(self.method), "scale": named(self.scale)}
+            render(path, "explanation.html.j2", text=drawing.marked(list(self.places), self.worth), **about)
         return path
 
     def _drawn(self) -> Any:
@@ -103,15 +103,6 @@ class Explanation:
             return drawing.overlay(self.picture, self.worth)
         worth = self.worth if self.worth.ndim == 1 else self.worth.T[::-1]  # high pitches above
         return drawing.over_time(self.picture, worth)
-
-
-_PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>{about}</title>
-<style>body {{ font: 18px/1.8 system-ui, sans-serif; max-width: 46rem; margin: 2rem auto; padding: 0 1rem }}
-span {{ border-radius: .2rem; white-space: pre-wrap }}</style>
-<p>{about}</p><p>{text}</p></html>
-"""
 
 
 def explain(

@@ -41,6 +41,7 @@ from jichu.models import folder as model_folder
 from jichu.models.folder import ModelConfig
 from jichu.models.generate import generate
 from jichu.models.model import Model
+from jichu.recipe import pages
 from jichu.recipe.answers import questions
 from jichu.recipe.config import Recipe
 from jichu.recipe.language import tokenised
@@ -149,6 +150,12 @@ class Run:
             for row, answer in zip(found, _answers(target, scores[key]), strict=True):
                 row |= answer if len(self.targets) == 1 else {target.column: answer}
         return [row | {"rules": rules} for row, rules in zip(found, told, strict=True)] if told else found
+
+    def rewrite(self, language: str | None = None) -> Path:
+        """Write report, card and the page of the data once more, "en" or "zh", from what was measured: nothing is measured
+        anew. Gives the report. DataError where the run is not finished, or its data are others by now."""
+        pages.rewrite(self.folder, self.recipe, self.dataset(), language)
+        return self.folder.report
 
     def explain(
         self, items: Any, method: str | dict[str, Any] | None = None, *, target: str | None = None,

@@ -12,9 +12,10 @@ from jichu.core.progress import number
 
 @dataclass(frozen=True)
 class Note:
-    """A sentence or two."""
+    """A sentence or two; `loud` where something is wrong."""
 
     text: str
+    loud: bool = False
     kind: str = "note"
 
 
@@ -26,6 +27,14 @@ class Table:
     rows: Sequence[Sequence[Any]]
     kind: str = "table"
 
+    @property
+    def aligned(self) -> list[str]:
+        """The side of each column: text stands on the left."""
+        columns = zip(*self.rows, strict=True) if self.rows else [()] * len(self.heads)
+        return [
+            "left" if not i or any(isinstance(v, str) for v in c) else "right" for i, c in enumerate(columns)
+        ]
+
 
 class Records(Table):
     """A table of rows of the data, which no model card gives away."""
@@ -33,9 +42,10 @@ class Records(Table):
 
 @dataclass(frozen=True)
 class Figure:
-    """SVG."""
+    """SVG; what is `wide` is scrolled sideways where there is little room."""
 
     svg: str
+    wide: bool = False
     kind: str = "figure"
 
 
@@ -47,15 +57,44 @@ class Pictures:
     kind: str = "pictures"
 
 
-Block = Note | Table | Figure | Pictures
+@dataclass(frozen=True)
+class Written:
+    """Beginnings of texts, and how a model goes on."""
+
+    items: Sequence[tuple[str, str]]
+    kind: str = "written"
+
+
+Block = Note | Table | Figure | Pictures | Written
+Section = tuple[str, list[Block]]
 
 
 def cell(value: Any) -> tuple[str, str]:
     """What stands in a cell, and smaller beside it the interval."""
-    if isinstance(value, dict) and (value["value"] is None or math.isnan(value["value"])):
-        return "–", ""
     if isinstance(value, dict):
-        return number(value["value"]), f"[{number(value['low'])}, {number(value['high'])}]"
+        return interval(value)
     if value is None:
         return "–", ""
     return (value, "") if isinstance(value, str) else (number(value), "")
+
+
+def interval(found: dict[str, Any]) -> tuple[str, str]:
+    """A figure and its interval, to the place of the second digit of the interval's width."""
+    ends = [found[key] for key in ("value", "low", "high")]
+    value, low, high = (None if end is None or math.isnan(end) else end for end in ends)
+    if value is None:
+        return "–", ""
+    places = _places(low, high)
+    # adding 0.0 takes the sign of what is rounded to nothing
+    shown = [
+        number(v) if places is None or v is None else f"{round(v, places) + 0.0:,.{places}f}"
+        for v in (value, low, high)
+    ]
+    return shown[0], f"[{shown[1]}, {shown[2]}]"
+
+
+def _places(low: float | None, high: float | None) -> int | None:
+    """Digits behind the point; None where these would be too many, or the width says nothing of it."""
+    width = 0.0 if low is None or high is None else high - low
+    places = max(0, 1 - math.floor(math.log10(width))) if 0 < width < math.inf else None
+    return places if places is None or places <= 6 else None

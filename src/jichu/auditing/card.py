@@ -11,19 +11,18 @@ from typing import Any
 from jichu.core.config import dump_yaml
 from jichu.core.files import write_text
 from jichu.core.progress import clock, number
+from jichu.core.words import named, retold, words
 
 from . import gates
-from .blocks import Block, Note, Records, Table, cell
+from .blocks import Block, Note, Records, Section, Table, cell
 from .measure import chosen as of_result
 from .parts import suiting
+from .report import brackets, results, splits
+from .verdict import warnings
 
 _FEW, _FEW_OF_A_CLASS = 200, 20  # held-out rows below which it is said
 _MOST_NAMED = 10
-_TASKS = {  # Hugging Face's names of those that do not follow from what is read
-    "forecast": "time-series-forecasting",
-    "language": "text-generation",
-    "text": "text-generation",
-}
+_RULES = {"left": "---", "right": "---:"}
 _KINDS = {
     "image": "images",
     "audio": "sounds",
@@ -31,15 +30,11 @@ _KINDS = {
     "text": "texts",
     "table": "rows of a table",
 }
-_DONE = {
-    "classification": "tells {0} classes of {1} apart by {2}",
-    "multilabel": "gives {1} some of {0} tags, {2}",
-    "regression": "predicts {2} from {1}",
-    "forecast": "forecasts {2}",
-    "text": "writes {2} to {1}",
-    "language": "goes on with texts",
+_TASKS = {  # Hugging Face's names of those that do not follow from what is read
+    "forecast": "time-series-forecasting",
+    "language": "text-generation",
+    "text": "text-generation",
 }
-Section = tuple[str, list[Block]]
 
 
 def write(
@@ -53,15 +48,15 @@ def write(
     said = recipe.get("card") or {}
     parts: list[tuple[str, Iterable[str]]] = [
         (title, _what(recipe, kind, audit, model, environment)),
-        ("Intended use", [said.get("intended_use") or _unsaid("intended_use")]),
-        ("Data", _data(data)),
-        ("Training", _training(recipe, summary)),
-        ("How good", _results(audit) if audit else ["Nothing was measured on held-out rows."]),
+        (words("Intended use"), [said.get("intended_use") or _unsaid("intended_use")]),
+        (words("Data"), _data(data)),
+        (words("Training"), _training(recipe, summary)),
+        (words("How good"), _results(audit) if audit else [words("Nothing was measured on held-out rows.")]),
         *((heading, _markdown(blocks)) for heading, blocks in sections if any(map(_tells, blocks))),
-        ("Limits", _limits(audit, model, data, summary, said.get("limits"))),
-        ("Cost of training", _cost(summary, environment)),
-        ("Licence", [said.get("licence") or _unsaid("licence")]),
-        ("Contact", [said.get("contact") or _unsaid("contact")]),
+        (words("Limits"), _limits(audit, model, data, summary, said.get("limits"))),
+        (words("Cost of training"), _cost(summary, environment)),
+        (words("Licence"), [said.get("licence") or _unsaid("licence")]),
+        (words("Contact"), [said.get("contact") or _unsaid("contact")]),
     ]
     front = dump_yaml(_front(title, recipe, kind, audit, data, model, said))
     body = [f"{'#' if i == 0 else '##'} {_text(h)}\n\n" + "\n\n".join(p) for i, (h, p) in enumerate(parts)]
@@ -94,7 +89,7 @@ def _front(
             {
                 "type": metric,
                 "value": v["value"],
-                "name": f"{_plain(metric)} {cell(v)[1]}, {told['rows']} rows",
+                "name": f"{metric.replace('_', ' ')} {cell(v)[1]}, {told['rows']} rows",
             }
             for metric, v in (told["metrics"] if told else {}).items()
             if v["value"] is not None
@@ -116,32 +111,59 @@ def _task(kind: str, task: str) -> str:
 # --- for people
 
 
+def _does(kind: str, audit: dict[str, Any]) -> str:
+    """What the model does, of which the sentence begins with what it is."""
+    task, column, inputs = audit["task"], _text(audit["column"]), named(_KINDS[kind])
+    if task == "classification":
+        count = len(audit["classes"])
+        return words(
+            "tells {count} classes of {inputs} apart by {column}", count=count, inputs=inputs, column=column
+        )
+    if task == "multilabel":
+        count = len(audit["classes"])
+        return words(
+            "gives {inputs} some of {count} tags, {column}", count=count, inputs=inputs, column=column
+        )
+    if task == "regression":
+        return words("predicts {column} from {inputs}", column=column, inputs=inputs)
+    if task == "forecast":
+        return words("forecasts {column}", column=column)
+    if task == "text":
+        return words("writes {column} to {inputs}", column=column, inputs=inputs)
+    return words("goes on with texts")
+
+
 def _what(
     recipe: dict[str, Any], kind: str, audit: dict[str, Any] | None, model: str | None, environment: dict[str, Any]
 ) -> Iterator[str]:  # fmt: skip
     stage: dict[str, Any] = next((s for s in recipe["stages"] if s["name"] == model), {})
-    does = f"has features of {_KINDS[kind]} for other models to build on"
-    if audit:
-        does = _DONE[audit["task"]].format(len(audit["classes"]), _KINDS[kind], _text(audit["column"]))
-    built = f"`{stage['backbone']['name']}`" if stage else "A model"
+    does = words("has features of {inputs} for other models to build on", inputs=named(_KINDS[kind]))
+    built = f"`{stage['backbone']['name']}`" if stage else words("A model")
     head = stage.get("head", {}).get("name", "linear")
-    built += f" with the head `{head}`" if head != "linear" else ""
-    after = f", after `{stage['from']}`" if stage.get("from") else ""
-    version = environment.get("versions", {}).get("jichu", "")
-    yield f"{built} that {does}. Trained by the stage `{model}`{after}, with Jichu {version}."
-    yield "What ran is in `recipe.yaml`, all that was measured in `audit.json` and, to look at, in `report.html`."
+    if head != "linear":
+        built = words("{backbone} with the head `{head}`", backbone=built, head=head)
+    yield words("{model} that {does}.", model=built, does=_does(kind, audit) if audit else does)
+    about = {"stage": f"`{model}`", "version": environment.get("versions", {}).get("jichu", "")}
+    yield (
+        words("Trained by the stage {stage}, after {before}, with Jichu {version}.", before=f"`{stage['from']}`", **about)
+        if stage.get("from") else words("Trained by the stage {stage}, with Jichu {version}.", **about)
+    )  # fmt: skip
+    yield words(
+        "What ran is in `recipe.yaml`, all that was measured in `audit.json` and, to look at, in `report.html`."
+    )
 
 
 def _data(data: dict[str, Any]) -> Iterator[str]:
-    stored = f" {data['stored'][0].upper()}{data['stored'][1:]}." if data["stored"] else ""
-    yield f"{number(data['rows'])} records of {_text(data['source'])}.{stored}"
-    classes = data["classes"] if len(data["classes"]) <= _MOST_NAMED else []
-    rows = [
-        [name, s["rows"], s["unlabelled"], *(s["classes"].get(c, 0) for c in classes)]
-        for name, s in data["splits"].items()
-    ]
-    yield _table(Table(["split", "rows", "without label", *classes], rows))
-    yield f"Fingerprint of what was read: `{data['fingerprint']}`."
+    yield words(
+        "{rows} records of {source}.", rows=number(data["rows"]), source=_text(data["source"])
+    ) + _stored(data)
+    yield _table(splits(data, _MOST_NAMED))
+    yield words("Fingerprint of what was read: `{fingerprint}`.", fingerprint=data["fingerprint"])
+
+
+def _stored(data: dict[str, Any]) -> str:
+    told = retold(data["stored"])
+    return f" {told[0].upper()}{told[1:]}" + words(".") if told else ""
 
 
 def _training(recipe: dict[str, Any], summary: dict[str, Any]) -> Iterator[str]:
@@ -155,21 +177,20 @@ def _training(recipe: dict[str, Any], summary: dict[str, Any]) -> Iterator[str]:
         start = stage["from"] or stage["backbone"]["name"]
         rows.append([stage["name"], start, by["name"], found["steps"], found["parameters"], found["trained_parameters"],
                      clock(told[stage["name"]]["seconds"])])  # fmt: skip
-    yield _table(Table(["stage", "from", "by", "steps", "parameters", "of these trained", "time"], rows))
-    yield f"Seed {recipe['seed']}."
+    heads = [
+        words("stage"), words("from"), words("by"), words("steps"), words("parameters"), words("of these trained"),
+        words("time"),
+    ]  # fmt: skip
+    yield _table(Table(heads, rows))
+    yield words("Seed {seed}.", seed=recipe["seed"])
 
 
 def _results(audit: dict[str, Any]) -> Iterator[str]:
     for found in (audit, *audit.get("others", {}).values()):
-        models = found["models"]
         if "others" in audit:
-            yield f"Of {_text(found['column'])}:"
-        names = list(next(iter(models.values()))["metrics"])
-        rows = [
-            [name, *(m["metrics"][n] for n in names), m["draws"], m["rows"]] for name, m in models.items()
-        ]
-        yield _table(Table(["model", *names, "draws", "held-out rows"], rows))
-    yield "Square brackets hold 95% bootstrap intervals over held-out rows and draws."
+            yield words("Of {column}:", column=_text(found["column"]))
+        yield _table(results(found))
+    yield brackets()
     if audit.get("gates"):
         yield from _markdown([gates.table(audit["gates"])])
 
@@ -187,39 +208,56 @@ def _doubts(
     audit: dict[str, Any] | None, model: str | None, data: dict[str, Any], summary: dict[str, Any]
 ) -> Iterator[str]:  # fmt: skip
     if audit is not None and model is not None:
-        found = audit["models"][model]
-        if found["rows"] < _FEW:
-            yield f"Only {found['rows']} held-out rows: the intervals are wide, and a rare fault may not be among them."
-        supports = {c: v["support"] for c, v in found.get("by_class", {}).items()}
-        if rare := [f"{_text(c)} ({n:.0f})" for c, n in supports.items() if n < _FEW_OF_A_CLASS]:
-            more = f" and {len(rare) - _MOST_NAMED} more" if len(rare) > _MOST_NAMED else ""
-            yield f"Classes with few held-out rows: {', '.join(rare[:_MOST_NAMED])}{more}."
-        if found["draws"] == 1:
-            yield "Trained once: what another seed, or other training rows, would have given is not in the intervals."
-        yield from (
-            f"A gate fails: {_text(gates.words(g))}" for g in audit.get("gates", []) if not g["holds"]
-        )
-        tasks = {part["task"] for part in (audit, *audit.get("others", {}).values())}
-        if left := sorted(suiting(tasks) - audit["parts"].keys()):
-            yield f"Not asked in this audit: {', '.join(left)}."
+        yield from _of_the_audit(audit, audit["models"][model])
     if "validation" not in data["splits"]:
-        yield "There were no validation rows: training was not stopped by any, and probabilities are not calibrated."
-    yield "Held-out rows come from the same source as the training rows; on others it may do worse."
+        yield words(
+            "There were no validation rows: training was not stopped by any, and probabilities are not calibrated."
+        )
+    yield words("Held-out rows come from the same source as the training rows; on others it may do worse.")
     if data["quarantined"]:
-        yield f"{data['quarantined']:,} records could not be used, as `quarantine.jsonl` says."
+        rows = data["quarantined"]
+        yield words("{rows:,} records could not be used, as `quarantine.jsonl` says.", rows=rows)
     if conflicts := data["duplicates"].get("conflicting_labels"):
-        yield f"{conflicts:,} sets of equal records carry different labels."
-    yield from map(_text, summary["warnings"])
+        yield words("{sets:,} sets of equal records carry different labels.", sets=conflicts)
+    yield from map(_text, warnings(summary))
+
+
+def _of_the_audit(audit: dict[str, Any], found: dict[str, Any]) -> Iterator[str]:
+    if found["rows"] < _FEW:
+        rows = found["rows"]
+        yield words(
+            "Only {rows} held-out rows: the intervals are wide, and a rare fault may not be among them.",
+            rows=rows,
+        )
+    supports = {c: v["support"] for c, v in found.get("by_class", {}).items()}
+    if rare := [f"{_text(c)} ({n:.0f})" for c, n in supports.items() if n < _FEW_OF_A_CLASS]:
+        shown, more = ", ".join(rare[:_MOST_NAMED]), len(rare) - _MOST_NAMED
+        yield (
+            words("Classes with few held-out rows: {classes}.", classes=shown) if more <= 0 else
+            words("Classes with few held-out rows: {classes} and {more} more.", classes=shown, more=more)
+        )  # fmt: skip
+    if found["draws"] == 1:
+        yield words(
+            "Trained once: what another seed, or other training rows, would have given is not in the intervals."
+        )
+    for gate in audit.get("gates", []):
+        if not gate["holds"]:
+            yield words("A gate fails: {gate}", gate=_text(gates.said(gate)))
+    tasks = {part["task"] for part in (audit, *audit.get("others", {}).values())}
+    if left := sorted(suiting(tasks) - audit["parts"].keys()):
+        yield words("Not asked in this audit: {parts}.", parts=", ".join(map(named, left)))
 
 
 def _cost(summary: dict[str, Any], environment: dict[str, Any]) -> Iterator[str]:
-    gpus = "".join(f", {name}" for name in environment.get("gpus", []))
-    machine = f"{environment.get('cores')} cores ({environment.get('processor')}{gpus})"
-    yield f"{clock(summary['seconds'])} in all on {machine}, {number(summary['peak_memory_mib'])} MiB of memory at most."
+    processors = ", ".join([str(environment.get("processor")), *environment.get("gpus", [])])
+    yield words(
+        "{time} in all on {cores} cores ({processors}), {memory} MiB of memory at most.", time=clock(summary["seconds"]),
+        cores=environment.get("cores"), processors=processors, memory=number(summary["peak_memory_mib"]),
+    )  # fmt: skip
 
 
 def _unsaid(key: str) -> str:
-    return f"Not stated. (`card: {{{key}: …}}` in the recipe says it.)"
+    return words("Not stated. (`card: {key}` in the recipe says it.)", key=f"{{{key}: …}}")
 
 
 # --- Markdown
@@ -240,13 +278,9 @@ def _tells(block: Block) -> bool:
 
 
 def _table(block: Table) -> str:
-    rows = [[_text(_plain(head)) for head in block.heads], ["---", *["---:"] * (len(block.heads) - 1)]]
+    rows = [[_text(head) for head in block.heads], [_RULES[side] for side in block.aligned]]
     rows += [[_text(" ".join(filter(None, cell(value)))) for value in row] for row in block.rows]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
-
-
-def _plain(name: str) -> str:
-    return name.replace("_", " ")
 
 
 def _text(words: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from jichu.core.words import named, retold
 from jichu.data.dataset import Dataset
 from jichu.data.decode import Header
 from jichu.data.schema import LABEL
@@ -22,6 +23,7 @@ _READ, _EACH_READ, _TURNS = 12, 3, 6  # texts that are shown, of each class, and
 _CHARACTERS, _BEGINNING = 320, 4000  # of a text that are shown, and bytes that these may be
 _BARS = 60  # classes with bars
 _REFUSED = 100  # records not used that are listed
+_MASKED = 3  # personal data of a kind that are shown
 
 
 def write(path: Path, dataset: Dataset, found: dict[str, Any]) -> None:
@@ -38,8 +40,14 @@ def write(path: Path, dataset: Dataset, found: dict[str, Any]) -> None:
         sizes=figures.sizes(*sizes) if len(set(zip(*sizes, strict=True))) > 1 else None,
         pairs=_pairs(dataset, found["near_duplicates"]), equal=_pairs(dataset, found["exact_duplicates"]),
         shared=_pairs(dataset, found["contamination"]) if found["contamination"] else [],
-        refused=dataset.quarantine[:_REFUSED],
+        refused=[(q["record"], retold(q["reason"])) for q in dataset.quarantine[:_REFUSED]],
+        leaks=[(retold(x["column"]), x["measure"], f"{x['score']:.3f}") for x in found["leakage"]],
+        personal=[(named(kind), of["rows"], of["found"], _masked(of["first"])) for kind, of in found["personal"].items()],
     )  # fmt: skip
+
+
+def _masked(first: list[list[str]]) -> str:
+    return "; ".join(f"{text} ({record})" for record, text in first[:_MASKED])
 
 
 def _chart(column: dict[str, Any]) -> str | None:
@@ -129,6 +137,6 @@ def _pairs(dataset: Dataset, told: dict[str, Any]) -> list[dict[str, Any]]:
     """The first pairs, with pictures or texts where there are any."""
     show = {"image": _shown, "audio": _shown, "text": _read}.get(dataset.kind)
     return [
-        {"records": [one, other], "splits": splits, "images": [show(dataset, r) for r in rows] if show else []}
+        {"records": [one, other], "splits": " / ".join(map(retold, splits.split(" and "))), "images": [show(dataset, r) for r in rows] if show else []}
         for (one, other, splits), rows in zip(told["first"], told["rows"], strict=True)
     ]  # fmt: skip

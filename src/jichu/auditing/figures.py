@@ -14,9 +14,12 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from jichu.core.words import named, words
+
 # Okabe and Ito's palette, told apart by most people with colour-blindness.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#999999")
 FOR, AGAINST = PALETTE[1], PALETTE[0]  # what speaks for an answer, and against it
+_NAMED = 40  # classes that have their names beside a matrix
 _INK = "#808081"  # replaced by the page's own text colour
 
 
@@ -61,6 +64,12 @@ def _svg(figure: Any, title: str) -> str:
     return text.replace("<svg", f'<svg role="img" aria-label="{html.escape(title)}"', 1)
 
 
+def _legend(figure: Any, axes: Any) -> Any:
+    """Above what is drawn, not over it, and not beside it, where a phone has no room."""
+    return figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=3, frameon=False, fontsize=9,
+                         labelcolor=_INK)  # fmt: skip
+
+
 def _written(name: str, most: int = 24) -> str:
     """A name as it is: a dollar sign would begin a formula; cut where it would leave no room."""
     return (name if len(name) <= most else name[: most - 1] + "…").replace("$", r"\$")
@@ -86,16 +95,16 @@ def curves(rows: list[dict[str, Any]], key: str, label: str) -> str | None:
         alone = sum(n.split("/")[0] == family for n in series) == 1
         axes.plot(x, y, color=PALETTE[families.index(family) % len(PALETTE)], lw=1.6 if alone else 0.9,
                   alpha=1 if alone else 0.6, marker="o" if len(x) == 1 else None, **shown)  # fmt: skip
-    axes.set_xlabel("step")
+    axes.set_xlabel(words("step"))
     axes.set_ylabel(_written(label, 60))
     if len(families) > 1:
         axes.legend(frameon=False, fontsize=9, labelcolor=_INK)
-    return _svg(figure, f"{label} while training")
+    return _svg(figure, words("{figure} while training", figure=label))
 
 
 def comparison(intervals: dict[str, dict[str, float]], label: str) -> str:
     """A point and its interval for each model."""
-    figure, axes = _figure(6.2, 0.6 + 0.36 * len(intervals))
+    figure, axes = _figure(4.8, 0.6 + 0.36 * len(intervals))
     names = list(intervals)[::-1]
     for i, name in enumerate(names):
         v = intervals[name]
@@ -106,9 +115,9 @@ def comparison(intervals: dict[str, dict[str, float]], label: str) -> str:
         axes.plot(v["value"], i, "o", color=colour, ms=7)
     axes.set_yticks(range(len(names)), [_written(n) for n in names])
     axes.set_ylim(-0.6, len(names) - 0.4)
-    axes.set_xlabel(f"{_written(label, 60)}, 95% interval")
+    axes.set_xlabel(_written(words("{figure}, 95% interval", figure=label), 80))
     axes.grid(axis="x", color=_INK, alpha=0.25, lw=0.6)
-    return _svg(figure, f"{label} of each model")
+    return _svg(figure, words("{figure}, 95% interval", figure=label))
 
 
 def by_group(groups: list[str], rates: dict[str, dict[str, list[dict[str, Any]]]], label: str) -> str:
@@ -126,13 +135,12 @@ def by_group(groups: list[str], rates: dict[str, dict[str, list[dict[str, Any]]]
                 axes.plot([v["low"], v["high"]], [y, y], color=colour, lw=2, solid_capstyle="butt")
                 axes.plot(v["value"], y, "o", color=colour, ms=5)
             axes.plot([], [], "o", color=PALETTE[i % len(PALETTE)], ms=5, label=_written(model))
-        axes.set_xlabel(_written(rate.replace("_", " ")))
+        axes.set_xlabel(_written(named(rate), 40))
         axes.grid(axis="x", color=_INK, alpha=0.25, lw=0.6)
     panels[0].set_yticks(range(len(groups)), [_written(name) for name in groups])
     panels[0].set_ylim(len(groups) - 0.5, -0.5)
     if len(models) > 1:
-        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper left", ncols=len(models),
-                      frameon=False, fontsize=9, labelcolor=_INK)  # fmt: skip
+        _legend(figure, panels[0])
     return _svg(figure, label)
 
 
@@ -141,7 +149,10 @@ def confusion(counts: list[list[float]], classes: list[str]) -> str:
     matrix = np.array(counts)
     share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1e-9)
     k = len(classes)
-    side = min(7.5, 1.6 + 0.36 * k)
+    names = [_written(c) for c in classes] if k <= _NAMED else []
+    side = min(7.5, 1.4 + 0.36 * k) + 0.075 * max(
+        map(len, names), default=0
+    )  # inches, with room for the names
     figure, axes = _figure(side, side)
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     if k <= 15:
@@ -151,14 +162,13 @@ def confusion(counts: list[list[float]], classes: list[str]) -> str:
                     colour = "white" if share[i, j] > 0.5 else "#1a1a1a"
                     text = f"{matrix[i, j]:.0f}" if matrix[i, j] >= 0.95 else f"{matrix[i, j]:.1f}"
                     axes.text(j, i, text, ha="center", va="center", fontsize=8, color=colour)
-    if k <= 40:
+    if names:
         long = any(len(c) > 3 for c in classes)
-        names = [_written(c) for c in classes]
         axes.set_xticks(range(k), names, rotation=90 if long else 0)
         axes.set_yticks(range(k), names)
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("true")
-    return _svg(figure, "confusion matrix")
+    axes.set_xlabel(words("predicted"))
+    axes.set_ylabel(words("true"))
+    return _svg(figure, words("confusion matrix"))
 
 
 def scatter(truth: np.ndarray, predicted: np.ndarray, label: str, most: int = 1500) -> str:
@@ -168,44 +178,44 @@ def scatter(truth: np.ndarray, predicted: np.ndarray, label: str, most: int = 15
     ends = [min(truth.min(), predicted.min()), max(truth.max(), predicted.max())]
     axes.plot(ends, ends, color=_INK, lw=0.8)
     axes.plot(truth[::step], predicted[::step], ".", color=PALETTE[0], ms=3, alpha=0.5)
-    axes.set_xlabel(f"true {_written(label, 40)}")
-    axes.set_ylabel("predicted")
-    return _svg(figure, f"predicted against true {label}")
+    axes.set_xlabel(_written(words("true {column}", column=label), 50))
+    axes.set_ylabel(words("predicted"))
+    return _svg(figure, words("predicted against true {column}", column=label))
 
 
 def reliability(name: str, before: dict[str, list[float]], after: dict[str, list[float]] | None) -> str:
     """How often the rows of a bin were right, against how sure the model was; a larger dot holds more rows."""
     figure, axes = _figure(3.6, 3.4)
     axes.plot([0, 1], [0, 1], color=_INK, lw=0.8, ls="--")
-    for i, (found, words) in enumerate(((before, "as it is"), (after, "after temperature"))):
+    for i, (found, said) in enumerate(((before, words("as it is")), (after, words("after temperature")))):
         if found is not None:
             share = np.array(found["rows"]) / sum(found["rows"])
             axes.plot(found["confidence"], found["accuracy"], color=PALETTE[i], lw=1, alpha=0.6)
             axes.scatter(
-                found["confidence"], found["accuracy"], 12 + 240 * share, color=PALETTE[i], label=words
+                found["confidence"], found["accuracy"], 12 + 240 * share, color=PALETTE[i], label=said
             )
-    axes.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="how sure", ylabel="how often right")
+    axes.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel=words("how sure"), ylabel=words("how often right"))
     axes.set_title(_written(name))
     if after is not None:
-        legend = axes.legend(frameon=False, fontsize=9, labelcolor=_INK, loc="upper left")
+        legend = _legend(figure, axes)
         for handle in legend.legend_handles:
             handle.set_sizes([36])
-    return _svg(figure, f"reliability of {name}")
+    return _svg(figure, words("reliability of {stage}", stage=name))
 
 
-def strengths(models: dict[str, list[dict[str, Any]]], across: str, up: str = "accuracy") -> str:
-    """A share of each model, [{at, value, low, high}], against how strong something is."""
+def strengths(models: dict[str, list[dict[str, Any]]], across: str, up: str) -> str:
+    """A share, or an error, of each model, [{at, value, low, high}], against how strong something is."""
     figure, axes = _figure(5.2, 3.2)
     for i, (name, found) in enumerate(models.items()):
         colour = PALETTE[i % len(PALETTE)]
-        at, *shares = ([point[key] for point in found] for key in ("at", "value", "low", "high"))
-        axes.plot(at, shares[0], color=colour, lw=1.4, marker="o", ms=3.5, label=_written(name))
-        axes.fill_between(at, shares[1], shares[2], color=colour, alpha=0.18, lw=0)
-    shares_only = all(point["high"] <= 1 for found in models.values() for point in found)
-    axes.set(ylim=(0, 1.02 if shares_only else None), xlabel=across, ylabel=up)
+        at, value, low, high = ([point[key] for point in found] for key in ("at", "value", "low", "high"))
+        axes.plot(at, value, color=colour, lw=1.4, marker="o", ms=3.5, label=_written(name))
+        axes.fill_between(at, low, high, color=colour, alpha=0.18, lw=0)
+    shares = all(point["high"] <= 1 for found in models.values() for point in found)
+    axes.set(ylim=(0, 1.02 if shares else None), xlabel=across, ylabel=up)
     axes.grid(color=_INK, alpha=0.25, lw=0.6)
-    axes.legend(frameon=False, fontsize=9, labelcolor=_INK)
-    return _svg(figure, f"{up} against {across}")
+    _legend(figure, axes)
+    return _svg(figure, words("{figure} against {across}", figure=up, across=across))
 
 
 def scaling(
@@ -238,22 +248,22 @@ def scaling(
     axes.set(xlabel=across, ylabel=_written(up, 40))
     axes.grid(color=_INK, alpha=0.25, lw=0.6)
     if len(points) > 1:
-        axes.legend(frameon=False, fontsize=9, labelcolor=_INK)
-    return _svg(figure, f"{up} against {across}")
+        _legend(figure, axes)
+    return _svg(figure, words("{figure} against {across}", figure=up, across=across))
 
 
-def forecast(truth: np.ndarray, told: dict[str, np.ndarray], label: str) -> str:
+def forecast(truth: np.ndarray, told: dict[str, np.ndarray], label: str, title: str) -> str:
     """What came, [steps], and what each model told of it."""
-    figure, axes = _figure(6.2, 2.5)
+    figure, axes = _figure(4.8, 2.5)
     steps = np.arange(1, len(truth) + 1)
-    axes.plot(steps, truth, color=_INK, linewidth=1.6, label="what came")
+    axes.plot(steps, truth, color=_INK, linewidth=1.6, label=words("what came"))
     for i, (name, values) in enumerate(told.items()):
         axes.plot(steps, values, color=PALETTE[i % len(PALETTE)], linewidth=1.2, label=_written(name))
-    axes.set_xlabel("steps ahead")
+    axes.set_xlabel(words("steps ahead"))
     axes.set_ylabel(_written(label))
-    # above the lines, not over them, and not beside them, where a phone has no room
-    axes.legend(frameon=False, fontsize=9, labelcolor=_INK, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
-    return _svg(figure, label)
+    axes.set_title(_written(title, 60))
+    _legend(figure, axes)
+    return _svg(figure, f"{label}, {title}")
 
 
 def embedding_map(
@@ -278,7 +288,7 @@ def embedding_map(
             f' stroke="{colour}" stroke-width="1.5"/></g>'
         )
     return (
-        f'<svg class="map" role="img" aria-label="a map of the features" viewBox="0 0 {width} {height}">'
+        f'<svg class="map" role="img" width="{width}" aria-label="{words("a map of the features")}" viewBox="0 0 {width} {height}">'
         + "".join(marks) + "</svg>"
     )  # fmt: skip
 
@@ -305,12 +315,12 @@ def sizes(widths: list[int], heights: list[int]) -> str:
     text = "".join(
         f'<text x="{x}" y="{y}" text-anchor="{anchor}">{said}</text>'
         for x, y, anchor, said in [
-            (36, 14, "end", side), (36, 213, "end", 0), (240, 226, "end", side), (140, 226, "middle", "width"),
-            (36, 112, "end", "height"),
+            (36, 14, "end", side), (36, 213, "end", 0), (240, 226, "end", side),
+            (140, 226, "middle", words("width")), (36, 112, "end", words("height")),
         ]
     )  # fmt: skip
     return (
-        '<svg class="sizes" role="img" aria-label="widths and heights of the images" viewBox="0 0 250 232">'
+        f'<svg class="sizes" role="img" aria-label="{words("widths and heights of the images")}" viewBox="0 0 250 232">'
         '<path d="M40 10V210H240M40 210L240 10" fill="none" stroke="var(--line)"/>'
         f'<g fill="var(--mark)" fill-opacity=".5">{dots}</g><g fill="var(--soft)" font-size="10">{text}</g></svg>'
     )
@@ -369,4 +379,4 @@ def gallery(pictures: list[str], told: list[str], width: int = 84, across: int =
             f' width="{width}" height="{height}" style="image-rendering: pixelated"/></g>'
         )
     wide, high = min(across, len(pictures)) * (width + gap), -(-len(pictures) // across) * (height + gap)
-    return f'<svg role="img" aria-label="pictures" width="{wide}" viewBox="0 0 {wide} {high}">{"".join(marks)}</svg>'
+    return f'<svg role="img" aria-label="{words("pictures")}" width="{wide}" viewBox="0 0 {wide} {high}">{"".join(marks)}</svg>'

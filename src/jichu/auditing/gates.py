@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from jichu.core.errors import CheckFailed, UsageError, nearest, shown, unknown
 from jichu.core.names import resolve
 from jichu.core.progress import number
+from jichu.core.words import words
 from jichu.metrics import METRICS
 
 from .blocks import Table
@@ -65,8 +66,8 @@ def parse(asked: Mapping[str, float | str], where: str = "gates") -> list[Gate]:
 
 def _usual(name: str, bound: str, where: str) -> str:
     """How a metric is compared with a number that stands alone: at least, or of losses at most."""
-    words = name.rpartition(":")[2].removesuffix(".lower").removesuffix(".upper")
-    last = words.partition("(")[0].rpartition(".")[2]
+    metric = name.rpartition(":")[2].removesuffix(".lower").removesuffix(".upper")
+    last = metric.partition("(")[0].rpartition(".")[2]
     if last not in METRICS:
         raise UsageError(
             f"{last} does not say whether more of it is better",
@@ -164,23 +165,36 @@ def measured(gates: Collection[Gate], audit: dict[str, Any], chosen: str) -> lis
 
 def table(gates: Collection[dict[str, Any]]) -> Table:
     """All of them, for people."""
-    rows = [[g["gate"], g["asked"], g["value"], "holds" if g["holds"] else "fails", g["by"]] for g in gates]
-    return Table(["gate", "asked", "found", "", "by"], rows)
+    rows = [
+        [g["gate"], g["asked"], g["value"], words("holds") if g["holds"] else words("fails"), g["by"]]
+        for g in gates
+    ]
+    return Table(
+        [words("gate"), words("asked"), words("found"), words("outcome"), words("by how much")], rows
+    )
 
 
-def words(gate: dict[str, Any]) -> str:
+def said(gate: dict[str, Any]) -> str:
     """How it went, in a line."""
+    about = {"gate": gate["gate"], "asked": gate["asked"]}
+    if gate.get("nearest"):
+        return words(
+            "{gate} {asked}: there is no such figure; did you mean {nearest}?",
+            **about,
+            nearest=gate["nearest"],
+        )
     if "nearest" in gate:
-        near = f"; did you mean {gate['nearest']}?" if gate["nearest"] else ""
-        return f"{gate['gate']} {gate['asked']}: there is no such figure{near}"
+        return words("{gate} {asked}: there is no such figure", **about)
     if gate["by"] is None:
-        return f"{gate['gate']} {gate['asked']}: found is no number"
-    how = "holds by" if gate["holds"] else "fails by"
-    return f"{gate['gate']} {gate['asked']}: is {number(gate['value'])}, {how} {number(abs(gate['by']))}"
+        return words("{gate} {asked}: found is no number", **about)
+    about |= {"value": number(gate["value"]), "by": number(abs(gate["by"]))}
+    if gate["holds"]:
+        return words("{gate} {asked}: is {value}, holds by {by}", **about)
+    return words("{gate} {asked}: is {value}, fails by {by}", **about)
 
 
 def require(gates: Collection[dict[str, Any]], where: object = None) -> None:
     """CheckFailed with a line for each gate that does not hold."""
     if failed := [gate for gate in gates if not gate["holds"]]:
-        lines = "".join(f"\n  {words(gate)}" for gate in failed)
+        lines = "".join(f"\n  {said(gate)}" for gate in failed)
         raise CheckFailed(f"{len(failed)} of {len(gates)} gates do not hold:{lines}", where=where)

@@ -61,10 +61,8 @@ def measure(
             "rows": len(truth),
         }
         if target.task == "classification":
-            models[stage] |= {
-                "confusion": np.mean([confusion(truth, s) for s in scores], axis=0).tolist(),
-                "by_class": _by_class(classes, truth, scores),
-            }
+            counts = np.mean([confusion(truth, s) for s in scores], axis=0)
+            models[stage] |= {"confusion": counts.tolist(), "by_class": _by_class(classes, counts)}
     primary = next(iter(metrics))
     result = {
         "primary": primary,
@@ -113,10 +111,13 @@ def _interval(
     return metric_interval(metric, truth, scores, seed=seed, block=block)
 
 
-def _by_class(classes: list[str], truth: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
-    found = [by_class(truth, s) for s in scores]
-    mean = {key: np.mean([f[key] for f in found], axis=0) for key in found[0]}
-    return {c: {key: float(values[i]) for key, values in mean.items()} for i, c in enumerate(classes)}
+def _by_class(classes: list[str], counts: np.ndarray) -> dict[str, Any]:
+    """Of each class its figures, and its rows."""
+    found = by_class(counts)
+    return {
+        name: {key: of[i]._asdict() for key, of in found.items()} | {"support": float(counts[i].sum())}
+        for i, name in enumerate(classes)
+    }
 
 
 def paired_gain(

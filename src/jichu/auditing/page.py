@@ -7,8 +7,11 @@ from typing import Any
 
 from jichu.core.files import write_text
 from jichu.core.progress import clock, number
+from jichu.core.words import language, named, retold, words
 
 from .blocks import cell
+
+_LANG = {"en": "en", "zh": "zh-Hans"}  # as HTML names them
 
 
 def render(path: Path, template: str, **values: Any) -> None:
@@ -20,12 +23,10 @@ def render(path: Path, template: str, **values: Any) -> None:
         lstrip_blocks=True,
     )  # fmt: skip
     environment.filters |= {
-        "clock": clock,
-        "number": number,
-        "share": _share,
-        "percent": _percent,
-        "cell": cell,
-    }
+        "clock": clock, "number": number, "share": _share, "percent": _percent, "cell": cell, "named": named,
+        "retold": retold,
+    }  # fmt: skip
+    environment.globals |= {"words": words, "lang": _LANG[language()]}
     write_text(path, environment.get_template(template).render(**values))
 
 
@@ -34,4 +35,4 @@ def _share(value: float | None) -> str:
 
 
 def _percent(share: float) -> str:
-    return "under 0.1%" if 0 < share < 0.001 else f"{100 * share:.3g}%"
+    return words("under 0.1%") if 0 < share < 0.001 else f"{100 * share:.3g}%"

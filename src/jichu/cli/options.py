@@ -52,6 +52,13 @@ def add_set(parser: argparse.ArgumentParser, what: str = "any key, such as data.
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=what)
 
 
+def add_language(parser: argparse.ArgumentParser, of: str) -> None:
+    """What people read."""
+    parser.add_argument(
+        "--language", metavar="NAME", help=f"of {of}, en or zh; that of the environment if not given"
+    )
+
+
 def add_data(parser: argparse.ArgumentParser) -> None:
     """What is to be read."""
     parser.add_argument("data", help="a folder, a file, or sklearn:digits, iris, …")

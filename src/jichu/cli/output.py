@@ -39,7 +39,7 @@ def print_blocks(title: str, blocks: list[Any]) -> None:
     for block in blocks:
         if isinstance(block, Table):
             rows = [[" ".join(filter(None, cell(value))) for value in row] for row in block.rows]
-            print_table([head.replace("_", " ") for head in block.heads], rows)
+            print_table(list(block.heads), rows)
         elif isinstance(block, Note):
             print(f"\n{block.text}")
 
@@ -48,17 +48,23 @@ def print_headline(headline: dict[str, Any]) -> None:
     """Each figure with its interval."""
     if headline:
         from jichu.core.progress import number
+        from jichu.core.words import named, words
 
         rows = [
-            [name.replace("_", " "), number(v["value"]), f"{number(v['low'])} to {number(v['high'])}"]
+            [
+                named(name),
+                number(v["value"]),
+                words("{low} to {high}", low=number(v["low"]), high=number(v["high"])),
+            ]
             for name, v in headline.items()
         ]
-        print_table(["on held-out rows", "value", "95% interval"], rows)
+        print_table([words("on held-out rows"), words("value"), words("95% interval")], rows)
 
 
 def print_gates(gates: list[dict[str, Any]]) -> None:
     """What was asked of figures, found, and by how much it holds."""
     if gates:
         from jichu.auditing.gates import table
+        from jichu.core.words import words
 
-        print_blocks("gates", [table(gates)])
+        print_blocks(words("Gates"), [table(gates)])

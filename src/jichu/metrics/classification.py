@@ -14,6 +14,7 @@ from pydantic import Field
 from scipy import sparse
 
 from .base import LABELS, Array, MeanOf, OfSums, mean_of_defined, ratio
+from .intervals import Interval, share_interval
 
 _TINY = np.finfo(np.float64).eps  # probabilities nearer to 0 or 1 count as this near
 
@@ -87,15 +88,13 @@ def _counts(truth: Array, scores: Array) -> Array | sparse.csr_array:
     return sparse.csr_array((values.ravel(), columns.ravel(), np.arange(0, 3 * n + 1, 3)), shape=(n, 3 * k))
 
 
-def by_class(truth: Array, scores: Array) -> dict[str, Array]:
-    """Precision, recall, F1 and support [K]; what has no rows to count is NaN (F1: 0 over 0)."""
-    hits, predicted, support = np.split(np.ones(len(truth)) @ _counts(truth, scores), 3)
-    return {
-        "precision": ratio(hits, predicted),
-        "recall": ratio(hits, support),
-        "f1": ratio(2 * hits, support + predicted),
-        "support": support.astype(int),
-    }
+def by_class(counts: Array) -> dict[str, list[Interval]]:
+    """Precision, recall and F1 of each class with Wilson's intervals, from a confusion matrix [K, K]; what has no rows to
+    count is NaN. F1 is 2J / (1 + J) of Jaccard's share J, and so are the ends of its interval."""
+    hits, predicted, support = counts.diagonal(), counts.sum(0), counts.sum(1)
+    told = {"precision": predicted, "recall": support, "f1": predicted + support - hits}
+    found = {n: [share_interval(h, rows) for h, rows in zip(hits, of, strict=True)] for n, of in told.items()}
+    return found | {"f1": [Interval(*(2 * j / (1 + j) for j in share)) for share in found["f1"]]}
 
 
 def _split(sums: Array) -> tuple[Array, Array, Array]:

@@ -71,14 +71,15 @@ def _resample(
     return np.concatenate(found)
 
 
-def share_interval(right: int, rows: int) -> Interval:
-    """A share of a few rows, where resampling says nothing of none and of all: Wilson's interval (1927)."""
+def share_interval(right: float, rows: float) -> Interval:
+    """A share of a few rows, where resampling says nothing of none and of all: Wilson's interval (1927), also of mean counts,
+    which scipy's does not take."""
     if not rows:
         return Interval(math.nan, 0.0, 1.0)
-    from scipy.stats import binomtest
-
-    found = binomtest(right, rows).proportion_ci(method="wilson")
-    return Interval(right / rows, float(found.low), float(found.high))
+    share, z = right / rows, 1.959964
+    middle = (share + z**2 / (2 * rows)) / (1 + z**2 / rows)
+    half = z / (1 + z**2 / rows) * math.sqrt(share * (1 - share) / rows + z**2 / (4 * rows**2))
+    return Interval(share, max(0.0, middle - half), min(1.0, middle + half))
 
 
 def intervals(

@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from jichu.constraints.config import RuleText
 from jichu.core.config import Config, DurationText, Named, Spec, check, override, read_yaml
 from jichu.core.errors import JichuError, UsageError, nearest, shown
+from jichu.core.words import Language
 from jichu.data.config import AugmentConfig, DataConfig, SpectrogramConfig
 from jichu.train.config import OptimizerConfig, TrainConfig
 
@@ -190,6 +191,10 @@ class Recipe(Config):
     )
     card: CardConfig | None = Field(
         None, description="what MODEL_CARD.md is to say of intended use, licence and contact"
+    )
+    language: Language | None = Field(
+        None,
+        description="of the report, the card and the page of the data; that of the environment if not given",
     )
 
     @model_validator(mode="after")

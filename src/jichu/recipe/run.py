@@ -11,8 +11,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from jichu.auditing import card, parts, report
-from jichu.auditing import table as tables
 from jichu.auditing.figures import picture
 from jichu.core import devices, ranks
 from jichu.core.config import dump_yaml, parse_yaml, read_yaml
@@ -24,7 +22,6 @@ from jichu.core.files import (
     flush,
     link,
     read_json,
-    read_jsonl,
     read_table,
     replacing,
     sweep,
@@ -36,15 +33,17 @@ from jichu.core.files import (
 from jichu.core.folder import RunFolder
 from jichu.core.lock import alone
 from jichu.core.progress import clock, console, say
+from jichu.core.words import speaking
 from jichu.data.dataset import Dataset
 from jichu.data.load import load
 from jichu.data.sound import Sound, write_sound
 from jichu.data.store import changes
 from jichu.models.folder import read_config
 
-from .build import Work, locate, usual
+from . import pages
+from .build import Work, locate
 from .checks import check_before, check_names
-from .config import ModelStage, PretrainStage, Recipe
+from .config import ModelStage, Recipe
 from .language import read_texts
 from .results import made
 from .stages import STAGES
@@ -350,34 +349,9 @@ def _finish(work: Work) -> None:
     _write_examples(work)
     for waiting in (folder.parts, folder.findings):
         shutil.rmtree(waiting, ignore_errors=True)
-    audit = read_json(folder.audit) if folder.audit.exists() else None
-    look = parts.Look(dataset.pictures if dataset.preprocess else None, dataset.told, dataset.words)
-    sections = parts.shown(audit, dataset.targets, look) if audit else []
-    about: dict[str, Any] = {
-        "title": recipe.name, "summary": read_json(folder.summary), "audit": audit, "sections": sections,
-        "data": dataset.summary(), "environment": folder.notes(), "chosen": recipe.chosen,
-    }  # fmt: skip
-    card.write(folder.card, recipe=_named(work), kind=dataset.kind, **about)
-    report.write(
-        folder.report, table=tables.read(folder.predictions) if audit else None, targets=dataset.targets,
-        history=read_jsonl(folder.metrics), pictures=look.pictures,
-        data_page=folder.data_page.name if folder.data_page.exists() else None, **about,
-    )  # fmt: skip
+    with speaking(recipe.language):
+        pages.write(folder, recipe, dataset)
     say(f"done in {clock(read_json(folder.summary)['seconds'])}; open {folder.report}")
-
-
-def _named(work: Work) -> dict[str, Any]:
-    """The recipe with the backbones and objectives that `auto` came to, and what was gone on from."""
-    plain = work.recipe.plain()
-    tasks = " and ".join(dict.fromkeys(target.task for target in work.dataset.targets.values()))
-    for told, stage in zip(plain["stages"], work.recipe.stages, strict=True):
-        if not isinstance(stage, ModelStage):
-            continue
-        told["backbone"] = read_config(work.folder.stage_model(stage.name)).backbone
-        if stage.objective.name == "auto":
-            alone = "language" if work.dataset.kind == "text" else usual(stage.objective, work.dataset).name
-            told["objective"]["name"] = alone if isinstance(stage, PretrainStage) else tasks
-    return plain
 
 
 def _write_examples(work: Work) -> None:

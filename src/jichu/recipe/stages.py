@@ -25,6 +25,7 @@ from jichu.core.files import fingerprint, fingerprint_of_file, read_json, write_
 from jichu.core.folder import RunFolder
 from jichu.core.progress import clock, say
 from jichu.core.ranks import gather_objects
+from jichu.core.words import speaking
 from jichu.data.batches import Batches, MixedBatches, gather
 from jichu.data.dataset import Dataset
 from jichu.data.groups import together
@@ -102,7 +103,8 @@ def inspect(stage: InspectStage, work: Work) -> Result:
         say(f"  inputs: {numbers} numbers, {categories} categories; {equal}")
     for remark in found["remarks"]:
         say(f"  remark: {remark}")
-    data_page.write(work.folder.data_page, work.dataset, found)
+    with speaking(work.recipe.language):
+        data_page.write(work.folder.data_page, work.dataset, found)
     kept = ("rows", "splits", "duplicates", "quarantined")
     return {"metrics": {key: found[key] for key in kept}, "warnings": found["remarks"]}
 
@@ -129,7 +131,7 @@ def pretrain(stage: PretrainStage, work: Work) -> Result:
     remarks += fitted.remarks
     last: dict[str, Any] = next((row for row in reversed(fitted.history) if "loss" in row), {})
     if found_collapse := collapse(last, getattr(objective, "against_collapse", "")):
-        remarks.append(f"{stage.name} {found_collapse}")
+        remarks.append(f"{stage.name}: {found_collapse}")
         say(f"warning: {remarks[-1]}")
     if work.folder.writes:
         model_folder.save(work.folder.stage_model(stage.name), model, config, work.tokenizer)

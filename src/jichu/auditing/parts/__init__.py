@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from jichu.auditing.blocks import Block
+from jichu.auditing.blocks import Section
 from jichu.core.config import Spec
 from jichu.core.errors import UsageError
 from jichu.core.names import construct, resolve
+from jichu.core.words import words
 from jichu.data.dataset import Dataset
 from jichu.data.target import Target
 
 from .base import Look, Part, Reader, Subject
 
-__all__ = ["PARTS", "Look", "Part", "Reader", "Subject", "check", "make", "measured", "shown", "suiting"]
+__all__ = [
+    "PARTS", "Look", "Part", "Reader", "Subject", "check", "make", "measured", "shown", "suiting", "worries",
+]  # fmt: skip
 
 PARTS = {
     "calibration": "jichu.auditing.parts.calibration:Calibration",
@@ -86,15 +89,24 @@ def measured(parts: dict[str, Part], subject: Subject, first: bool = True) -> di
     return found
 
 
-def shown(audit: dict[str, Any], targets: dict[str, Target], look: Look) -> list[tuple[str, list[Block]]]:
+def shown(audit: dict[str, Any], targets: dict[str, Target], look: Look) -> list[Section]:
     """What the parts of an audit found, title and blocks, for one target after the other."""
     columns = {target.column: target for target in targets.values()}
     every = [audit, *audit.get("others", {}).values()]
-    sections: list[tuple[str, list[Block]]] = []
+    sections: list[Section] = []
     for found in every:
         for name, told in found.get("parts", {}).items():
             kind = _kind(name)
-            title = f"{kind.title}: {found['column']}" if len(every) > 1 and kind.each_target else kind.title
+            title = words(kind.title)
+            title = f"{title}: {found['column']}" if len(every) > 1 and kind.each_target else title
             if blocks := list(kind.show(told, columns.get(found["column"]), look)):
                 sections.append((title, blocks))
     return sections
+
+
+def worries(audit: dict[str, Any], stage: str, targets: dict[str, Target]) -> Iterator[str]:
+    """What the parts of an audit found that is to be known of a stage's model."""
+    columns = {target.column: target for target in targets.values()}
+    for found in (audit, *audit.get("others", {}).values()):
+        for name, told in found.get("parts", {}).items():
+            yield from _kind(name).worries(told, stage, columns.get(found["column"]))

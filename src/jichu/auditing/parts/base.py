@@ -144,3 +144,8 @@ class Part:
     def show(found: dict[str, Any], target: Target | None, look: Look) -> Iterator[Block]:
         """The same for people."""
         raise NotImplementedError
+
+    @staticmethod
+    def worries(found: dict[str, Any], stage: str, target: Target | None) -> Iterator[str]:
+        """What of it somebody who is about to use a stage's model has to know, a sentence each."""
+        yield from ()

@@ -11,7 +11,8 @@ from pydantic import Field
 
 from jichu.auditing import figures
 from jichu.auditing import table as tables
-from jichu.auditing.blocks import Block, Figure, Note, Table
+from jichu.auditing.blocks import Block, Figure, Note, Table, interval
+from jichu.core.words import named, words
 from jichu.data.target import Target
 from jichu.metrics import calibration
 from jichu.metrics.base import Metric
@@ -21,6 +22,7 @@ from jichu.metrics.intervals import mean_interval, metric_interval
 from .base import Look, Part, Subject
 
 _FEWEST = 20  # validation rows that a scaling is fitted on
+_WORRYING = 0.05  # from which error on it is told first of all
 Array = np.ndarray
 
 
@@ -46,6 +48,7 @@ class Calibration(Part):
         return {
             "level": self.level,
             "validation_rows": len(subject.validation),
+            "rows": len(tables.scores(subject.table, subject.fitted[0])[0]),
             "models": {stage: of(stage, subject) for stage in subject.fitted},
         }
 
@@ -98,35 +101,54 @@ class Calibration(Part):
         few = found["validation_rows"] < _FEWEST
         if target is not None and target.task == "regression":
             if not few:
-                rows = [[name, m["half_width"], m["coverage"]] for name, m in models.items()]
-                yield Table(["model", f"{share} lie within ±", "of the held-out rows did"], rows)
+                heads = [
+                    words("model"),
+                    words("{share} lie within ±", share=share),
+                    words("of the held-out rows did"),
+                ]
+                yield Table(heads, [[name, m["half_width"], m["coverage"]] for name, m in models.items()])
         else:
-            yield Table(
-                ["model", "calibration error", "in bins of equal mass", "brier"],
-                [[name, m["ece"], m["ece_equal_mass"], m["brier"]] for name, m in models.items()],
-            )
-            yield from (
-                Figure(figures.reliability(name, m["bins"], m.get("bins_after")))
-                for name, m in models.items()
-            )
+            yield from _of_bins(models)
             if not few:
-                names = list(next(iter(models.values()))["scaled"])
-                yield Table(
-                    ["calibration error after", *names, "temperature found"],
-                    [
-                        [name, *(m["scaled"][n]["ece"] for n in names), m["temperature"]]
-                        for name, m in models.items()
-                    ],
-                )
-                yield Table(
-                    [f"sets of {share}", "hold the truth", "classes in a set"],
-                    [[name, m["sets"]["coverage"], m["sets"]["size"]] for name, m in models.items()],
-                )
+                yield from _mended(models, share)
+        about = {"validation": found["validation_rows"], "rows": found["rows"]}
         yield Note(
-            f"There are {found['validation_rows']} labelled validation rows, and {_FEWEST} are wanted to mend this, and"
-            " to promise anything: data.split.validation." if few else
-            f"Fitted on {found['validation_rows']:,} validation rows, measured on the held-out ones, first draw."
+            words(
+                "There are {validation:,} labelled validation rows, and {few} are wanted to mend this, and to promise anything:"
+                " data.split.validation. Measured on {rows:,} held-out rows.", few=_FEWEST, **about,
+            ) if few else
+            words("Fitted on {validation:,} validation rows, measured on {rows:,} held-out ones, first draw.", **about)
         )  # fmt: skip
+
+    @staticmethod
+    def worries(found: dict[str, Any], stage: str, target: Target | None) -> Iterator[str]:
+        error = found["models"].get(stage, {}).get("ece")
+        if error and (error["low"] or 0) > _WORRYING:
+            yield words(
+                "{stage} is not right as often as it is sure: the calibration error is {error}.",
+                stage=stage, error=" ".join(interval(error)),
+            )  # fmt: skip
+
+
+def _of_bins(models: dict[str, Any]) -> Iterator[Block]:
+    yield Table(
+        [words("model"), words("calibration error"), words("in bins of equal mass"), named("brier")],
+        [[name, m["ece"], m["ece_equal_mass"], m["brier"]] for name, m in models.items()],
+    )
+    for name, m in models.items():
+        yield Figure(figures.reliability(name, m["bins"], m.get("bins_after")))
+
+
+def _mended(models: dict[str, Any], share: str) -> Iterator[Block]:
+    ways = list(next(iter(models.values()))["scaled"])
+    yield Table(
+        [words("calibration error after"), *map(named, ways), words("temperature found")],
+        [[name, *(m["scaled"][way]["ece"] for way in ways), m["temperature"]] for name, m in models.items()],
+    )
+    yield Table(
+        [words("sets of {share}", share=share), words("hold the truth"), words("classes in a set")],
+        [[name, m["sets"]["coverage"], m["sets"]["size"]] for name, m in models.items()],
+    )
 
 
 def _intervals(asked: dict[str, Metric], truth: Array, scores: Array, seed: int) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from jichu.auditing import figures
 from jichu.auditing.blocks import Block, Figure, Note, Table
 from jichu.core.errors import UsageError
 from jichu.core.progress import number, task
+from jichu.core.words import words
 from jichu.data.canaries import Canaries, Canary
 from jichu.data.dataset import Dataset
 from jichu.data.target import Target
@@ -88,31 +89,49 @@ class Planted(Part):
     @staticmethod
     def show(found: dict[str, Any], target: Target | None, look: Look) -> Iterator[Block]:
         if not found["models"]:
-            yield Note("No model here writes texts, so that none can be asked for what was planted.")
+            yield Note(words("No model here writes texts, one token after the other."))
             return
         rows = [
-            [f"{stage}, {'never' if often == '0' else often}", *(m[key] for key in _COLUMNS)]
+            [f"{stage}, {words('never') if often == '0' else often}", *(m[key] for key in _COLUMNS)]
             for stage, model in found["models"].items()
             for often, m in model["repeated"].items()
         ]
-        heads = ["planted so often", "canaries", "exposure", "told, likeliest token"]
-        yield Table([*heads, f"told, {found['beams']} beams"], rows)
+        heads = [
+            words("planted so often"),
+            words("canaries"),
+            words("exposure"),
+            words("told, likeliest token"),
+        ]
+        yield Table([*heads, words("told, {beams} beams", beams=found["beams"])], rows)
         points = {
             stage: [{"at": int(n), **m["exposure"]} for n, m in model["repeated"].items() if n != "0"]
             for stage, model in found["models"].items()
         }
-        levels = {"by chance": found["chance"], "the likeliest of all": found["bits"]}
-        yield Figure(figures.scaling(points, "times planted", "exposure, bits", levels=levels))
-        how = (
-            "ranked among all"
-            if found["exact"]
-            else f"by a skew-normal distribution of {found['samples']:,} of"
-        )
+        levels = {words("by chance"): found["chance"], words("the likeliest of all"): found["bits"]}
+        yield Figure(figures.scaling(points, words("times planted"), words("exposure, bits"), levels=levels))
+        about = {"space": found["space"], "chance": number(found["chance"]), "bits": number(found["bits"])}
         yield Note(
-            f"Made-up secrets were planted among the training texts. Exposure is in bits, {how} {found['space']:,} that"
-            f" there could be: {number(found['chance'])} is what one has that was never planted, {number(found['bits'])} says"
-            " that the model finds it the likeliest. Intervals are over canaries."
-        )
+            words(
+                "Made-up secrets were planted among the training texts. Exposure is in bits, ranked among all {space:,} that there"
+                " could be: {chance} is what one has that was never planted, {bits} says that the model finds it the likeliest."
+                " Intervals are over canaries.", **about,
+            ) if found["exact"] else
+            words(
+                "Made-up secrets were planted among the training texts. Exposure is in bits, by a skew-normal distribution of"
+                " {samples:,} of {space:,} that there could be: {chance} is what one has that was never planted, {bits} says that"
+                " the model finds it the likeliest. Intervals are over canaries.", samples=found["samples"], **about,
+            )
+        )  # fmt: skip
+
+    @staticmethod
+    def worries(found: dict[str, Any], stage: str, target: Target | None) -> Iterator[str]:
+        told = found["models"].get(stage, {"repeated": {}})["repeated"]
+        written = [int(often) for often, m in told.items() if often != "0" and m["greedy"]["value"]]
+        if written:
+            yield words(
+                "{stage} writes secrets to the letter that were planted {often} times among its training texts.",
+                stage=stage, often=min(written),
+            )  # fmt: skip
 
 
 class _Asked:

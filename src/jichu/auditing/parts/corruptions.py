@@ -19,6 +19,7 @@ from jichu.core.errors import unknown
 from jichu.core.names import resolve
 from jichu.core.progress import task
 from jichu.core.randomness import generator
+from jichu.core.words import named, words
 from jichu.data.augment import to_float
 from jichu.data.batches import gather
 from jichu.data.dataset import Dataset
@@ -93,23 +94,27 @@ class Corruptions(Part):
 
     @staticmethod
     def show(found: dict[str, Any], target: Target | None, look: Look) -> Iterator[Block]:
-        models, metric = found["models"], found["metric"]
+        models, metric = found["models"], named(found["metric"])
         if not models:
-            yield Note("There are no corruptions for inputs of this kind, or none of those that were named.")
+            yield Note(
+                words("There are no corruptions for inputs of this kind, or none of those that were named.")
+            )
             return
         yield Table(
-            [metric, "as they are", "corrupted, on average"],
+            [metric, words("as they are"), words("corrupted, on average")],
             [[s, m["clean"], m["mean"]] for s, m in models.items()],
         )
-        yield Figure(
-            figures.strengths(
-                {stage: _by_strength(m) for stage, m in models.items()}, "strength of corruption", metric
-            )
-        )
+        curves = {stage: _by_strength(m) for stage, m in models.items()}
+        yield Figure(figures.strengths(curves, words("strength of corruption"), metric))
         for stage, m in models.items():
-            rows = [[name.replace("_", " "), *each] for name, each in m["corruptions"].items()]
-            yield Table([f"{metric} of {stage}", *(f"strength {s}" for s in STRENGTHS)], rows)
-        yield Note(f"{found['rows']:,} held-out rows, each corrupted in every way and strength.")
+            yield Table(
+                [words("{metric} of {stage}", metric=metric, stage=stage),
+                 *(words("strength {strength}", strength=s) for s in STRENGTHS)],
+                [[named(name), *each] for name, each in m["corruptions"].items()],
+            )  # fmt: skip
+        yield Note(
+            words("{rows:,} held-out rows, each corrupted in every way and strength.", rows=found["rows"])
+        )
 
 
 _METRICS = {"classification": "accuracy", "regression": "mean absolute error"}

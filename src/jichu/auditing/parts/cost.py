@@ -13,6 +13,7 @@ from torch import Tensor
 
 from jichu.auditing.blocks import Block, Note, Table
 from jichu.core.progress import say
+from jichu.core.words import retold, words
 from jichu.data.batches import Batch, gather
 from jichu.data.target import Target
 from jichu.metrics.intervals import Interval
@@ -92,8 +93,12 @@ class Cost(Part):
     @staticmethod
     def show(found: dict[str, Any], target: Target | None, look: Look) -> Iterator[Block]:
         models: dict[str, Any] = found["models"]
+        heads = [
+            words("model"), words("parameters"), words("MFLOPs of a row"), words("MiB of weights"), words("on the disk"),
+            words("joules a row"), words("precision of numbers"),
+        ]  # fmt: skip
         yield Table(
-            ["model", "parameters", "MFLOPs of a row", "MiB of weights", "on the disk", "joules a row", "precision"],
+            heads,
             [
                 [name, m["parameters"], _over(m["flops_per_row"], 1e6), m["bytes"] / 2**20, m["bytes_on_disk"] / 2**20,
                  m["joules_per_row"], m["precision"]]
@@ -102,23 +107,30 @@ class Cost(Part):
         )  # fmt: skip
         first = next(iter(models.values()))
         yield Note(_of_energy(found, first))
+        heads = [
+            words("model"), words("batch"), words("ms, median"), words("ms, 99th percentile"), words("runs"),
+            words("rows a second"), words("peak MiB"),
+        ]  # fmt: skip
         yield Table(
-            ["model", "batch", "ms, median", "ms, 99th percentile", "runs", "rows a second", "peak MiB"],
+            heads,
             [
-                [name, size, _ms(s["latency_p50"]), _ms(s["latency_p99"]), s["runs"], s["rows_per_second"],
+                [name, int(size), _ms(s["latency_p50"]), _ms(s["latency_p99"]), s["runs"], _rate(int(size), s),
                  s["peak_bytes"] / 2**20]
                 for name, m in models.items()
                 for size, s in m["batches"].items()
             ],
         )  # fmt: skip
         yield Note(
-            f"On {first['device']}, {found['threads']} thread{'s' if found['threads'] > 1 else ''}, after two runs that do"
-            " not count; other work on the machine is in it. FLOPs are those of products; what classical heads do besides"
-            " is not counted. The peak is of what the model computes, beside its weights."
-        )
+            words(
+                "On {device}, threads: {threads}, after two runs that do not count; other work on the machine is in it. FLOPs"
+                " are those of products; what classical heads do besides is not counted. The peak is of what the model computes,"
+                " beside its weights.", device=first["device"], threads=found["threads"],
+            )
+        )  # fmt: skip
         for name, m in models.items():
             if m["stopped"]:
-                yield Note(f"{name}: {m['stopped']}, so larger batches were left out.")
+                about = {"model": name, "why": retold(m["stopped"])}
+                yield Note(words("{model}: {why}, so larger batches were left out.", **about))
 
 
 def _batches(subject: Subject) -> Callable[[int], Batch]:
@@ -160,13 +172,24 @@ def _ms(seconds: dict[str, float | None]) -> dict[str, float | None]:
     return {key: _over(value, 1e-3) for key, value in seconds.items()}
 
 
+def _rate(rows: int, told: dict[str, Any]) -> dict[str, float | None]:
+    """Rows a second by the median latency, and by the ends of its interval."""
+    ends = {"value": "value", "low": "high", "high": "low"}
+    seconds = {end: told["latency_p50"][other] for end, other in ends.items()}
+    return {end: rows / taken if taken else None for end, taken in seconds.items()}
+
+
 def _of_energy(found: dict[str, Any], model: dict[str, Any]) -> str:
     if model["energy"] == "unknown":
-        return "Energy: nothing on this machine tells it."
-    kwh = f"{model['joules_per_row'] * _KWH_OF_A_MILLION:.3g} kWh for a million rows"
+        return words("Energy: nothing on this machine tells it.")
+    about: dict[str, Any] = {"kwh": model["joules_per_row"] * _KWH_OF_A_MILLION}
     if model["energy"] == "measured":
-        return f"Energy by the processor's own counters, of all that the machine did meanwhile: {kwh}."
-    return (
-        f"Energy is estimated, {kwh} in the fastest batches: {found['watts_per_core']:g} watts (watts_per_core) times"
-        f" {found['threads']} for the threads at work; memory, cooling and idling are not in it."
-    )
+        return words(
+            "Energy by the processor's own counters, of all that the machine did meanwhile: {kwh:.3g} kWh for a million rows.",
+            **about,
+        )
+    return words(
+        "Energy is estimated, {kwh:.3g} kWh for a million rows in the fastest batches: {watts:g} watts (watts_per_core) times"
+        " {threads} for the threads at work; memory, cooling and idling are not in it.",
+        watts=found["watts_per_core"], threads=found["threads"], **about,
+    )  # fmt: skip

@@ -12,15 +12,11 @@ from pydantic import Field
 from jichu.auditing import figures
 from jichu.auditing import table as tables
 from jichu.auditing.blocks import Block, Note, Pictures, Records
+from jichu.core.words import words
 from jichu.data.target import Target
 from jichu.metrics.base import Array
 
 from .base import Look, Part, Subject
-
-_BY = {
-    "entropy": "the entropy of its probabilities",
-    "margin": "how near the second class comes to the first",
-}
 
 
 class Doubtful(Part):
@@ -61,7 +57,17 @@ class Doubtful(Part):
         stage, told = next((stage, model["rows"]) for stage, model in found["models"].items())
         if target is None or not told:
             return
-        yield Note(f"The held-out rows that {stage} doubts most, by {_BY[found['by']]}.")
+        yield Note(
+            words(
+                "The held-out rows that {stage} doubts most, by the entropy of its probabilities.",
+                stage=stage,
+            )
+            if found["by"] == "entropy"
+            else words(
+                "The held-out rows that {stage} doubts most, by how near the second class comes to the first.",
+                stage=stage,
+            )
+        )
         answers = [
             ", ".join(
                 f"{target.classes[c]} ({s:.0%})" for c, s in zip(row["classes"], row["scores"], strict=True)
@@ -74,17 +80,19 @@ class Doubtful(Part):
         )
         if look.pictures is not None:
             shown = [figures.data_uri(picture) for picture in look.pictures(rows)]
-            beside = [f"is {t} · {row['record']}" for t, row in zip(truth, told, strict=True)]
+            beside = [
+                words("is {truth} · {record}", truth=t, record=row["record"])
+                for t, row in zip(truth, told, strict=True)
+            ]
             yield Pictures(list(zip(shown, answers, beside, strict=True)))
             return
-        words = look.words(rows) if look.words else [""] * len(told)
-        named = [
-            ": ".join(filter(None, (row["record"], said))) for row, said in zip(told, words, strict=True)
+        says = look.words(rows) if look.words else [""] * len(told)
+        called = [
+            ": ".join(filter(None, (row["record"], said))) for row, said in zip(told, says, strict=True)
         ]
         doubts = [row["doubt"] for row in told]
-        yield Records(
-            ["row", "is", "is taken for", "doubt"], list(zip(named, truth, answers, doubts, strict=True))
-        )
+        heads = [words("row"), words("is"), words("is taken for"), words("doubt")]
+        yield Records(heads, list(zip(called, truth, answers, doubts, strict=True)))
 
 
 def doubt(scores: Array, by: str) -> Array:

@@ -12,6 +12,7 @@ from torch import Tensor
 from jichu.auditing import figures
 from jichu.auditing.blocks import Block, Figure, Note, Table
 from jichu.core.progress import say
+from jichu.core.words import named, words
 from jichu.data.splits import evenly
 from jichu.data.target import Target
 from jichu.metrics.similarity import normalised, retrieval, verification
@@ -36,7 +37,7 @@ class Embeddings(Part):
         of_classes = target is not None and target.task == "classification"
         if of_classes and len(labelled := subject.sample(_MOST)):
             rows, classes = labelled, subject.truth(labelled)
-        found: dict[str, Any] = {"models": {}, "map": None}
+        found: dict[str, Any] = {"rows": len(rows), "models": {}, "map": None}
         for name in subject.stages:
             features = _features(name, rows, subject)
             if features is None:
@@ -56,18 +57,22 @@ class Embeddings(Part):
         names = list(dict.fromkeys(name for model in models.values() for name in model))
         if names:
             rows = [[stage, *(model.get(name) for name in names)] for stage, model in models.items()]
-            yield Table(["features of", *names], rows)
+            yield Table([words("features of"), *map(named, names)], rows)
             yield Note(
-                "Each held-out row asks for rows of its class among all others, by the cosine of the features; pairs"
-                " are of one class or of two."
-            )
+                words(
+                    "Each of {rows:,} held-out rows asks for rows of its class among all others, by the cosine of the features;"
+                    " pairs are of one class or of two.", rows=found["rows"],
+                )
+            )  # fmt: skip
         if not models and not found["map"]:
-            yield Note("No model here has a network, whose features could be looked at.")
+            yield Note(words("No model here has a network, whose features could be looked at."))
         if found["map"] and look.records:
             yield Note(
-                f"A map of the features of {found['map']['of']} (t-SNE): what lies together is alike to the model;"
-                " frames are coloured by class."
-            )
+                words(
+                    "A map of the features of {stage} (t-SNE): what lies together is alike to the model; frames are coloured by"
+                    " class.", stage=found["map"]["of"],
+                )
+            )  # fmt: skip
             yield Figure(_map(found["map"], target, look))
 
 

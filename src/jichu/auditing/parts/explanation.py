@@ -12,9 +12,8 @@ from torch import Tensor
 
 from jichu.auditing import explaining
 from jichu.auditing.blocks import Block
-from jichu.auditing.explaining import faithfulness, importance, prototypes, surrogate
+from jichu.auditing.explaining import faithfulness, importance, prototypes, report, surrogate
 from jichu.auditing.explaining.library import captum
-from jichu.auditing.explaining.report import blocks
 from jichu.auditing.table import answers
 from jichu.core.config import Named, Spec
 from jichu.core.errors import DataError, UsageError
@@ -182,7 +181,11 @@ class Explanation(Part):
 
     @staticmethod
     def show(found: dict[str, Any], target: Target | None, look: Look) -> Iterator[Block]:
-        yield from blocks(found, target, look)
+        yield from report.blocks(found, target, look)
+
+    @staticmethod
+    def worries(found: dict[str, Any], stage: str, target: Target | None) -> Iterator[str]:
+        yield from report.worries(found, stage)
 
 
 def _interval(values: np.ndarray, seed: int) -> dict[str, float]:

@@ -12,9 +12,10 @@ from pydantic import Field
 
 from jichu.auditing import figures
 from jichu.auditing import table as tables
-from jichu.auditing.blocks import Block, Figure, Note, Table
+from jichu.auditing.blocks import Block, Figure, Note, Table, interval
 from jichu.core.errors import UsageError, unknown
 from jichu.core.progress import task
+from jichu.core.words import named, retold, words
 from jichu.data.dataset import Dataset
 from jichu.data.groups import Groups, crossed, folded, groups
 from jichu.data.target import Target
@@ -208,30 +209,54 @@ class Fairness(Part):
     def show(found: dict[str, Any], target: Target | None, look: Look) -> Iterator[Block]:
         if "favourable" in found:
             yield Note(
-                f"The favourable decision is {found['favourable']} (of two classes the second, where `favourable` names none)."
-                " A group's selection rate is how often it gets it, the true positive rate how often those who should do, the"
-                " false positive rate how often the others do;"
-                " confidence above rate is how much surer of it the model is than it comes true."
-            )
+                words(
+                    "The favourable decision is {favourable} (of two classes the second, where `favourable` names none). A"
+                    " group's selection rate is how often it gets it, the true positive rate how often those who should do, the"
+                    " false positive rate how often the others do; confidence above rate is how much surer of it the model is"
+                    " than it comes true.", favourable=found["favourable"],
+                )
+            )  # fmt: skip
         first = next(iter(found["groupings"][0]["models"].values()))
-        names = list(first["gaps"])
         yield Table(
-            ["groups by", "model", "groups compared", *names],
             [
-                [" × ".join(g["by"]), stage, str(sum(g["compared"])), *m["gaps"].values()]
+                words("groups by"),
+                words("model"),
+                words("groups compared"),
+                words("rows"),
+                *map(named, first["gaps"]),
+            ],
+            [
+                [" × ".join(g["by"]), stage, sum(g["compared"]), sum(g["rows"]), *m["gaps"].values()]
                 for g in found["groupings"]
                 for stage, m in g["models"].items()
             ],
         )
         yield Note(
-            f"Gaps are between the two groups that are furthest apart, and so are their intervals, which begin at 0 where these"
-            f" two might as well be the other way round. Rates of fewer than {found['least']} rows take no part. Of many"
-            " small groups two are always some way apart."
-        )
+            words(
+                "Gaps are between the two groups that are furthest apart, and so are their intervals, which begin at 0 where"
+                " these two might as well be the other way round. Rates of fewer than {least} rows take no part. Of many small"
+                " groups two are always some way apart.", least=found["least"],
+            )
+        )  # fmt: skip
         for grouping in found["groupings"]:
             yield from _shown(grouping, found["bins"])
         if "thresholds" in found:
-            yield from _shown_thresholds(found["thresholds"], found["least"])
+            rows = sum(found["groupings"][0]["rows"])
+            yield from _shown_thresholds(found["thresholds"], found["least"], rows)
+
+    @staticmethod
+    def worries(found: dict[str, Any], stage: str, target: Target | None) -> Iterator[str]:
+        for grouping in found["groupings"]:
+            if len(grouping["by"]) > 1:
+                continue
+            gaps = grouping["models"].get(stage, {}).get("gaps", {})
+            apart = {n: gap for n, gap in gaps.items() if not n.endswith("ratio") and (gap["low"] or 0) > 0}
+            if apart:
+                name = max(apart, key=lambda n: apart[n]["value"])
+                yield words(
+                    "Groups by {column} fare differently: {gap} {value} on {rows:,} rows.",
+                    column=grouping["by"][0], gap=named(name), value=" ".join(interval(apart[name])), rows=sum(grouping["rows"]),
+                )  # fmt: skip
 
 
 def _gaps(groupings: list[dict[str, Any]], stage: str) -> dict[str, Any]:
@@ -259,72 +284,90 @@ def _plain_policy(policy: Policy, group: Any) -> dict[str, Any]:
     }
 
 
+def _group(name: str) -> str:
+    """What a group is called: values, the words between and beside them in the language that is spoken."""
+    return " × ".join(map(retold, name.split(" × ")))
+
+
 def _shown(grouping: dict[str, Any], bins: int) -> Iterator[Block]:
-    names, models = grouping["groups"], grouping["models"]
+    names, models = list(map(_group, grouping["groups"])), grouping["models"]
     rates = list(next(iter(models.values()))["rates"][0])
     few = [name for name, there in zip(names, grouping["compared"], strict=True) if not there]
+    due = [words("of these due")] if "due" in grouping else []
     yield Table(
-        [" × ".join(grouping["by"]), "rows", *(["of these due"] if "due" in grouping else []), "model", *rates],
+        [" × ".join(grouping["by"]), words("rows"), *due, words("model"), *map(named, rates)],
         [
-            [name, grouping["rows"][i], *([grouping["due"][i]] if "due" in grouping else []), stage, *m["rates"][i].values()]
+            [
+                name,
+                grouping["rows"][i],
+                *([grouping["due"][i]] if due else []),
+                stage,
+                *m["rates"][i].values(),
+            ]
             for i, name in enumerate(names)
             for stage, m in models.items()
         ],
-    )  # fmt: skip
+    )
     if grouping["cut"]:
-        yield Note(f"Numbers and times are cut into up to {bins} stretches of as many held-out rows each.")
+        yield Note(
+            words(
+                "Numbers and times are cut into up to {bins} stretches of as many held-out rows each.",
+                bins=bins,
+            )
+        )
     if few:
-        yield Note(f"Too few rows to compare: {', '.join(few[:12])}{' …' if len(few) > 12 else ''}.")
+        told = ", ".join(few[:12]) + (" …" if len(few) > 12 else "")
+        yield Note(words("Too few rows to compare: {groups}.", groups=told))
     yield Figure(
         figures.by_group(
             names,
             {r: {stage: [of[r] for of in m["rates"]] for stage, m in models.items()} for r in rates[:_DRAWN]},
-            f"rates by {' and '.join(grouping['by'])}",
-        )
+            words("rates by {columns}", columns=" × ".join(grouping["by"])),
+        ),
+        wide=True,
     )
 
 
-def _shown_thresholds(found: dict[str, Any], least: int) -> Iterator[Block]:
-    goal, models = found["goal"].replace("_", " "), found["models"]
+def _shown_thresholds(found: dict[str, Any], least: int, rows: int) -> Iterator[Block]:
+    goal, models = named(found["goal"]), found["models"]
     if not models:
         yield Note(
-            f"There are {found['validation_rows']} labelled validation rows, and {least} are wanted to choose thresholds"
-            " by group: data.split.validation."
-        )
+            words(
+                "There are {validation:,} labelled validation rows, and {least} are wanted to choose thresholds by group:"
+                " data.split.validation.", validation=found["validation_rows"], least=least,
+            )
+        )  # fmt: skip
         return
-    gap = f"{found['goal']}_difference"
+    gap, after = f"{found['goal']}_difference", words("after")
     yield Table(
-        [f"thresholds for {goal}", gap, "after", "accuracy", "after", "change"],
+        [words("thresholds for {goal}", goal=goal), named(gap), after, named("accuracy"), after, words("change")],
         [
             [stage, m["gaps"]["before"][gap], m["gaps"]["after"][gap], *(m["accuracy"][n] for n in ("before", "after", "change"))]
             for stage, m in models.items()
         ],
     )  # fmt: skip
     yield Table(
+        [words("model"), " × ".join(found["by"]), words("selected from a probability of"),
+         words("in a share of cases from"), words("by a coin")],
         [
-            "model",
-            " × ".join(found["by"]),
-            "selected from a probability of",
-            "in a share of cases from",
-            "by a coin",
-        ],
-        [
-            [stage, name, *_said(policy)]
+            [stage, _group(name), *_said(policy)]
             for stage, m in models.items()
             for name, policy in zip(m["groups"], m["policy"], strict=True)
         ],
-    )
+    )  # fmt: skip
     yield Note(
-        f"Chosen on {found['validation_rows']:,} validation rows, measured on the held-out ones, first draw: of the policies"
-        f" under which the groups are equal there, the one with the most decisions right. A group of fewer than {least} rows"
-        " that are due it, or are not, keeps 0.5. Where a group has a second threshold, or a coin that looks at nothing, chance"
-        " decides between them."
-    )
+        words(
+            "Chosen on {validation:,} validation rows, measured on {rows:,} held-out ones, first draw: of the policies under"
+            " which the groups are equal there, the one with the most decisions right. A group of fewer than {least} rows that"
+            " are due it, or are not, keeps 0.5. Where a group has a second threshold, or a coin that looks at nothing, chance"
+            " decides between them.", validation=found["validation_rows"], rows=rows, least=least,
+        )
+    )  # fmt: skip
 
 
 def _said(policy: dict[str, Any]) -> list[Any]:
     """The threshold that decides most often, the other one, and the coin's share."""
-    both = ["nobody" if t is None else f"{t:.3g}" for t in policy["thresholds"]]
+    both = [words("nobody") if t is None else f"{t:.3g}" for t in policy["thresholds"]]
     first = policy["first"]
     if first < 0.5:
         both, first = both[::-1], 1 - first

@@ -13,9 +13,10 @@ from pydantic import Field
 from torch import Tensor
 
 from jichu.auditing import figures
-from jichu.auditing.blocks import Block, Figure, Note, Table
+from jichu.auditing.blocks import Block, Figure, Note, Table, interval
 from jichu.core.config import Named
 from jichu.core.progress import number
+from jichu.core.words import named, retold, words
 from jichu.data.dataset import Dataset
 from jichu.data.splits import draw_labels
 from jichu.data.target import Target
@@ -102,13 +103,16 @@ class LearningCurve(Part):
     @staticmethod
     def show(found: dict[str, Any], target: Target | None, look: Look) -> Iterator[Block]:
         if "refused" in found:
-            yield Note(f"No model could be trained on fewer rows: {found['refused']}.")
+            yield Note(words("No model could be trained on fewer rows: {why}.", why=retold(found["refused"])))
             return
         models = found["models"]
         points = {stage: m["points"] for stage, m in models.items()}
         sizes = next(iter(points.values()))
         yield Table(
-            [f"{found['error']} after training on", *(f"{p['at']:,} rows" for p in sizes)],
+            [
+                words("{error} after training on", error=named(found["error"])),
+                *(words("{rows:,} rows", rows=p["at"]) for p in sizes),
+            ],
             [[stage, *of] for stage, of in points.items()],
         )
         lines = {}
@@ -116,13 +120,16 @@ class LearningCurve(Part):
             if m["law"] is not None:
                 at = np.geomspace(points[stage][0]["at"], m["doubled"]["at"], 60)
                 lines[stage] = (at, PowerLaw(**m["law"]).at(at))
-        yield Figure(figures.scaling(points, "training rows", found["error"], lines=lines))
+        yield Figure(figures.scaling(points, words("training rows"), named(found["error"]), lines=lines))
         for stage, m in models.items():
             yield Note(_words(stage, m))
         yield Note(
-            f"Trained {found['repeats']} times at each size, on nested samples, and measured on {found['rows']:,}"
-            " held-out rows; the intervals are over both. A curve is fitted to each resample of them."
-        )
+            words(
+                "Trained {repeats} times at each size, on nested samples, and measured on {rows:,} held-out rows; the intervals"
+                " are over both. A curve is fitted to each resample of them.",
+                repeats=found["repeats"], rows=found["rows"],
+            )
+        )  # fmt: skip
 
 
 def nested(subject: Subject, shares: list[float], repeat: int) -> list[Tensor]:
@@ -164,9 +171,11 @@ def _curve(sizes: list[int], errors: np.ndarray, resampled: np.ndarray) -> dict[
 def _words(stage: str, m: dict[str, Any]) -> str:
     now, then, law = m["points"][-1], m["doubled"], m["law"]
     if then is None:
-        return f"What twice the rows would give {stage} cannot be told: {m['why']}."
+        return words(
+            "What twice the rows would give {stage} cannot be told: {why}.", stage=stage, why=retold(m["why"])
+        )
     falls = f"{number(law['scale'])}·n^-{number(law['exponent'])} + {number(law['floor'])}"
-    return (
-        f"Twice the rows, {then['at']:,}, would bring {stage} from {number(now['value'])} to {number(then['value'])}"
-        f" [{number(then['low'])}, {number(then['high'])}], if it goes on falling as {falls}."
-    )
+    return words(
+        "Twice the rows, {rows:,}, would bring {stage} from {now} to {then}, if it goes on falling as {falls}.",
+        rows=then["at"], stage=stage, now=number(now["value"]), then=" ".join(interval(then)), falls=falls,
+    )  # fmt: skip

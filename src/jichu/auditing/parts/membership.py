@@ -10,9 +10,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from jichu.auditing.blocks import Block, Note, Table
+from jichu.auditing.blocks import Block, Note, Table, interval
 from jichu.core.errors import UsageError
 from jichu.core.randomness import generator
+from jichu.core.words import named, retold, words
 from jichu.data.splits import evenly
 from jichu.data.target import Target
 from jichu.metrics.membership import confidence, leakage, likelihood_ratio, min_k
@@ -22,6 +23,7 @@ from .base import Look, Part, Subject
 
 _FALSE = 0.001  # share of the strangers that may be taken for members
 _FEWEST = 10
+_LEAKS = 0.55  # AUROC above which the rows are told apart well enough to be told first of all
 Array = np.ndarray
 
 
@@ -91,38 +93,58 @@ class Membership(Part):
     @staticmethod
     def show(found: dict[str, Any], target: Target | None, look: Look) -> Iterator[Block]:
         if "refused" in found:
-            yield Note(f"No shadow models could be trained: {found['refused']}.")
+            yield Note(words("No shadow models could be trained: {why}.", why=retold(found["refused"])))
         few = min(found["members"], found["strangers"]) < _FEWEST
         if not found["models"]:
             yield Note(
-                "No model here writes texts, one token after the other." if not few else
-                f"There are {found['members']} rows that the model was trained on here and {found['strangers']} held out;"
-                f" {_FEWEST} of each are wanted."
+                words("No model here writes texts, one token after the other.") if not few else
+                words(
+                    "There are {members:,} rows that the model was trained on here and {strangers:,} held out; {few} of each"
+                    " are wanted.", members=found["members"], strangers=found["strangers"], few=_FEWEST,
+                )
             )  # fmt: skip
             return
         ways = {
-            "loss": "by its loss",
-            "min_k": "by its least likely tokens",
-            "likelihood_ratio": f"by {found['shadows']} shadow models",
-        }
+            "loss": words("by its loss"), "min_k": words("by its least likely tokens"),
+            "likelihood_ratio": words("by {shadows} shadow models", shadows=found["shadows"]),
+        }  # fmt: skip
         written = target is None or target.task != "classification"
         rows = [
-            [f"{stage}, {words}", m[way]["auroc"], m[way]["advantage"], m[way]["found_at"]]
+            [f"{stage}, {how}", m[way]["auroc"], m[way]["advantage"], m[way]["found_at"]]
             for stage, m in found["models"].items()
-            for way, words in ways.items()
+            for way, how in ways.items()
             if way in m
         ]
-        yield Table(["attack on", "auroc", "advantage", f"members found at {found['at']:.1%} false"], rows)
-        told = ", ".join(
-            f"{m['told_apart']:,} of {s}" for s, m in found["models"].items() if "told_apart" in m
-        )
-        if told:
-            yield Note(f"Rows that some shadow models were trained on, and others were not: {told}.")
+        false = words("members found at {share:.1%} false", share=found["at"])
+        yield Table([words("attack on"), named("auroc"), words("advantage"), false], rows)
+        for stage, m in found["models"].items():
+            if "told_apart" in m:
+                yield Note(
+                    words(
+                        "Of {stage} {rows:,} rows are such that some shadow models were trained on them, and others were not.",
+                        stage=stage, rows=m["told_apart"],
+                    )
+                )  # fmt: skip
         yield Note(
-            f"{found['members']:,} rows that were trained on and {found['strangers']:,} held-out ones; 0.5 of auroc and 0 of"
-            " advantage are what guessing gives. A stronger attacker may find more"
-            + ("." if found["shadows"] or "refused" in found or written else "; shadows: 16 measures one.")
-        )
+            words(
+                "{members:,} rows that were trained on and {strangers:,} held-out ones; 0.5 of AUROC and 0 of advantage are"
+                " what guessing gives.", members=found["members"], strangers=found["strangers"],
+            )
+        )  # fmt: skip
+        yield Note(
+            words("A stronger attacker may find more.") if found["shadows"] or "refused" in found or written else
+            words("A stronger attacker may find more; shadows: 16 measures one.")
+        )  # fmt: skip
+
+    @staticmethod
+    def worries(found: dict[str, Any], stage: str, target: Target | None) -> Iterator[str]:
+        for told in found["models"].get(stage, {}).values():
+            if isinstance(told, dict) and (told["auroc"]["low"] or 0) > _LEAKS:
+                yield words(
+                    "Who asks {stage} can tell its training rows from others: AUROC {auroc} on {rows:,} rows.",
+                    stage=stage, auroc=" ".join(interval(told["auroc"])), rows=found["members"] + found["strangers"],
+                )  # fmt: skip
+                return
 
 
 def _of_texts(stage: str, subject: Subject, members: Tensor, strangers: Tensor) -> dict[str, Any]:

@@ -18,9 +18,10 @@ from jichu.attacks.space import space
 from jichu.attacks.square import Square
 from jichu.attacks.threat import length
 from jichu.auditing import figures
-from jichu.auditing.blocks import Block, Figure, Note, Table
+from jichu.auditing.blocks import Block, Figure, Note, Table, interval
 from jichu.core.errors import UsageError
 from jichu.core.progress import Task, number, task
+from jichu.core.words import named, retold, words
 from jichu.data.batches import gather
 from jichu.data.target import Target
 from jichu.metrics.intervals import share_interval
@@ -38,10 +39,6 @@ _DEPTHS = {
     "full": (100, 9, 5000),
 }  # steps, targets and queries of the strongest attack
 _HINT = 0.05  # share of the rows that makes a sign of hidden gradients
-_HEADS = {
-    "clean": "as they are", "one_step": "one step", "many_steps": "{steps} steps", "strongest": "the strongest",
-    "squares": "squares",
-}  # fmt: skip
 
 
 class Robustness(Part):
@@ -114,30 +111,59 @@ class Robustness(Part):
     def show(found: dict[str, Any], target: Target | None, look: Look) -> Iterator[Block]:
         models, rows = found["models"], found["rows"]
         if not models:
-            yield Note("These inputs cannot be changed a little: there are no images, sounds or numbers.")
+            yield Note(
+                words("These inputs cannot be changed a little: there are no images, sounds or numbers.")
+            )
             return
-        names = ["clean", "one_step", "many_steps", "strongest", "squares"]
-        names = [name for name in names if any(name in m for m in models.values())]
-        heads = [_HEADS[name].format(steps=found["steps"]) for name in names]
-        yield Table(["accuracy of", *heads], [[s, *(m.get(n) for n in names)] for s, m in models.items()])
+        heads = {
+            "clean": words("as they are"), "one_step": words("one step"),
+            "many_steps": words("{steps} steps", steps=found["steps"]), "strongest": words("the strongest"),
+            "squares": words("squares"),
+        }  # fmt: skip
+        heads = {name: head for name, head in heads.items() if any(name in m for m in models.values())}
+        table = [[stage, *(m.get(name) for name in heads)] for stage, m in models.items()]
+        yield Table([words("accuracy of"), *heads.values()], table)
+        about = {"norm": found["norm"], "unit": named(found["unit"])}
         if curves := {stage: m["curve"] for stage, m in models.items() if "curve" in m}:
-            yield Figure(figures.strengths(curves, f"change at most, {found['norm']}, {found['unit']}"))
+            label = words("change at most, {norm}, {unit}", **about)
+            yield Figure(figures.strengths(curves, label, named("accuracy")))
         yield Note(
-            f"{rows} held-out rows, each changed by at most {number(found['epsilon'])} {found['unit']} in"
-            f" {found['norm']}. The strongest: auto-PGD by two losses, FAB, random squares, each on those that still stand;"
-            " a stronger attacker may leave less."
-        )
+            words(
+                "{rows:,} held-out rows, each changed by at most {epsilon} {unit} in {norm}. The strongest: auto-PGD by two"
+                " losses, FAB, random squares, each on those that still stand; a stronger attacker may leave less.",
+                rows=rows, epsilon=number(found["epsilon"]), **about,
+            )
+        )  # fmt: skip
         for stage, m in models.items():
             if not m["differentiable"]:
-                asked = (
-                    "only its answers were asked" if "squares" in m else "squares are for linf: not attacked"
-                )
-                yield Note(f"{stage} has no gradients; {asked}.")
-            elif m["hidden"]:
                 yield Note(
-                    f"The gradients of {stage} may be hidden, so that it looks stronger than it is:"
-                    f" {'; '.join(m['hidden'])}."
-                )
+                    words("{stage} has no gradients; only its answers were asked.", stage=stage) if "squares" in m else
+                    words("{stage} has no gradients, and squares are for linf: it was not attacked.", stage=stage)
+                )  # fmt: skip
+            elif m["hidden"]:
+                yield Note(_hidden(stage, m))
+
+    @staticmethod
+    def worries(found: dict[str, Any], stage: str, target: Target | None) -> Iterator[str]:
+        told = found["models"].get(stage, {})
+        if told.get("hidden"):
+            yield _hidden(stage, told)
+        left = told.get("strongest", told.get("squares"))
+        if left and (left["high"] or 0) < (told["clean"]["low"] or 0):
+            yield words(
+                "Inputs changed by at most {epsilon} {unit} leave {stage} an accuracy of {left} of {clean}, on {rows:,} rows.",
+                epsilon=number(found["epsilon"]), unit=named(found["unit"]), stage=stage, rows=found["rows"],
+                left=" ".join(interval(left)), clean=interval(told["clean"])[0],
+            )  # fmt: skip
+
+
+def _hidden(stage: str, told: dict[str, Any]) -> str:
+    signs = "; ".join(map(retold, told["hidden"]))
+    return words(
+        "The gradients of {stage} may be hidden, so that it looks stronger than it is: {signs}.",
+        stage=stage,
+        signs=signs,
+    )
 
 
 class _Nothing(Attack):

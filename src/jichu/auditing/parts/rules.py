@@ -14,6 +14,7 @@ from jichu.auditing.measure import USUAL, better_by
 from jichu.constraints.columns import Array
 from jichu.constraints.rulebook import Rules
 from jichu.core.errors import UsageError
+from jichu.core.words import named, words
 from jichu.data.dataset import Dataset
 from jichu.data.target import Target
 from jichu.metrics import fits, metric
@@ -94,25 +95,36 @@ class KeptRules(Part):
     @staticmethod
     def show(found: dict[str, Any], target: Target | None, look: Look) -> Iterator[Block]:
         models = found["models"]
+        heads = [words("{stage} alone", stage=stage) for stage in models]
+        heads += [words("{stage}, ruled", stage=stage) for stage in models]
         yield Table(
-            ["rule", "", "rows that break it", *(f"{stage} alone" for stage in models), *(f"{stage}, ruled" for stage in models)],
+            [words("rule"), "", words("rows that break it"), *heads],
             [
-                [name, action, found["data"][name], *(m["alone"][name] for m in models.values()),
+                [name, named(action), found["data"][name], *(m["alone"][name] for m in models.values()),
                  *(m["after"][name] for m in models.values())]
                 for name, action in found["rules"].items()
             ],
         )  # fmt: skip
         changed = [
-            [f"{stage}: {column}", t["metric"].replace("_", " "), t["without"], t["with"], t["better_by"], t["changed"]]
+            [f"{stage}: {column}", named(t["metric"]), t["without"], t["with"], t["better_by"], t["changed"]]
             for stage, m in models.items() for column, t in m["targets"].items()
         ]  # fmt: skip
         if changed:
-            yield Table(["", "metric", "alone", "with the rules", "better by", "answers changed"], changed)
+            heads = [
+                words("metric"),
+                words("alone"),
+                words("with the rules"),
+                words("better by"),
+                words("answers changed"),
+            ]
+            yield Table(["", *heads], changed)
         yield Note(
-            f"Shares of {found['rows']:,} held-out rows, with Wilson's intervals. What stands in the rows, their truth"
-            " included, may break a rule; so may what a model says of them alone. Every other figure of this report is of"
-            " the model alone."
-        )
+            words(
+                "Shares of {rows:,} held-out rows, with Wilson's intervals. What stands in the rows, their truth included, may"
+                " break a rule; so may what a model says of them alone. Every other figure of this report is of the model alone.",
+                rows=found["rows"],
+            )
+        )  # fmt: skip
 
 
 def _share(rows: np.ndarray) -> dict[str, float]:

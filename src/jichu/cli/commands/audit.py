@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..options import Options, command
+from ..options import Options, add_language, command
 from ..output import print_blocks, print_gates, print_headline, print_json
 
 
@@ -35,16 +35,30 @@ def add(commands: Any) -> None:
         help="other runs, compared with this one on the same held-out rows, with paired tests",
     )  # fmt: skip
 
+    parser.add_argument(
+        "--report",
+        action="store_true",
+        help="only write the run's report and card once more; nothing is measured anew",
+    )
+    add_language(parser, "what is printed, or of the report")
+
 
 def audit(options: Options) -> None:
+    """Measure a run's model, compare it with others, or write its report once more."""
+    from jichu.core.words import speaking
+
+    verb = rewrite if options.report else against if options.against else measured
+    with speaking(options.language):
+        verb(options)
+
+
+def measured(options: Options) -> None:
     """Measure a run's model."""
-    if options.against:
-        against(options)
-        return
     from jichu.auditing import gates, parts
     from jichu.auditing.measure import headline
     from jichu.audits import audit as measure
     from jichu.core.config import parse_yaml
+    from jichu.core.words import words
     from jichu.runs import Run
 
     run_ = Run(options.run)
@@ -57,36 +71,59 @@ def audit(options: Options) -> None:
         return
     print_headline(headline(found))
     model = next(iter(found["models"].values()))
-    print(f"\n{model['rows']} held-out rows of {options.data or run_.recipe.data.path}")
+    source = options.data or run_.recipe.data.path
+    print("\n" + words("{rows:,} held-out rows of {source}", rows=model["rows"], source=source))
     for title, blocks in parts.shown(found, run_.targets, parts.Look()):
         print_blocks(title, blocks)
     print_gates(found["gates"])
     gates.require(found["gates"], options.run)
 
 
+def rewrite(options: Options) -> None:
+    """Write the pages of a finished run once more."""
+    from jichu.runs import Run
+
+    _refuse(options, "--report", "data", "parts", "gate", "against")
+    written = Run(options.run).rewrite(options.language)
+    if options.json:
+        print_json({"report": str(written)})
+    else:
+        print(written)
+
+
+def _refuse(options: Options, beside: str, *names: str) -> None:
+    from jichu.core.errors import UsageError
+
+    if idle := next((name for name in names if getattr(options, name)), None):
+        raise UsageError(f"--{idle} does nothing with {beside}", expected="one of them")
+
+
 def against(options: Options) -> None:
     """Compare a run's model with those of others."""
     from jichu.auditing.blocks import Note, Table
     from jichu.comparing import compare
-    from jichu.core.errors import UsageError
     from jichu.core.progress import number
+    from jichu.core.words import named, words
 
-    if idle := next((name for name in ("data", "parts", "gate") if getattr(options, name)), None):
-        raise UsageError(f"--{idle} does nothing with --against", expected="one of them")
+    _refuse(options, "--against", "data", "parts", "gate")
     found = compare([options.run, *options.against])
     if options.json:
         print_json(found)
         return
     for c in found["comparisons"]:
-        rows = [[name, m["one"], m["two"], m["better_by"]] for name, m in c["metrics"].items()]
-        heads = [c["column"], c["one"], c["two"], "better by"]
-        told = f"on the same {c['rows']:,} held-out rows; better by more than 0 is in favour of {c['one']}"
-        blocks: list[Any] = [Table(heads, rows), Note(told)]
+        one, two = c["one"], c["two"]
+        rows = [[named(name), m["one"], m["two"], m["better_by"]] for name, m in c["metrics"].items()]
+        told = words(
+            "on the same {rows:,} held-out rows; better by more than 0 is in favour of {one}",
+            rows=c["rows"],
+            one=one,
+        )
+        blocks: list[Any] = [Table([c["column"], one, two, words("better by")], rows), Note(told)]
         if test := c["test"]:
-            blocks.append(
-                Note(
-                    f"{test['name']}: {c['one']} alone is right, or the better, on {test['first']} rows, {c['two']} on"
-                    f" {test['second']}; p = {number(test['p'])}, after Holm {number(test['p_holm'])}"
-                )
-            )
-        print_blocks(f"{c['one']} against {c['two']}", blocks)
+            about = {"first": test["first"], "second": test["second"], "p": number(test["p"])}
+            told = words(
+                "{test}: {one} alone is right, or the better, on {first} rows, {two} on {second}; p = {p}, after Holm {holm}",
+                test=test["name"], one=one, two=two, holm=number(test["p_holm"]), **about,
+            )  # fmt: skip
+            blocks.append(Note(told))
+        print_blocks(words("{one} against {two}", one=one, two=two), blocks)

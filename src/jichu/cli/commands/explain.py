@@ -6,7 +6,7 @@ import sys
 from collections import Counter
 from typing import Any
 
-from ..options import Options, add_set, command
+from ..options import Options, add_language, add_set, command
 from ..output import print_json, print_table
 
 
@@ -43,6 +43,7 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--out", metavar="FOLDER", default="explanations", help="for drawings; explanations if not given"
     )
+    add_language(parser, "the drawings and what is printed")
     add_set(parser, "what is said of the method, such as steps=100")
 
 
@@ -50,6 +51,7 @@ def explain(options: Options) -> int:
     """Explain; inputs that cannot be used are named and the others still explained."""
     from jichu.core.config import override
     from jichu.core.errors import DataError, UsageError
+    from jichu.core.words import speaking
     from jichu.runs import Run
 
     if options.set and options.method is None:
@@ -63,6 +65,17 @@ def explain(options: Options) -> int:
             )
         except DataError as error:
             faults.append(error)
+    with speaking(options.language):
+        _show(found, options)
+    for fault in faults:
+        print(f"jichu: {fault}", file=sys.stderr)
+    return DataError.code if faults else 0
+
+
+def _show(found: list[Any], options: Options) -> None:
+    """Draw each, and say what came of it."""
+    from jichu.core.words import named, words
+
     told, names = [], Counter[str]()
     for one in found:
         names[one.name] += 1
@@ -70,11 +83,11 @@ def explain(options: Options) -> int:
         told.append({**one.plain(), "file": str(one.write(options.out, one.name + count))})
     if options.json:
         print_json(told)
-    else:
-        for one, about in zip(found, told, strict=True):
-            print(f"{one.input}: {one.said} (by {one.method}, of the {one.scale}): {about['file']}")
-            if one.places:
-                print_table(["", "worth"], [[place.strip(), f"{worth:+.4g}"] for place, worth in one.top()])
-    for fault in faults:
-        print(f"jichu: {fault}", file=sys.stderr)
-    return DataError.code if faults else 0
+        return
+    for one, about in zip(found, told, strict=True):
+        how = words("by {method}, of the {scale}", method=named(one.method), scale=named(one.scale))
+        print(f"{one.input}: {one.said} ({how}): {about['file']}")
+        if one.places:
+            print_table(
+                ["", words("worth")], [[place.strip(), f"{worth:+.4g}"] for place, worth in one.top()]
+            )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..options import Options, add_data, add_set, command, data_config
+from ..options import Options, add_data, add_language, add_set, command, data_config
 from ..output import print_json, print_table
 
 
@@ -27,6 +27,7 @@ def add(commands: Any) -> None:
         "--page", nargs="?", const="inspect.html", metavar="FILE.html",
         help="show it on a page for the browser; inspect.html if no file is given",
     )  # fmt: skip
+    add_language(parser, "the page")
     add_set(parser, "data keys, such as size=32")
 
 
@@ -45,8 +46,10 @@ def inspect(options: Options) -> None:
         drawn["augmentation drawn"] = options.augment
     if options.page:
         from jichu.auditing import data_page
+        from jichu.core.words import speaking
 
-        data_page.write(Path(options.page), dataset, found)
+        with speaking(options.language):
+            data_page.write(Path(options.page), dataset, found)
         drawn["look at it"] = options.page
     if options.json:
         print_json(found)

@@ -33,6 +33,7 @@ def execute(recipe: Any, options: Options) -> None:
     from jichu.auditing.gates import require
     from jichu.core.files import read_json
     from jichu.core.ranks import rank
+    from jichu.core.words import speaking
     from jichu.models.folder import read_config
     from jichu.recipe.run import execute
 
@@ -45,8 +46,9 @@ def execute(recipe: Any, options: Options) -> None:
         print_json({"run": str(folder.path), **summary})
         require(gates, folder.path)
         return
-    print_headline(summary["headline"])
-    print_gates(gates)
+    with speaking(recipe.language):
+        print_headline(summary["headline"])
+        print_gates(gates)
     predicts = bool(recipe.fitted)
     examples = sorted(folder.examples.glob("[0-9]*")) if folder.examples.exists() else []
     after = [f"look at it:   {folder.report}"]
