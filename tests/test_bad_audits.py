@@ -36,14 +36,14 @@ def write(path, rows=150, change=lambda row: row, seed=0):
                 out.writerow([row.get(name, "") for name in COLUMNS])
 
 
-def fitted(name, target, stage=NETWORK, parts=(), **data):
+def fitted(name, target, stage=NETWORK, parts=(), metrics=None, **data):
     """Write a recipe and run it; gives the exit code."""
     targets = [target] if isinstance(target, str) else target
     ignored = {c: "ignore" for c in ("kind", "size", "tags") if c not in targets}
     columns = ignored | ({"tags": "tags"} if "tags" in targets else {})
     recipe = {
         "name": name, "data": {"path": "t.csv", "target": target, "columns": columns, **data},
-        "stages": [stage, {"stage": "audit", "parts": list(parts)}],
+        "stages": [stage, {"stage": "audit", "parts": list(parts), "metrics": metrics}],
     }  # fmt: skip
     Path(f"{name}.yaml").write_text(json.dumps(recipe))
     return main(["run", f"{name}.yaml", "--quiet"])
@@ -317,3 +317,12 @@ def test_test_rows_of_one_class(there, capsys):
     assert auroc.split() == ["auroc", "–", "–", "to", "–"] and "nan" not in told
     assert main(["audit", "runs/kind", "--data", "high.csv", "--gate", "auroc=0"]) == CheckFailed.code
     assert "auroc >= 0: found is no number" in capsys.readouterr().err
+
+
+def test_metrics_of_a_recipe_that_are_for_one_of_its_targets(in_folder):
+    """An audit anew measures each by those that are for it, as the recipe's own does."""
+    write("t.csv")
+    assert fitted("mixed", ["size", "kind"], metrics=["accuracy", "rmse"]) == 0
+    found = jichu.audit("runs/mixed")
+    assert [*next(iter(found["models"].values()))["metrics"]] == ["rmse"]
+    assert [*next(iter(found["others"]["kind"]["models"].values()))["metrics"]] == ["accuracy"]

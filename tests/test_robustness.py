@@ -130,3 +130,22 @@ def test_a_few_rows(rows, in_folder):
         ],
     )
     assert found["rows"] == rows and found["models"]["finetune"]["clean"]["low"] < 1
+
+
+def test_an_attack_of_ones_own_choice_is_the_strongest(in_folder, capsys):
+    stages = [{"stage": "finetune", "backbone": {"name": "cnn", "widths": [8]}, "budget": "40 steps"}]
+    for attack, code in (({"name": "pgd", "steps": 5, "restarts": 2}, 0), ("pdg", 2)):
+        asked = {"name": "robustness", "epsilon": 0.1, "rows": 30, "attack": attack}
+        recipe = {
+            "name": "chosen",
+            "data": {"path": "sklearn:digits"},
+            "stages": [*stages, {"stage": "audit", "parts": [asked]}],
+        }
+        Path("r.yaml").write_text(json.dumps(recipe))
+        assert main(["run", "r.yaml", "--quiet"]) == code
+    assert "did you mean: pgd" in capsys.readouterr().err
+    found = read_json(Path("runs/chosen/audit.json"))["parts"]["robustness"]
+    (model,) = found["models"].values()
+    assert found["attack"] == "pgd" and model["fell"] == {}
+    assert model["strongest"]["value"] <= model["many_steps"]["value"] <= model["clean"]["value"]
+    assert "The strongest: pgd; a stronger" in Path("runs/chosen/report.html").read_text()

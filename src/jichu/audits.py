@@ -48,8 +48,7 @@ def audit(
     run = run if isinstance(run, Run) else Run(run)
     stage = check(AuditStage, {"parts": list(parts), "gates": dict(gates or {})}, where="audit")
     if metrics is None:  # those of the recipe's own audit
-        own = [s.metrics for s in run.recipe.stages if isinstance(s, AuditStage)]
-        stage = stage.model_copy(update={"metrics": own[-1] if own else None})
+        stage = stage.model_copy(update={"metrics": run.recipe.audit and run.recipe.audit.metrics})
     questions = parts_of_audit.make(run.recipe.questions(stage))
     if not run.config.language:
         run.require_head()
@@ -66,7 +65,9 @@ def audit(
         dataset = _in_the_models_codes(run, dataset, rows)
     parts_of_audit.check(questions, dataset, targets)
     named = {
-        key: metric_functions(stage, {"metrics": metrics or {}}, target, quantiles=bool(target.quantiles))
+        key: metric_functions(
+            stage, {"metrics": metrics or {}}, target, len(targets) > 1, bool(target.quantiles)
+        )
         for key, target in targets.items()
     }
     columns = [target.column for target in targets.values()]

@@ -19,7 +19,6 @@ from jichu.core.files import read_json
 from jichu.data.target import Target
 from jichu.metrics.paired import Test, holm, mcnemar, wilcoxon
 from jichu.recipe.build import TOKENS
-from jichu.recipe.config import AuditStage
 from jichu.recipe.results import TEXTS
 from jichu.recipe.stages import metric_functions
 from jichu.runs import Run
@@ -132,7 +131,8 @@ def _compared(run: Run, one: _Side, two: _Side) -> dict[str, Any]:
 
 def _functions(run: Run, target: Target) -> dict[str, Any]:
     """The metrics of a run's audit; quantiles are not among what is compared."""
-    stage = next(stage for stage in run.recipe.stages if isinstance(stage, AuditStage))
+    stage = run.recipe.audit
+    assert stage is not None  # of which there is a file
     return {n: f for n, f in metric_functions(stage, {}, target, several=True).items() if "pinball" not in n}
 
 

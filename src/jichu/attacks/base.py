@@ -35,8 +35,6 @@ class Attack:
     """Inputs [B, ...] changed within a threat so that a model errs. A subclass says how; its keyword arguments are what
     may be said of it."""
 
-    needs_gradients = True
-
     def __call__(self, victim: Victim, x: Tensor, truth: Tensor, threat: Threat, draw: Draw) -> Tensor:
         """Allowed inputs, those of rows that could not be fooled included."""
         raise NotImplementedError(f"{type(self).__name__}.__call__")

@@ -23,8 +23,6 @@ class Square(Attack):
     """A square of the image (of other inputs a stretch) is set to ±epsilon at random, and kept where the margin falls; it
     begins with stripes. Only for linf."""
 
-    needs_gradients = False
-
     def __init__(
         self, queries: Annotated[int, Field(ge=1)] = 1000, share: Annotated[float, Field(gt=0, le=1)] = 0.8
     ):

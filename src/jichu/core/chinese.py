@@ -2,6 +2,9 @@
 stands in files in English and is `retold`."""
 
 SENTENCES = {
+    "{rows:,} held-out rows, each changed by at most {epsilon} {unit} in {norm}. The strongest: {attack}; a stronger attacker may leave less.": (
+        "{rows:,} 条留出样本，每条按 {norm} 范数改动不超过{unit}的 {epsilon}。最强攻击：{attack}；更强的攻击者可能使准确率更低。"
+    ),
     "Are the rules kept?": "规则是否得到遵守？",
     "Does it tell planted secrets?": "是否会泄露植入的秘密？",
     "Made-up secrets were planted among the training texts. Exposure is in bits, by a skew-normal distribution of {samples:,} of {space:,} that there could be: {chance} is what one has that was never planted, {bits} says that the model finds it the likeliest. Intervals are over canaries.": "训练文本中植入了虚构的秘密（金丝雀）。暴露度以比特计，由全部 {space:,} 个可能取值中的 {samples:,} 个拟合偏正态分布得出：从未植入者约为 {chance}，{bits} 表示模型认为它最有可能。置信区间针对各金丝雀。",

@@ -216,7 +216,12 @@ class Recipe(Config):
             if isinstance(stage, (PretrainStage, FinetuneStage)):
                 trained.append(stage.name)
         for kind, name, choices in [
-            *(("finetune", name, self.fitted or trained) for name in self.gains or []),
+            *(
+                ("finetune", name, self.fitted or trained)
+                for s in self.stages
+                if isinstance(s, AuditStage)
+                for name in s.gain or []
+            ),
             *(("trained", name, trained) for name in [self.result] if name is not None),
         ]:
             if name not in choices:
@@ -233,9 +238,9 @@ class Recipe(Config):
         return [s.name for s in self.stages if isinstance(s, FinetuneStage)]
 
     @property
-    def gains(self) -> list[str] | None:
-        """The two stages to compare."""
-        return next((s.gain for s in self.stages if isinstance(s, AuditStage)), None)
+    def audit(self) -> AuditStage | None:
+        """The audit of which `audit.json` is: the last one."""
+        return next((s for s in reversed(self.stages) if isinstance(s, AuditStage)), None)
 
     @property
     def chosen(self) -> str | None:

@@ -433,6 +433,7 @@ def retrain(work: Work, name: str, rows: Tensor, number: int) -> Model:
     stage = next(s for s in work.recipe.stages if s.name == name)
     assert isinstance(stage, FinetuneStage)
     stage = _as_planned(stage, work.folder)
+    work = work.on(reweighed(work.dataset, stage.reweigh, rows)) if stage.reweigh else work
     model, config, supervised = start_supervised(stage, rows, work, work.recipe.data.draws + number)
     if supervised is None:
         _estimate(model, config.targets, rows, rows[:0], work, {})

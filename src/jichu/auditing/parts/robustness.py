@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from jichu.attacks import Attack, Draw, Norm, Threat, Victim, ascent, drawing, fooled
+from jichu.attacks import Attack, Draw, Norm, Threat, Victim, ascent, drawing, fooled, make
 from jichu.attacks.ensemble import Ensemble
 from jichu.attacks.gradient import FastGradient, ProjectedGradient
 from jichu.attacks.losses import cross_entropy
@@ -19,6 +19,7 @@ from jichu.attacks.square import Square
 from jichu.attacks.threat import length
 from jichu.auditing import figures
 from jichu.auditing.blocks import Block, Figure, Note, Table, interval
+from jichu.core.config import Named
 from jichu.core.errors import UsageError
 from jichu.core.progress import Task, number, task
 from jichu.core.words import named, retold, words
@@ -43,7 +44,7 @@ _HINT = 0.05  # share of the rows that makes a sign of hidden gradients
 
 class Robustness(Part):
     """Accuracy on held-out rows that are attacked within `epsilon`: by one step along the gradient, by forty, and by the
-    strongest: auto-PGD with two losses, FAB, squares. Where the gradients do not show the way (Athalye et al., 2018, arXiv
+    strongest, an `attack` that is named, or auto-PGD with two losses, FAB and squares. Where the gradients do not show the way (Athalye et al., 2018, arXiv
     1802.00420) it is said. Images change by brightness, sounds by amplitude, numbers of tables by distances of their
     quartiles; epsilon is 8/255, 0.002 and 0.1 of these if it is not given."""
 
@@ -56,8 +57,11 @@ class Robustness(Part):
         norm: Norm = "linf",
         rows: Annotated[int, Field(ge=1)] = 200,
         depth: Literal["usual", "full"] = "usual",
+        attack: Named | None = None,
     ):
-        self.epsilon, self.norm, self.rows, self.depth = epsilon, norm, rows, depth
+        self.epsilon, self.norm, self.rows, self.depth, self.attack = epsilon, norm, rows, depth, attack
+        if attack is not None:
+            make(attack, "parts.robustness.attack")
 
     def measure(self, subject: Subject) -> dict[str, Any]:
         rows = subject.sample(self.rows)
@@ -70,7 +74,7 @@ class Robustness(Part):
         models = {stage: self._of(stage, subject, batches, threat) for stage in subject.fitted}
         return {
             "rows": len(rows), "epsilon": threat.epsilon, "norm": self.norm, "unit": where.unit,
-            "steps": _STEPS, "models": models,
+            "steps": _STEPS, "attack": self.attack and self.attack.name, "models": models,
         }  # fmt: skip
 
     def _of(
@@ -89,23 +93,21 @@ class Robustness(Part):
                 if self.norm == "linf":
                     found["squares"] = _share(clean & attacked.stand(Square(queries), threat))
                 return found
-            many = attacked.stand(ProjectedGradient(_STEPS), threat)
-            strongest = Ensemble(steps, targets, queries)
+            pgd = ProjectedGradient(_STEPS)
+            many = attacked.stand(pgd, threat)
+            strongest = make(self.attack) if self.attack else Ensemble(steps, targets, queries)
             left = attacked.stand(strongest, threat) & one & many
             found |= {"differentiable": True, "one_step": _share(one), "many_steps": _share(many)}
-            found |= {
-                "strongest": _share(left),
-                "fell": dict(strongest.fell),
+            fell = dict(getattr(strongest, "fell", {}))  # of an ensemble
+            found |= {"strongest": _share(left), "fell": fell}
+            known = {0.0: clean, 1.0: many}
+            stood = {
+                k: known[k] if k in known else attacked.stand(pgd, _times(threat, k)) for k in _STRENGTHS
             }
-            found["curve"] = [
-                {"at": k * threat.epsilon, **_share(self._at(k, attacked, clean, threat))} for k in _STRENGTHS
-            ]
-            far = attacked.stand(ProjectedGradient(_STEPS), _times(threat, _FAR))
-            found["hidden"] = _signs(clean, one, many, strongest.fell["square"], far, attacked.flat(threat))
+            found["curve"] = [{"at": k * threat.epsilon, **_share(stand)} for k, stand in stood.items()]
+            far = attacked.stand(pgd, _times(threat, _FAR))
+            found["hidden"] = _signs(clean, one, many, fell.get("square", 0), far, attacked.flat(threat))
         return found
-
-    def _at(self, k: float, attacked: _Attacked, clean: Tensor, threat: Threat) -> Tensor:
-        return attacked.stand(ProjectedGradient(_STEPS), _times(threat, k)) if k else clean
 
     @staticmethod
     def show(found: dict[str, Any], target: Target | None, look: Look) -> Iterator[Block]:
@@ -127,11 +129,15 @@ class Robustness(Part):
         if curves := {stage: m["curve"] for stage, m in models.items() if "curve" in m}:
             label = words("change at most, {norm}, {unit}", **about)
             yield Figure(figures.strengths(curves, label, named("accuracy")))
+        about |= {"rows": rows, "epsilon": number(found["epsilon"])}
         yield Note(
             words(
                 "{rows:,} held-out rows, each changed by at most {epsilon} {unit} in {norm}. The strongest: auto-PGD by two"
-                " losses, FAB, random squares, each on those that still stand; a stronger attacker may leave less.",
-                rows=rows, epsilon=number(found["epsilon"]), **about,
+                " losses, FAB, random squares, each on those that still stand; a stronger attacker may leave less.", **about,
+            ) if not found["attack"] else
+            words(
+                "{rows:,} held-out rows, each changed by at most {epsilon} {unit} in {norm}. The strongest: {attack}; a stronger"
+                " attacker may leave less.", attack=found["attack"], **about,
             )
         )  # fmt: skip
         for stage, m in models.items():
