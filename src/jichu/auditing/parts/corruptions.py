@@ -32,7 +32,7 @@ from jichu.models.model import Model
 
 from .base import Look, Part, Subject
 
-_AT_ONCE = 250  # rows that are corrupted together
+_AT_ONCE = 500  # rows that are corrupted together
 Columns = dict[str, Any]
 Array = np.ndarray
 
