@@ -224,6 +224,10 @@ def test_a_recipe_with_privacy(in_folder, capsys):
     summary = read_json(Path("runs/private/summary.json"))
     about = next(s for s in summary["stages"] if s["name"] == "finetune")["metrics"]["privacy"]
     assert 7.5 < about["epsilon"] <= 8 and about["delta"] == 1e-4
+    assert (
+        "differential privacy of every training row: epsilon"
+        in Path("runs/private/MODEL_CARD.md").read_text()
+    )
     code, said = run("shared", capsys, backbone={"name": "cnn", "norm": "batch"})
     assert code == 2 and "statistics over the rows" in said and "norm: group" in said
     code, said = run("mixed", capsys, wrap=[{"name": "mixup"}])

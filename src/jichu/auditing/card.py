@@ -183,6 +183,26 @@ def _training(recipe: dict[str, Any], summary: dict[str, Any]) -> Iterator[str]:
     ]  # fmt: skip
     yield _table(Table(heads, rows))
     yield words("Seed {seed}.", seed=recipe["seed"])
+    yield from _privacy(
+        {n: s["metrics"]["privacy"] for n, s in told.items() if "privacy" in s["metrics"]}, recipe
+    )
+
+
+def _privacy(private: dict[str, dict[str, float]], recipe: dict[str, Any]) -> Iterator[str]:
+    for stage, spent in private.items():
+        about = {"epsilon": number(spent["epsilon"]), "delta": number(spent["delta"])}
+        yield words(
+            "{stage} was trained with differential privacy of every training row: epsilon {epsilon}, delta {delta}.",
+            stage=stage, **about,
+        )  # fmt: skip
+    if (draws := recipe["data"]["draws"]) * len(private) > 1:
+        sums = {
+            key: number(draws * sum(spent[key] for spent in private.values())) for key in ("epsilon", "delta")
+        }
+        yield words(
+            "{count} such trainings saw the same rows: whoever sees what came of all of them learns of a row what epsilon"
+            " {epsilon}, delta {delta} allow at most.", count=draws * len(private), **sums,
+        )  # fmt: skip
 
 
 def _results(audit: dict[str, Any]) -> Iterator[str]:

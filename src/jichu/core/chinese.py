@@ -2,6 +2,12 @@
 stands in files in English and is `retold`."""
 
 SENTENCES = {
+    "{stage} was trained with differential privacy of every training row: epsilon {epsilon}, delta {delta}.": (
+        "{stage} 的训练对每条训练样本满足差分隐私：ε = {epsilon}，δ = {delta}。"
+    ),
+    "{count} such trainings saw the same rows: whoever sees what came of all of them learns of a row what epsilon {epsilon}, delta {delta} allow at most.": (
+        "{count} 次这样的训练使用了相同的样本：见到全部结果的人，对任一样本所能得知的至多为 ε = {epsilon}、δ = {delta} 所允许的。"
+    ),
     "{rows:,} held-out rows, each changed by at most {epsilon} {unit} in {norm}. The strongest: {attack}; a stronger attacker may leave less.": (
         "{rows:,} 条留出样本，每条按 {norm} 范数改动不超过{unit}的 {epsilon}。最强攻击：{attack}；更强的攻击者可能使准确率更低。"
     ),
