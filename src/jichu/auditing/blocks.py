@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
+
+from torch import Tensor
 
 from jichu.core.progress import number
 
@@ -66,6 +68,17 @@ class Written:
 
 
 Block = Note | Table | Figure | Pictures | Written
+
+
+class Look(NamedTuple):
+    """How rows can be shown: pictures uint8 [n, C, H, W] of some, what they are called with their classes, and what they say
+    in words."""
+
+    pictures: Callable[[Tensor], Tensor] | None = None
+    records: Callable[[Tensor], tuple[list[str], list[int]]] | None = None
+    words: Callable[[Tensor], list[str]] | None = None
+
+
 Section = tuple[str, list[Block]]
 
 

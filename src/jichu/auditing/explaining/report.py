@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from jichu.auditing import figures
-from jichu.auditing.blocks import Block, Figure, Note, Table, interval
-from jichu.auditing.parts.base import Look
+from jichu.auditing.blocks import Block, Figure, Look, Note, Table, interval
 from jichu.core.words import named, retold, words
 from jichu.data.target import Target
 

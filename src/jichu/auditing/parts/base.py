@@ -6,14 +6,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 from torch import Tensor
 
 from jichu.auditing import table as tables
-from jichu.auditing.blocks import Block
+from jichu.auditing.blocks import Block, Look
 from jichu.auditing.kept import Kept
 from jichu.core.progress import clock, say
 from jichu.data.dataset import Dataset
@@ -114,15 +114,6 @@ class Subject:
         """What a model says [n, K] of rows of the data set, or of other columns."""
         outputs = predict(model, self.dataset.inputs if columns is None else columns, rows, [self.key])
         return tables.answers(self.predicted, outputs[self.key])
-
-
-class Look(NamedTuple):
-    """How rows can be shown: pictures uint8 [n, C, H, W] of some, what they are called with their classes, and what they say
-    in words."""
-
-    pictures: Callable[[Tensor], Tensor] | None = None
-    records: Callable[[Tensor], tuple[list[str], list[int]]] | None = None
-    words: Callable[[Tensor], list[str]] | None = None
 
 
 class Part:
