@@ -10,7 +10,7 @@ demo: $(VENV)/.installed
 	@echo "made in $(CURDIR)/runs; the command is $(CURDIR)/$(BIN)/jichu (source $(BIN)/activate to type jichu)"
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 	@echo "tested with $(CURDIR)/$(BIN)/python"
 
 lint: $(VENV)/.installed-dev

@@ -206,3 +206,13 @@ def test_a_corruption_that_does_not_exist_is_told(in_folder, capsys):
     Path("r.yaml").write_text(json.dumps(recipe))
     assert main(["run", "r.yaml", "--quiet"]) == 2
     assert "did you mean: snow" in capsys.readouterr().err
+
+
+def test_a_wide_filter_is_the_same_by_its_spectrum(monkeypatch):
+    from jichu.attacks.corruptions import images
+
+    x, weights = torch.rand(2, 3, 40, 36), torch.rand(2, 25, 25)
+    weights /= weights.sum((1, 2), keepdim=True)
+    found = images._filtered(x, weights)
+    monkeypatch.setattr(images, "_WIDE", 1000)
+    assert torch.allclose(found, images._filtered(x, weights), atol=1e-5)
