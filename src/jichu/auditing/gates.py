@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from jichu.core.errors import CheckFailed, UsageError, nearest, shown, unknown
 from jichu.core.names import resolve
 from jichu.core.progress import number
-from jichu.core.words import words
+from jichu.core.words import speaking, words
 from jichu.metrics import METRICS
 
 from .blocks import Table
@@ -196,5 +196,6 @@ def said(gate: dict[str, Any]) -> str:
 def require(gates: Collection[dict[str, Any]], where: object = None) -> None:
     """CheckFailed with a line for each gate that does not hold."""
     if failed := [gate for gate in gates if not gate["holds"]]:
-        lines = "".join(f"\n  {said(gate)}" for gate in failed)
+        with speaking("en"):  # as all errors are
+            lines = "".join(f"\n  {said(gate)}" for gate in failed)
         raise CheckFailed(f"{len(failed)} of {len(gates)} gates do not hold:{lines}", where=where)

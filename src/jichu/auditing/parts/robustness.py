@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from jichu.attacks import Attack, Draw, Norm, Threat, Victim, ascent, drawing, fooled, make
+from jichu.attacks import Attack, Norm, Threat, ascent, drawing, fooled, make
 from jichu.attacks.ensemble import Ensemble
 from jichu.attacks.gradient import FastGradient, ProjectedGradient
 from jichu.attacks.losses import cross_entropy
@@ -82,30 +82,25 @@ class Robustness(Part):
     ) -> dict[str, Any]:
         steps, targets, queries = _DEPTHS[self.depth]
         model = subject.load(stage)
-        with evaluating(model), task(f"attacks on {stage}", (len(_STRENGTHS) + 4) * len(batches)) as shown:
+        with evaluating(model), task(f"attacks on {stage}", (len(_STRENGTHS) + 3) * len(batches)) as shown:
             attacked = _Attacked(model, batches, subject, shown)
-            clean = attacked.stand(_Nothing(), threat)
+            clean = attacked.right()
             found: dict[str, Any] = {"clean": _share(clean)}
             try:
-                one = attacked.stand(FastGradient(), threat)
+                one = attacked.stand(FastGradient(), threat, clean)
             except UsageError:  # trees, neighbours, counts: they can only be asked
                 found["differentiable"] = False
                 if self.norm == "linf":
-                    found["squares"] = _share(clean & attacked.stand(Square(queries), threat))
+                    found["squares"] = _share(attacked.stand(Square(queries), threat, clean))
                 return found
             pgd = ProjectedGradient(_STEPS)
-            many = attacked.stand(pgd, threat)
+            many = attacked.stand(pgd, threat, clean)
             strongest = make(self.attack) if self.attack else Ensemble(steps, targets, queries)
-            left = attacked.stand(strongest, threat) & one & many
+            left = attacked.stand(strongest, threat, one & many)
             found |= {"differentiable": True, "one_step": _share(one), "many_steps": _share(many)}
             fell = dict(getattr(strongest, "fell", {}))  # of an ensemble
             found |= {"strongest": _share(left), "fell": fell}
-            known = {0.0: clean, 1.0: many}
-            stood = {
-                k: known[k] if k in known else attacked.stand(pgd, _times(threat, k)) for k in _STRENGTHS
-            }
-            found["curve"] = [{"at": k * threat.epsilon, **_share(stand)} for k, stand in stood.items()]
-            far = attacked.stand(pgd, _times(threat, _FAR))
+            found["curve"], far = attacked.curve(pgd, threat, clean, many)
             found["hidden"] = _signs(clean, one, many, fell.get("square", 0), far, attacked.flat(threat))
         return found
 
@@ -172,11 +167,6 @@ def _hidden(stage: str, told: dict[str, Any]) -> str:
     )
 
 
-class _Nothing(Attack):
-    def __call__(self, victim: Victim, x: Tensor, truth: Tensor, threat: Threat, draw: Draw) -> Tensor:
-        return x
-
-
 class _Attacked:
     """A model and the batches that it is attacked on."""
 
@@ -189,13 +179,33 @@ class _Attacked:
                 (where.victim(model, batch, subject.key), where.enter(batch), batch[subject.key])
             )
 
-    def stand(self, attack: Attack, threat: Threat) -> Tensor:
-        """Whether each row is still right, bool [N]."""
+    def right(self) -> Tensor:
+        """Whether each row is right as it is, bool [N]."""
+        return torch.cat([~fooled(victim(x), truth) for victim, x, truth in self.places])
+
+    def stand(self, attack: Attack, threat: Threat, among: Tensor) -> Tensor:
+        """Whether each of these rows, bool [N], is still right."""
         found = []
-        for i, (victim, x, truth) in enumerate(self.places):
-            found.append(~fooled(victim(attack(victim, x, truth, threat, drawing(self.seed + i))), truth))
+        for i, ((victim, x, truth), there) in enumerate(zip(self.places, among.split(_AT_ONCE), strict=True)):
+            stands, left = there.clone(), there.nonzero()[:, 0]
+            if len(left):
+                changed = attack(victim.of(left), x[left], truth[left], threat, drawing(self.seed + i))
+                stands[left] = ~fooled(victim.of(left)(changed), truth[left])
+            found.append(stands)
             self.shown.advance()
         return torch.cat(found)
+
+    def curve(
+        self, attack: Attack, threat: Threat, clean: Tensor, whole: Tensor
+    ) -> tuple[list[dict[str, float]], Tensor]:
+        """What stands at each strength, `whole` at that of the threat; and far beyond all. What a small change fools, a
+        larger one that is allowed to be small does too."""
+        points, left = [], clean
+        for k in _STRENGTHS:
+            if k:
+                left = left & whole if k == 1 else self.stand(attack, _times(threat, k), left)
+            points.append({"at": k * threat.epsilon, **_share(left)})
+        return points, self.stand(attack, _times(threat, _FAR), left)
 
     def flat(self, threat: Threat) -> Tensor:
         """Whether each row has a gradient of nothing, bool [N]."""
