@@ -36,6 +36,11 @@ def write(path, rows=150, change=lambda row: row, seed=0):
                 out.writerow([row.get(name, "") for name in COLUMNS])
 
 
+EVERY = [
+    "calibration", "corruptions", "doubtful", "embeddings", "explanation", "membership", "robustness", "slices",
+]  # fmt: skip
+
+
 def fitted(name, target, stage=NETWORK, parts=(), metrics=None, **data):
     """Write a recipe and run it; gives the exit code."""
     targets = [target] if isinstance(target, str) else target
@@ -234,18 +239,8 @@ def test_a_slice_without_rows(there):
 def test_a_row_or_two(run, rows, there):
     """Every part of every kind of target."""
     write("few.csv", rows=rows)
-    every = [
-        "calibration",
-        "corruptions",
-        "doubtful",
-        "embeddings",
-        "explanation",
-        "membership",
-        "robustness",
-        "slices",
-    ]
     tasks = {"size": {"regression"}, "tags": {"multilabel"}}.get(run, {"classification"})
-    found = jichu.audit(f"runs/{run}", "few.csv", parts=[p for p in every if p in suiting(tasks)])
+    found = jichu.audit(f"runs/{run}", "few.csv", parts=[p for p in EVERY if p in suiting(tasks)])
     assert next(iter(found["models"].values()))["rows"] == rows
 
 
@@ -300,18 +295,7 @@ def test_test_rows_of_one_class(there, capsys):
     """What cannot be said of one class is a dash, and no gate on it holds; every part has its answer."""
     write("high.csv", rows=60, change=lambda row: row if row["kind"] == "high" else None)
     fair = "{name: fairness, by: [sex], favourable: high}"
-    every = [
-        "calibration",
-        "corruptions",
-        "doubtful",
-        "embeddings",
-        "explanation",
-        "membership",
-        "robustness",
-        "slices",
-        fair,
-    ]
-    assert main(["audit", "runs/kind", "--data", "high.csv", "--parts", *every]) == 0
+    assert main(["audit", "runs/kind", "--data", "high.csv", "--parts", *EVERY, fair]) == 0
     told = capsys.readouterr().out
     auroc = next(line for line in told.splitlines() if line.startswith("auroc"))
     assert auroc.split() == ["auroc", "–", "–", "to", "–"] and "nan" not in told

@@ -353,7 +353,8 @@ def audit(stage: AuditStage, work: Work) -> Result:
     """Measure every model on the held-out rows."""
     found: dict[str, Any] = {}
     places = [work.folder.stage_model(s.name) for s in work.recipe.stages if isinstance(s, ModelStage)]
-    kept_so_far = kept_in(work.folder, work.recipe, work.dataset, places) if stage.parts else Kept()
+    questions = parts.make(work.recipe.questions(stage))
+    kept_so_far = kept_in(work.folder, work.recipe, work.dataset, places) if questions else Kept()
     for key, target, names, draws in measured(work.recipe, work.dataset):
         files = [part_of(work, name, draw, key) for name in names for draw in range(draws)]
         kept = work.folder.predictions_of(key) if found else work.folder.predictions
@@ -373,7 +374,7 @@ def audit(stage: AuditStage, work: Work) -> Result:
         # with the units in which a number was learnt, and its quantiles
         learnt = next((m.targets[key] for m in models.values() if key in m.targets), target)
         subject = _subject(work, key, learnt, table, kept_so_far)
-        mine["parts"] = parts.measured(parts.make(work.recipe.questions(stage)), subject, first=not found)
+        mine["parts"] = parts.measured(questions, subject, first=not found)
         if not found:
             found = mine
         else:
