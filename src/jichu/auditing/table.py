@@ -14,6 +14,7 @@ from torch import Tensor
 
 from jichu.core.errors import UsageError
 from jichu.core.files import read_table
+from jichu.data.predictions import point
 from jichu.data.source import Names
 from jichu.data.target import Target
 
@@ -109,11 +110,6 @@ def answers(target: Target, outputs: Tensor) -> np.ndarray:
 def scale(target: Target) -> tuple[np.ndarray, np.ndarray]:
     """Mean and deviation [steps × columns] of what is forecast, step after step."""
     return np.tile(target.means, target.steps), np.tile(target.stds, target.steps)
-
-
-def point(target: Target) -> int:
-    """Which of a number's quantiles is the prediction: the one nearest to the middle."""
-    return int(np.argmin(np.abs(np.array(target.quantiles or (0.5,)) - 0.5)))
 
 
 def _lists(values: np.ndarray) -> pa.Array:

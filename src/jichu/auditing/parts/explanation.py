@@ -15,11 +15,12 @@ from jichu.auditing.blocks import Block
 from jichu.auditing.explaining import faithfulness, importance, prototypes, surrogate
 from jichu.auditing.explaining.library import captum
 from jichu.auditing.explaining.report import blocks
-from jichu.auditing.table import answers, point
+from jichu.auditing.table import answers
 from jichu.core.config import Named, Spec
 from jichu.core.errors import DataError, UsageError
 from jichu.core.progress import say
 from jichu.data.dataset import Dataset
+from jichu.data.predictions import point
 from jichu.data.splits import evenly
 from jichu.data.target import Target
 from jichu.metrics.intervals import mean_interval, metric_interval

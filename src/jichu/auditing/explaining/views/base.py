@@ -9,8 +9,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from jichu.auditing.table import point
 from jichu.core.errors import DataError, UsageError, unknown
+from jichu.data.predictions import point
 from jichu.data.target import Target
 from jichu.models.model import Model
 
