@@ -302,3 +302,20 @@ def test_the_page_on_explanations_runs(in_folder):
         assert main(["run", "page.yaml", "--quiet"]) == 0
     page = (ROOT / "docs/explain.md").read_text(encoding="utf-8")
     assert [name for name in METHODS if f"| `{name}` |" not in page] == []
+
+
+def test_the_page_on_export_runs(in_folder):
+    """Its code, then its commands on the run that the code made; every format is on it."""
+    from jichu.ship.export import FORMATS
+
+    pytest.importorskip("onnxruntime")
+    for text in blocks("docs/export.md", "python"):
+        exec(compile(text.replace("100 steps", "3 steps"), "export.md", "exec"), {})
+    (commands,) = blocks("docs/export.md", "bash")
+    for line in commands.splitlines():
+        words = [
+            w for a in shlex.split(line)[1:] for w in (sorted(map(str, Path().glob(a))) if "*" in a else [a])
+        ]
+        assert main(words) == 0
+    page = (ROOT / "docs/export.md").read_text(encoding="utf-8")
+    assert [name for name in FORMATS if f"`{name}`" not in page] == []
