@@ -43,10 +43,13 @@ class Onnx:
         for node in graph.model.graph.all_nodes():
             for key in [key for key in node.metadata_props if key != _SCOPES]:
                 del node.metadata_props[key]  # among them paths of the machine it was made on
+        signature = subject.signature
+        for value in (*graph.model.graph.inputs, *graph.model.graph.outputs):
+            value.shape = type(value.shape)(
+                {**signature.inputs, **signature.outputs}[value.name]
+            )  # by our names of what varies
         graph.model.producer_name = "jichu"
-        graph.model.metadata_props.update(
-            {f"{PREFIX}{key}": text for key, text in subject.signature.plain().items()}
-        )
+        graph.model.metadata_props.update({f"{PREFIX}{key}": text for key, text in signature.plain().items()})
         graph.save(path, external_data=False)
 
     def read(self, path: Path, subject: Subject) -> Runtime:
