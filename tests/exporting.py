@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -191,7 +190,3 @@ CASES = {
 }  # fmt: skip
 # names that stand for sizes of a family that is there
 SIZES = ("vgg", "resnet", "densenet", "convnext-", "vit-", "bert-", "gpt-", "llama-", "t5-", "wav2vec2-")
-
-
-def random_arrays(shape, seed=0):
-    return np.random.default_rng(seed).standard_normal(shape)

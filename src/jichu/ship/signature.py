@@ -73,8 +73,9 @@ class Signature:
     def plain(self) -> dict[str, str]:
         """Each part as JSON."""
         whole = {key: getattr(self, key) for key in self.__dataclass_fields__}
-        whole |= {key: how and how._asdict() for key in ("image", "audio") if (how := whole[key]) or not how}
-        whole["table"] = self.table and asdict(self.table)
+        whole |= {key: how._asdict() for key in ("image", "audio") if (how := whole[key]) is not None}
+        if self.table is not None:
+            whole["table"] = asdict(self.table)
         whole["targets"] = {key: asdict(target) for key, target in self.targets.items()}
         whole["data"] = self.data.model_dump(by_alias=True, mode="json", exclude_defaults=True)
         if self.text is not None:
