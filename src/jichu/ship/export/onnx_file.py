@@ -40,12 +40,14 @@ class Onnx:
         with as_operators(subject.model):
             program = traced(subject, _INSTEAD)
         graph = _converted(program, subject)
+        from onnx_ir import Shape  # of onnxscript
+
         for node in graph.model.graph.all_nodes():
             for key in [key for key in node.metadata_props if key != _SCOPES]:
                 del node.metadata_props[key]  # among them paths of the machine it was made on
         signature = subject.signature
         for value in (*graph.model.graph.inputs, *graph.model.graph.outputs):
-            value.shape = type(value.shape)(
+            value.shape = Shape(
                 {**signature.inputs, **signature.outputs}[value.name]
             )  # by our names of what varies
         graph.model.producer_name = "jichu"
