@@ -14,7 +14,7 @@ import results
 import torch
 
 from jichu.core.config import Spec
-from jichu.core.devices import PROC
+from jichu.core.limits import PROC
 from jichu.core.names import construct
 from jichu.models import BACKBONES
 from jichu.models.heads import Linear

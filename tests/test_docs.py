@@ -340,3 +340,20 @@ def test_the_page_on_the_report_runs(in_folder, monkeypatch):
     found = jichu.audit("runs/wine", parts=["empty:Empty"])["parts"]["empty:Empty"]
     assert found["rows"] == 36 and found["empty"]["value"] == 0
     assert (ROOT / "docs/report.png").stat().st_size < 150_000
+
+
+def test_the_page_on_export_runs(in_folder):
+    """Its code, then its commands on the run that the code made; every format is on it."""
+    from jichu.ship.export import FORMATS
+
+    pytest.importorskip("onnxruntime")
+    for text in blocks("docs/export.md", "python"):
+        exec(compile(text.replace("100 steps", "3 steps"), "export.md", "exec"), {})
+    (commands,) = blocks("docs/export.md", "bash")
+    for line in commands.splitlines():
+        words = [
+            w for a in shlex.split(line)[1:] for w in (sorted(map(str, Path().glob(a))) if "*" in a else [a])
+        ]
+        assert main(words) == 0
+    page = (ROOT / "docs/export.md").read_text(encoding="utf-8")
+    assert [name for name in FORMATS if f"`{name}`" not in page] == []

@@ -11,7 +11,7 @@ from torch import nn
 
 from jichu.cli import doctor as command
 from jichu.cli.main import main
-from jichu.core import devices, doctor, findings
+from jichu.core import devices, doctor, findings, limits
 from jichu.core.findings import Disk, Facts
 from jichu.models.cost import step_flops
 from jichu.train.memory import fewest_rows
@@ -87,42 +87,42 @@ def system(tmp_path, monkeypatch):
     """An empty /proc, /sys and tree of control groups."""
     for name in ("proc", "sys", "cgroup"):
         (tmp_path / name).mkdir()
-    monkeypatch.setattr(devices, "PROC", tmp_path / "proc")
+    monkeypatch.setattr(limits, "PROC", tmp_path / "proc")
     monkeypatch.setattr(findings, "PROC", tmp_path / "proc")
-    monkeypatch.setattr(devices, "CGROUP", tmp_path / "cgroup")
+    monkeypatch.setattr(limits, "CGROUP", tmp_path / "cgroup")
     monkeypatch.setattr(findings, "SYS", tmp_path / "sys")
     return tmp_path
 
 
 def test_limits_of_control_groups_version_2(system):
-    assert devices.control_groups("memory") == [] and devices.cpu_quota() is None
+    assert limits.control_groups("memory") == [] and limits.cpu_quota() is None
     free = devices.memory_available(CPU)
     file(system / "proc/self/cgroup", "0::/a/b\n")
     file(system / "cgroup/a/b/memory.max", "max\n")
     file(system / "cgroup/a/b/cpu.max", "max 100000\n")
-    assert devices.cpu_quota() is None and devices.memory_available(CPU) > free / 2
+    assert limits.cpu_quota() is None and devices.memory_available(CPU) > free / 2
     file(system / "cgroup/a/memory.max", str(2**20))
     file(system / "cgroup/a/memory.current", str(2**20 - 5000))
     file(system / "cgroup/a/memory.stat", "anon 5\ninactive_file 1000\n")
     file(system / "cgroup/a/cpu.max", "50000 100000\n")
     assert devices.memory_available(CPU) == 6000  # what files take is given back when needed
-    assert devices.cpu_quota() == 0.5 and devices.usable_cores() == 1
+    assert limits.cpu_quota() == 0.5 and limits.usable_cores() == 1
     assert findings.look(thorough=False).memory_limit == 2**20
 
 
 def test_limits_of_control_groups_version_1(system):
     file(system / "proc/self/cgroup", "4:memory:/docker/x\n2:cpu,cpuacct:/docker/x\n1:name=systemd:/\n0::/\n")
     file(system / "cgroup/memory/memory.limit_in_bytes", "9223372036854771712")
-    assert devices.memory_limit(system / "cgroup/memory") is None
+    assert limits.memory_limit(system / "cgroup/memory") is None
     # in a container the path is the host's, and its own limits are at the root
     file(system / "cgroup/memory/memory.limit_in_bytes", "10000")
     file(system / "cgroup/memory/memory.usage_in_bytes", "4000")
     file(system / "cgroup/memory/memory.stat", "inactive_file 7\ntotal_inactive_file 500\n")
     file(system / "cgroup/cpu,cpuacct/cpu.cfs_quota_us", "-1")
     file(system / "cgroup/cpu,cpuacct/cpu.cfs_period_us", "100000")
-    assert devices.memory_available(CPU) == 6500 and devices.cpu_quota() is None
+    assert devices.memory_available(CPU) == 6500 and limits.cpu_quota() is None
     file(system / "cgroup/cpu,cpuacct/cpu.cfs_quota_us", "300000")
-    assert devices.cpu_quota() == 3.0
+    assert limits.cpu_quota() == 3.0
 
 
 def test_processes_on_one_machine_share_its_memory(system, monkeypatch):

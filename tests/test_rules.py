@@ -460,6 +460,18 @@ def test_rules_travel_with_a_run(ruled, capsys):
     assert terms == {"loss/rules/large", "loss/rules/sane"}
 
 
+def test_rules_travel_into_a_graph(ruled):
+    pytest.importorskip("onnxruntime")
+    jichu.export(ruled, output="r.onnx")
+    found = jichu.open("r.onnx").predict("loans.csv")
+    assert any("large" in row["rules"]["fired"] for row in found)
+    for theirs, ours in zip(found, ruled.predict("loans.csv"), strict=True):
+        assert theirs["rules"]["fired"] == ours["rules"]["fired"]
+        assert theirs["rules"]["alone"].keys() == ours["rules"]["alone"].keys()
+        assert theirs["decision"]["label"] == ours["decision"]["label"]
+        assert theirs["price"]["value"] == pytest.approx(ours["price"]["value"], rel=1e-4, abs=1e-4)
+
+
 def test_bounds_and_penalties_of_quantiles(in_folder):
     loans("loans.csv", 120)
     objective = {"name": "regression", "loss": "quantile", "quantiles": [0.1, 0.5, 0.9]}

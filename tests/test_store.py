@@ -17,8 +17,8 @@ from PIL import Image
 import jichu
 from jichu.core.errors import DataError
 from jichu.core.files import read_json, read_table
+from jichu.data import large_tables, mapped, media, store
 from jichu.data import load as loading
-from jichu.data import mapped, media, store
 from jichu.data.batches import gather
 from jichu.data.source import Names
 
@@ -211,7 +211,7 @@ def test_rows_of_a_column_that_does_not_fit_are_fetched(tmp_path, monkeypatch):
 def test_a_large_table_is_read_through_the_disk(tmp_path, monkeypatch, suffix):
     path = _table(tmp_path, suffix)
     plain = jichu.load(path)
-    monkeypatch.setattr(mapped, "LARGE", 1)
+    monkeypatch.setattr(large_tables, "LARGE", 1)
     monkeypatch.setenv("JICHU_CACHE", str(tmp_path / "other"))
     _same(plain, jichu.load(path))
 

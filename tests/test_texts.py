@@ -439,14 +439,14 @@ def test_a_second_start_reads_the_store_only(tmp_path, monkeypatch):
 
 def test_what_is_large_goes_through_the_disk(tmp_path, monkeypatch):
     """Read, gathered and written in parts, it comes out the same."""
-    from jichu.data import mapped
+    from jichu.data import large_tables
 
     rows = [{"text": f"{EN} {i} {ZH}", "n": i if i < 150 else str(i)} for i in range(300)]
     path = wrote(tmp_path / "a.jsonl", "\n".join(map(json.dumps, rows)))
     lines = wrote(tmp_path / "b.txt", "\n".join(r["text"] for r in rows))
     expected = [r["text"] for r in rows]
     for module, name, value in (
-        (mapped, "LARGE", 1),
+        (large_tables, "LARGE", 1),
         (jsonl, "LARGE", 1),
         (jsonl, "_TOGETHER", 5000),
         (plain, "BLOCK", 999),

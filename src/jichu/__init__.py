@@ -23,6 +23,7 @@ _PUBLIC = {
     "pretrain": "jichu.api",
     "finetune": "jichu.api",
     "audit": "jichu.audits",
+    "export": "jichu.exports",
     "compare": "jichu.comparing",
     # what they give back
     "Dataset": "jichu.data.dataset",
@@ -44,7 +45,12 @@ __all__ = ["__version__", "open", *_PUBLIC]
 
 
 def open(path: str, backbone: Any = None) -> Any:
-    """The run in a folder: `jichu.open("runs/quickstart").predict("digit.png")`."""
+    """The run in a folder, `jichu.open("runs/quickstart").predict("digit.png")`; or the model in an .onnx file of `export`,
+    which predicts without torch."""
+    if str(path).endswith(".onnx"):
+        from jichu.ship.onnx_model import OnnxModel
+
+        return OnnxModel(path)
     from jichu.runs import Run
 
     return Run(path, backbone)
@@ -71,6 +77,7 @@ if TYPE_CHECKING:
     from jichu.comparing import compare as compare
     from jichu.data.batches import Batches as Batches
     from jichu.data.dataset import Dataset as Dataset
+    from jichu.exports import export as export
     from jichu.models.backbone import Backbone as Backbone
     from jichu.models.backbone import Features as Features
     from jichu.models.model import Model as Model

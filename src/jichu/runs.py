@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -14,23 +13,22 @@ import torch
 from torch import Tensor, nn
 
 from jichu.auditing.table import answers
+from jichu.constraints.answering import answered
 from jichu.constraints.rulebook import Rules
 from jichu.core.config import check, read_yaml
 from jichu.core.errors import DataError, UsageError, shown
 from jichu.core.files import read_json, read_jsonl
 from jichu.core.folder import RunFolder
-from jichu.data.config import IN_MEMORY, ColumnConfig, DataConfig
+from jichu.data import given
+from jichu.data.columns import columns_of
+from jichu.data.config import IN_MEMORY, ColumnConfig
 from jichu.data.dataset import Dataset
 from jichu.data.decode import Preprocess
-from jichu.data.formats import jsonl
-from jichu.data.load import columns_of, load
-from jichu.data.media import KINDS, How
-from jichu.data.ragged import Ragged
+from jichu.data.given import Inputs
+from jichu.data.load import load
 from jichu.data.readers import read
-from jichu.data.schema import LABEL, understand
+from jichu.data.schema import LABEL
 from jichu.data.series import latest_windows
-from jichu.data.source import HALF, Column, Source
-from jichu.data.special import TextInputs
 from jichu.data.target import Target
 from jichu.data.texts import ragged
 from jichu.data.tokenizer import Tokenizer
@@ -138,18 +136,10 @@ class Run:
             return self._written(items)
         if self.config.series is not None:
             return self._forecasts(items)
-        names, tensors, columns = self._read(items)
+        names, tensors, columns = self.inputs(items)
         outputs = predict(self.model, tensors, torch.arange(len(names)), list(self.targets))
         scores = {key: answers(target, outputs[key]) for key, target in self.targets.items()}
-        found: list[dict[str, Any]] = [{"input": name} for name in names]
-        told: list[dict[str, Any]] = []
-        if self.rules:
-            decision = self.rules.decide(scores, self.rules.inputs(columns))
-            told, scores = self.rules.told(decision, scores), decision.answers
-        for key, target in self.targets.items():
-            for row, answer in zip(found, _answers(target, scores[key]), strict=True):
-                row |= answer if len(self.targets) == 1 else {target.column: answer}
-        return [row | {"rules": rules} for row, rules in zip(found, told, strict=True)] if told else found
+        return answered(names, self.targets, scores, self.rules, columns)
 
     def rewrite(self, language: str | None = None) -> Path:
         """Write report, card and the page of the data once more, "en" or "zh", from what was measured: nothing is measured
@@ -186,8 +176,8 @@ class Run:
     def _written(self, items: Any) -> list[dict[str, Any]]:
         inputs = self.config.text
         assert inputs is not None
-        names, columns = self._columns(items)
-        asked = questions(columns[0], cast(Model, self.model), self.tokenizer, inputs)
+        names, columns = given.texts(items, inputs, self.recipe.data)
+        asked = questions(ragged(columns[0]), cast(Model, self.model), self.tokenizer, inputs)
         answers = self.generate(asked, temperature=0)
         (target,) = self.targets.values()
         return [{"input": n, target.column: a.strip()} for n, a in zip(names, answers, strict=True)]
@@ -249,116 +239,33 @@ class Run:
 
     def embed(self, items: Any) -> np.ndarray:
         """Pooled features [N, D] of images, texts or rows."""
-        names, tensors = self._inputs(items)
+        names, tensors, _ = self.inputs(items)
         return embed(self.model, tensors, torch.arange(len(names))).to_dense().numpy()
 
-    def _inputs(self, items: Any) -> tuple[list[str], dict[str, Tensor]]:
-        names, tensors, _ = self._read(items)
-        return names, tensors
-
-    def _read(self, items: Any) -> tuple[list[str], dict[str, Tensor], dict[str, Column]]:
-        """What inputs are called, what the model reads of them, and the columns of a table."""
+    def inputs(self, items: Any) -> Inputs:
+        """What the model reads of inputs, as for `predict`."""
         if self.config.text is not None:
-            return *self._texts(items), {}
+            return self._texts(items)
         how = self.config.image or self.config.audio
         if how is not None and self.config.table is None:
-            names, tensor = self._decode(items, how)
-            return names, {how.kind: tensor}, {}
+            names, array = given.media(_plain(items), how)
+            return Inputs(names, {how.kind: torch.from_numpy(array)})
         if how is not None:
             raise UsageError(
                 "this model reads images or sounds beside a table", expected="run.dataset(data) and run.model"
             )
-        table = self.config.table
-        assert table is not None
-        names, columns = self._cells(items)
-        return (
-            names,
-            {name: torch.from_numpy(block) for name, block in table.encode(columns).items()},
-            columns,
-        )
+        assert self.config.table is not None
+        names, blocks, columns = given.rows(items, self.config.table, self.recipe.data, self.rules.columns)
+        return Inputs(names, {name: torch.from_numpy(block) for name, block in blocks.items()}, columns)
 
-    def _texts(self, items: Any) -> tuple[list[str], dict[str, Any]]:
+    def _texts(self, items: Any) -> Inputs:
         inputs = self.config.text
         assert inputs is not None
-        names, columns = self._columns(items)
-        parts = [tokenise(column, self.tokenizer, None) for column in columns]
+        names, columns = given.texts(items, inputs, self.recipe.data)
+        parts = [tokenise(ragged(column), self.tokenizer, None) for column in columns]
         second = parts[1] if inputs.pair else None
         found = Tokens.of(self.tokenizer, inputs.context, parts[0], second, windows=inputs.windows)
-        return names, {"tokens": found}
-
-    def _columns(self, items: Any) -> tuple[list[str], list[Ragged]]:
-        """Texts (one or a list; of a pair tuples), or the texts in a file, a folder or a table."""
-        inputs, config = self.config.text, self.recipe.data
-        assert inputs is not None
-        if isinstance(items, str) and not os.path.exists(items):
-            items = [items]
-        if isinstance(items, (list, tuple)) and all(isinstance(i, (str, tuple)) for i in items):
-            if not items:
-                raise UsageError("nothing to predict", expected="at least one text")
-            rows = [(item,) if isinstance(item, str) else item for item in items]
-            if odd := next((row for row in rows if len(row) != 1 + inputs.pair), None):
-                raise UsageError(f"{len(odd)} texts in a row", expected=f"{1 + inputs.pair}, as in training")
-            names = [row[0] for row in rows]
-            columns = [list(column) for column in zip(*rows, strict=True)]
-        else:
-            source = read(items, config.reader if isinstance(items, (str, Path)) else None)
-            alike = DataConfig(path=IN_MEMORY, text=_those_of_texts(source, inputs))
-            found = columns_of(source, alike)
-            schema = understand(found, alike)
-            if len(schema.texts) != 1 + inputs.pair:
-                told = ", ".join(f"{n} ({c.kind})" for n, c in found.items())
-                expected = " and ".join(map(repr, inputs.columns)) or f"{1 + inputs.pair} of texts"
-                raise DataError(f"no texts among the columns {told}", expected=expected)
-            names = list(source.names)
-            columns = [[t or "" for t in found[n].values.to_pylist()] for n in schema.texts]
-        return names, [ragged(column) for column in columns]
-
-    def _cells(self, items: Any) -> tuple[list[str], dict[str, Column]]:
-        """The columns of rows, those that rules speak of as they were in training."""
-        rows = [items] if isinstance(items, dict) else items
-        if isinstance(rows, (list, tuple)) and all(isinstance(r, dict) for r in rows):
-            if not rows:
-                raise UsageError("nothing to predict", expected="at least one row")
-            if odd := [n for r in rows for n in r if not isinstance(n, str) or HALF.search(n)]:
-                raise UsageError(f"the key {odd[0]!r} of a row names no column", expected="texts as keys")
-            columns = {
-                n: jsonl.column([r.get(n) for r in rows]) for n in dict.fromkeys(n for r in rows for n in r)
-            }
-            rows = pa.table(columns)
-        source = read(rows, self.recipe.data.reader if isinstance(rows, (str, Path)) else None)
-        config = self.recipe.data
-        known = {n: c for n, c in config.columns.items() if n in source.columns}
-        for name, column in self.rules.columns.items():
-            if name in source.columns:
-                known[name] = known.get(name, ColumnConfig()).model_copy(update={"type": column.kind})
-        columns = columns_of(source, config.model_copy(update={"columns": known}), self.config.table)
-        return list(source.names), columns
-
-    def _decode(self, items: Any, how: How) -> tuple[list[str], Tensor]:
-        """Images or sounds as the model wants them: one, a list, or a stack of images."""
-        if isinstance(items, Tensor):
-            items = items.detach().cpu().numpy()
-        stacked = isinstance(items, np.ndarray) and (
-            items.ndim == 4 or (items.ndim == 3 and items.shape[2] not in (1, 3, 4))
-        )
-        several = isinstance(items, list) or (isinstance(items, tuple) and how.kind == "image")
-        given: Sequence[Any] = items if stacked or several else [items]  # (samples, rate) is one sound
-        medium = KINDS[how.kind]
-        what, expected = {
-            "image": ("an image", "a file Pillow opens"),
-            "audio": ("a sound", "a file libsndfile opens, or (samples, rate)"),
-        }[how.kind]
-        names, arrays = [], []
-        for i, item in enumerate(given):
-            name = str(item) if isinstance(item, (str, Path)) else f"input {i}"
-            try:
-                arrays.append(medium.decode(item, how))
-            except medium.unreadable as error:
-                raise DataError(f"not {what}: {error}", where=name, expected=expected) from None
-            names.append(name)
-        if not arrays:
-            raise UsageError("nothing to predict", expected=f"at least {what}")
-        return names, torch.from_numpy(np.stack(arrays))
+        return Inputs(names, {"tokens": found})
 
     def dataset(self, data: Any = None) -> Dataset:
         """The run's data, or other data decoded as this model wants them."""
@@ -405,26 +312,5 @@ class Run:
         return dataset
 
 
-def _those_of_texts(source: Source, inputs: TextInputs) -> list[str] | None:
-    """The columns that a model is to read: called as in training, else what the source is about, else all where
-    there are no others; None where that is to be found out."""
-    if inputs.columns and source.columns.keys() >= set(inputs.columns):
-        return list(inputs.columns)
-    whole = list(source.columns) if len(source.columns) == 1 + inputs.pair else None
-    return list(source.texts) or whole
-
-
-def _answers(target: Target, scores: np.ndarray) -> list[dict[str, Any]]:
-    if target.task == "classification":
-        named = [dict(zip(target.classes, row, strict=True)) for row in scores.tolist()]
-        return [
-            {"label": (label := max(s, key=lambda c: s[c])), "score": s[label], "scores": s} for s in named
-        ]
-    if target.task == "multilabel":
-        named = [dict(zip(target.classes, row, strict=True)) for row in scores.tolist()]
-        return [{"tags": [t for t, p in s.items() if p > 0.5], "scores": s} for s in named]
-    values = scores[:, target.point].tolist()
-    if not target.quantiles:
-        return [{"value": value} for value in values]
-    quantiles = [{f"{q:g}": v for q, v in zip(target.quantiles, row, strict=True)} for row in scores.tolist()]
-    return [{"value": v, "quantiles": q} for v, q in zip(values, quantiles, strict=True)]
+def _plain(items: Any) -> Any:
+    return items.detach().cpu().numpy() if isinstance(items, Tensor) else items

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from jichu.core.errors import DataError, UsageError
-from jichu.data.dataset import Dataset
 from jichu.data.schema import Kept
 from jichu.data.source import UNLABELLED, Column
 from jichu.data.target import Target
@@ -20,6 +19,9 @@ from .columns import Answers, Array, Columns, cut, hollow, recoded, said
 from .config import Action, RuleConfig
 from .numbers import limits, nearest
 from .rule import Rule, understand
+
+if TYPE_CHECKING:
+    from jichu.data.dataset import Dataset  # which needs torch
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 
-from .devices import processor, usable_cores
+from .devices import processor
 from .errors import DataError
 from .files import cache_folder, fingerprint, read_json, remember
+from .limits import usable_cores
 
 _PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}

@@ -22,8 +22,9 @@ from typing import Any, Literal, NamedTuple
 import psutil
 import torch
 
-from .devices import PROC, control_groups, cpu_quota, memory_available, memory_limit
+from .devices import memory_available
 from .files import cache_folder
+from .limits import PROC, control_groups, cpu_quota, memory_limit
 
 SYS = Path("/sys")
 _GIB, _MIB = 2**30, 2**20

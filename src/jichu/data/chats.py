@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from jichu.core.errors import shown
 
-from .mapped import gathered
+from .large_tables import gathered
 from .source import Column
 from .types import is_text
 

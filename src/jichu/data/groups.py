@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .dataset import Dataset
 from .source import Column
+
+if TYPE_CHECKING:
+    from .dataset import Dataset  # which needs torch
 
 MISSING = "not known"  # the group of rows whose cell is empty
 _APART = 10  # a number of at most so many different values is not cut

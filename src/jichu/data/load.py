@@ -15,14 +15,15 @@ import pyarrow.compute as pc
 import torch
 from pydantic import TypeAdapter
 
-from jichu.core.errors import DataError, UsageError, nearest, unknown
+from jichu.core.errors import DataError, UsageError, nearest
 from jichu.core.files import fingerprint
 from jichu.core.progress import say
 
 from . import aside as aside_columns
 from .canaries import plant
 from .cleaning import Dropped, clean, contaminated
-from .config import IN_MEMORY, ColumnConfig, DataConfig
+from .columns import columns_of
+from .config import IN_MEMORY, DataConfig
 from .dataset import Dataset
 from .duplicates import equal_rows
 from .kept_splits import GIVEN, GROUP, SPLIT_NAMES, TIME, kept_splits
@@ -30,12 +31,11 @@ from .media import AnyHeader, How, headers, infer
 from .profile import describe
 from .ragged import Ragged
 from .readers import read
-from .schema import LABEL, WEIGHT, Schema, TableSchema, target_key, target_values, understand, wanted_texts
+from .schema import LABEL, WEIGHT, Schema, TableSchema, target_key, target_values, understand
 from .series import evened, understand_series, windowed
 from .source import SPLITS, UNLABELLED, Column, Source, unusable
 from .store import EQUAL, Store, build, key_of, listing, opened, recall, remember
 from .texts import TEXT, TEXT_2, to_read
-from .types import typed
 
 _DECIDES = {
     "reader",
@@ -186,21 +186,6 @@ def _place(data: Any) -> str | None:
         return None
     path = os.path.abspath(os.path.expanduser(data))
     return path if os.path.exists(path) else None
-
-
-def columns_of(source: Source, config: DataConfig, table: TableSchema | None = None) -> dict[str, Column]:
-    """The columns with their types found, or as the recipe or a model's inputs say. UsageError where the
-    recipe names one that is not there; a model says itself which it misses."""
-    for name in config.columns:
-        if name not in source.columns and table is None:
-            raise unknown("column", name, source.columns, where="data.columns")
-    wanted = dict(config.columns)
-    for name in wanted_texts(config):
-        if name in source.columns and source.columns[name].kind == "cells":
-            wanted[name] = wanted.get(name, ColumnConfig()).model_copy(update={"type": "text"})
-    for name, kind in (table.kinds if table else {}).items():
-        wanted[name] = wanted.get(name, ColumnConfig()).model_copy(update={"type": kind})
-    return {n: typed(n, c, wanted.get(n, ColumnConfig())) for n, c in source.columns.items()}
 
 
 def _take_splits(source: Source, columns: dict[str, Column], schema: Schema) -> None:

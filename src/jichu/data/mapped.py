@@ -1,26 +1,21 @@
-"""Columns and tables that are mapped from files, and may be larger than memory."""
+"""Columns that are mapped from files, and may be larger than memory."""
 
 from __future__ import annotations
 
 import math
 import mmap
 import sys
-import tempfile
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 from torch import Tensor
 
 from jichu.core.devices import memory_available
-from jichu.core.files import cache_folder
 
 from .ragged import Ragged
 
-LARGE = 2**28  # bytes from which a table that is read is kept on disk
 _SHARE = 0.5  # of the free memory, that a column may have and be read ahead by the system
 _NO_RESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" else 0)
 
@@ -62,19 +57,3 @@ def fetch(tensor: Tensor, rows: Tensor) -> None:
         for row in rows.tolist():
             start = row * each // mmap.PAGESIZE * mmap.PAGESIZE
             area.madvise(mmap.MADV_WILLNEED, start, (row + 1) * each - start)
-
-
-def gathered(schema: pa.Schema, batches: Iterable[pa.RecordBatch], size: int) -> pa.Table:
-    """One table of the batches; where their `size` in bytes is large it lies in a file without a name, which
-    is mapped into memory and gone when the table is."""
-    if size < LARGE:
-        return pa.Table.from_batches(list(batches), schema)
-    folder = cache_folder()
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder) as file:
-        with pa.ipc.new_file(pa.PythonFile(file, "w"), schema) as writer:
-            for batch in batches:
-                writer.write_batch(batch)
-        file.flush()
-        area = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    return pa.ipc.open_file(pa.BufferReader(pa.py_buffer(area))).read_all()

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .language import language, scripts
-from .mapped import LARGE
+from .large_tables import LARGE
 from .schema import Schema
 from .source import Column, distinct
 from .types import words

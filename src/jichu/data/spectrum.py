@@ -53,7 +53,7 @@ def log_mel(waves: Tensor, sound: Sound, config: SpectrogramConfig, weights: Ten
     long = min(size, max(2, round(config.window * sound.rate)))
     window = torch.hann_window(long, device=waves.device)
     waves = F.pad(waves.float(), (size // 2, looks * hop - waves.shape[1] + size // 2))
-    if not len(waves):  # of which torch makes no transform
+    if not waves.shape[0]:  # of which torch makes no transform
         return waves.new_zeros(0, len(weights), looks)
     found = torch.stft(waves, size, hop, long, window, center=False, return_complex=True)[..., :looks]
     energy = found.real.square() + found.imag.square()

@@ -5,26 +5,28 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import tokenizers
-import torch
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from torch import Tensor
 
 from jichu.core.errors import DataError, UsageError, missing_extra, shown
-from jichu.core.files import fingerprint, read_json, write_json, write_text
+from jichu.core.files import dumps, fingerprint, read_json, write_json, write_text
 
 from .chat_template import CHATML, TURN, TURN_END, Message, render
 from .config import TokenizerConfig
 from .special import Special
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _FILE, _SETTINGS, _CHAT = "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"
 _OLDER = ("vocab.txt", "vocab.json", "merges.txt", "spiece.model", "tokenizer.model")
@@ -188,6 +190,17 @@ class Tokenizer:
         write_json(folder / _SETTINGS, settings)
         write_text(folder / _FILE, self._inner.to_str(pretty=True))  # last: a folder that has it is whole
 
+    def to_str(self) -> str:
+        """All of it as JSON, from which `from_str` makes it again."""
+        return dumps({"tokenizer": json.loads(self._inner.to_str()), "settings": self.settings})
+
+    @classmethod
+    def from_str(cls, text: str) -> Tokenizer:
+        """What `to_str` wrote. DataError where it is something else."""
+        with _understood("damaged", "the tokenizer"):
+            found = json.loads(text)
+            return cls(tokenizers.Tokenizer.from_str(json.dumps(found["tokenizer"])), found["settings"])
+
     @cached_property
     def fingerprint(self) -> str:
         """16 hexadecimal digits that depend on all that decides how a text is encoded."""
@@ -239,6 +252,8 @@ class Tokenizer:
     @cached_property
     def is_special(self) -> Tensor:
         """Whether each token is none of a text, bool [V]."""
+        import torch  # here, because texts are encoded where it is not installed too
+
         found = torch.zeros(len(self), dtype=torch.bool)
         added = self._inner.get_added_tokens_decoder().items()
         found[[i for i, token in added if token.special]] = True
@@ -316,7 +331,7 @@ class Tokenizer:
     def decode(self, ids: Iterable[int] | Tensor, special: bool = False) -> str:
         """The text of some ids; with `special` with the names of special tokens. Negative ones are passed
         over."""
-        plain = ids.tolist() if isinstance(ids, Tensor) else ids
+        plain: Iterable[int] = ids.tolist() if hasattr(ids, "tolist") else ids
         with _understood("tokens cannot be written with it", _FILE):
             return self._inner.decode([i for i in plain if i >= 0], skip_special_tokens=not special)
 

@@ -73,7 +73,7 @@ def mean(sequence: Tensor, mask: Tensor) -> Tensor:
 def last(sequence: Tensor, mask: Tensor) -> Tensor:
     """At the last place of the mask [B, T]; at the first where there is none."""
     place = (torch.arange(mask.shape[1], device=mask.device) * mask).argmax(1)
-    return sequence[torch.arange(len(mask), device=mask.device), place]
+    return sequence[torch.arange(mask.shape[0], device=mask.device), place]
 
 
 def positions(document: Tensor) -> Tensor:

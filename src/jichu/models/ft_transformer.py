@@ -54,7 +54,7 @@ class Tokenizer(nn.Module):
         if self.codes is not None:
             parts.append(self.codes(batch["categories"] + self.start))
         columns = torch.cat(parts, 1) + self.bias
-        return torch.cat([self.whole.expand(len(columns), 1, -1), columns], 1)
+        return torch.cat([self.whole.expand(columns.shape[0], 1, -1), columns], 1)
 
 
 class Attention(nn.Module):

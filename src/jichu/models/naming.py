@@ -73,15 +73,19 @@ def about(model: Model, targets: dict[str, Target]) -> dict[str, Any]:
     found = {k: v for k, v in json.loads(backbone.config.to_json_string()).items() if k not in _LABELS}
     kind = type(backbone.module).__name__
     if (head := classifier(model)) is not None:
-        target = targets[head]
         with quiet() as library:
             kind = library.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(backbone.config)].__name__
-        labels = target.classes or tuple(map(str, target.quantiles)) or (target.column,)
-        found |= {
-            "id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)},
-            "problem_type": _PROBLEMS[target.task],
-        }  # fmt: skip
+        found |= labels(targets[head])
     return dict(sorted({**found, "architectures": [kind], "dtype": "float32"}.items()))
+
+
+def labels(target: Target) -> dict[str, Any]:
+    """What the library's configuration says of what a classifier tells."""
+    named = target.classes or tuple(map(str, target.quantiles)) or (target.column,)
+    return {
+        "id2label": dict(enumerate(named)), "label2id": {label: i for i, label in enumerate(named)},
+        "problem_type": _PROBLEMS[target.task],
+    }  # fmt: skip
 
 
 def without_labels(about: dict[str, Any]) -> dict[str, Any]:

@@ -37,6 +37,16 @@ class Recurrent(Backbone):
                     keeps = self.cell is nn.LSTM and name.startswith("bias_ih") and i == 1
                     nn.init.constant_(gate, float(keeps))
 
+    def states(self, steps: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Of the last layer, [B, T, D], over steps [B, T, inputs]; with `lengths` [B] both directions keep within them, and
+        rows are packed, for which torch has slower kernels."""
+        return self._packed(steps, lengths)[0] if lengths is not None else self.recurrent(steps)[0]
+
+    def _packed(self, steps: Tensor, lengths: Tensor, state: State = None) -> tuple[Tensor, State]:
+        packed = pack_padded_sequence(steps, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        sequence, state = self.recurrent(packed, state)
+        return pad_packed_sequence(sequence, batch_first=True, total_length=steps.shape[1])[0], state
+
     def _ends(self, sequence: Tensor, mask: Tensor) -> Tensor:
         """The state after the last step, of each direction."""
         hidden = self.recurrent.hidden_size
@@ -74,7 +84,7 @@ class OverImages(Recurrent):
         # [B, H, C × W], or [B, H × W, C]
         rows = self.over == "rows"
         steps = image.transpose(1, 2).flatten(2) if rows else image.flatten(2).transpose(1, 2)
-        sequence, _ = self.recurrent(steps)
+        sequence = self.states(steps)
         if self.readout == "mean":
             return Features(sequence.mean(1), sequence=sequence)
         everywhere = torch.ones(sequence.shape[:2], dtype=torch.bool, device=sequence.device)
@@ -132,29 +142,25 @@ class OverText(Recurrent):
     def forward(self, batch: dict[str, Tensor]) -> Features:
         tokens, document = batch["tokens"], batch.get("document")
         if not tokens.numel():  # no rows, or every one is empty
-            tokens = tokens.new_full((len(tokens), 1), -1)
+            tokens = tokens.new_full((tokens.shape[0], 1), -1)
             document = None
         mask = tokens >= 0
-        if not len(tokens):
+        if not tokens.shape[0]:
             nothing = self.embedding.weight.new_zeros(0, 1, self.width)
             return Features(nothing[:, 0], nothing, mask=mask)
         sequence = self.dropout(self._read(tokens) if document is None else self._apart(tokens, document))
         return Features(self._pool(sequence, mask), sequence, mask=mask, predicted=batch.get("predicted"))
 
     def _read(self, tokens: Tensor) -> Tensor:
-        """States [B, T, hidden]. Padding comes last: it is not seen by the first direction; for the second
-        rows are packed, for which torch has slower kernels."""
-        if not self.recurrent.bidirectional:
-            return self.recurrent(self.embedding_dropout(self.embedding(tokens.clamp(min=0))))[0]
-        return self.run(tokens)[0]
+        """States [B, T, hidden]. Padding comes last: it is not seen by the first direction."""
+        return self.states(self._embedded(tokens), _lengths(tokens) if self.recurrent.bidirectional else None)
+
+    def _embedded(self, tokens: Tensor) -> Tensor:
+        return self.embedding_dropout(self.embedding(tokens.clamp(min=0)))
 
     def run(self, tokens: Tensor, state: State = None) -> tuple[Tensor, State]:
         """States of rows that begin in a state, and the state that each is in after its last token."""
-        steps = self.embedding_dropout(self.embedding(tokens.clamp(min=0)))
-        lengths = (tokens >= 0).sum(1).clamp(min=1).cpu()
-        packed = pack_padded_sequence(steps, lengths, batch_first=True, enforce_sorted=False)
-        sequence, state = self.recurrent(packed, state)
-        return pad_packed_sequence(sequence, batch_first=True, total_length=tokens.shape[1])[0], state
+        return self._packed(self._embedded(tokens), _lengths(tokens), state)
 
     def _apart(self, tokens: Tensor, document: Tensor) -> Tensor:
         """States where each of the documents that share a row begins anew."""
@@ -171,6 +177,11 @@ class OverText(Recurrent):
             highest = sequence.masked_fill(~mask[..., None], -torch.inf).amax(1)
             return torch.where(mask.any(1, keepdim=True), highest, 0.0)
         return self._ends(sequence, mask)
+
+
+def _lengths(tokens: Tensor) -> Tensor:
+    """How many tokens each row has; an empty one is read as one."""
+    return (tokens >= 0).sum(1).clamp(min=1)
 
 
 class Lstm(OverImages):

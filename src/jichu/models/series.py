@@ -64,7 +64,19 @@ def filled(x: Tensor) -> Tensor:
     is none."""
     known = ~x.isnan()
     places = torch.arange(x.shape[1], device=x.device)[None, :, None]
-    last = torch.where(known, places, -1).cummax(1).values
+    last = _highest_so_far(torch.where(known, places, -1))
     first = torch.where(known, places, x.shape[1]).amin(1, keepdim=True)
     taken = torch.where(last < 0, first, last).clamp(max=x.shape[1] - 1)
     return x.gather(1, taken).nan_to_num(0.0)
+
+
+def _highest_so_far(x: Tensor) -> Tensor:
+    """Of [B, L, F], along L. Traced for other runtimes, which have no such operator, in log L steps, each of which sees
+    twice as far back."""
+    if not torch.compiler.is_exporting():
+        return x.cummax(1).values
+    back = 1
+    while back < x.shape[1]:
+        x = torch.cat([x[:, :back], torch.maximum(x[:, back:], x[:, :-back])], 1)
+        back *= 2
+    return x

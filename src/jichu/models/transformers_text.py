@@ -190,7 +190,7 @@ class TransformersText(Backbone):
                 f"{tokens.shape[1]} tokens, and the model holds {self.most}", expected="a shorter text"
             )
         mask = tokens >= 0
-        if not len(tokens):  # the library cannot do nothing
+        if not tokens.shape[0]:  # the library cannot do nothing
             nothing = self.module.get_input_embeddings()(tokens)
             return Features(nothing.sum(1), nothing, mask=mask)
         sequence = self._run(tokens, mask, document)
@@ -201,14 +201,15 @@ class TransformersText(Backbone):
         return Features(pooled, sequence, mask=mask, predicted=batch.get("predicted"))
 
     def _in_windows(self, tokens: Tensor) -> Features:
-        rows = len(tokens)
+        rows = tokens.shape[0]
         tokens = F.pad(tokens, (0, -tokens.shape[1] % self.context), value=-1)
         windows = tokens.view(-1, self.context)
         count = (windows >= 0).sum(1)
-        there = count > 0
+        # where it is traced, empty windows are read too: their share is 0, and their number not known
+        there: Any = slice(None) if torch.compiler.is_exporting() else count > 0
         found = self({"tokens": windows[there]})
         share = (count.view(rows, -1) / count.view(rows, -1).sum(1, keepdim=True).clamp(min=1)).view(-1, 1)
-        pooled = found.pooled.new_zeros(len(windows), found.pooled.shape[1])
+        pooled = found.pooled.new_zeros(windows.shape[0], found.pooled.shape[1])
         pooled[there] = found.pooled * share[there].to(found.pooled)
         sequence = found.sequence.new_zeros(*windows.shape, found.sequence.shape[-1])
         sequence[there] = found.sequence
@@ -226,7 +227,8 @@ class TransformersText(Backbone):
             embedded = self.module.get_input_embeddings()(tokens.clamp(min=0))
             return self.body(inputs_embeds=embedded, position_ids=places, use_cache=False).last_hidden_state
         ids = tokens.masked_fill(~mask, self.config.pad_token_id or 0)
-        seen = F.pad(mask[:, 1:], (1, 0), value=True)  # an empty row looks at one token of padding
+        first = torch.arange(tokens.shape[1], device=tokens.device) == 0
+        seen = mask | first  # an empty row looks at one token of padding
         options: dict[str, Any] = {}
         if places is not None and document is not None:
             seen = (seen[:, None] & (document[:, :, None] == document[:, None])) | torch.eye(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
@@ -49,6 +51,8 @@ class Words(Backbone):
         self.register_buffer("idf", torch.ones(self.width))
 
     def forward(self, batch: dict[str, Tensor]) -> Features:
+        if torch.compiler.is_exporting():  # other runtimes have nothing sparse
+            return Features(self._dense(batch["tokens"]))
         counts = self._count(batch["tokens"])
         if self.weighting == "counts":
             return Features(counts)
@@ -56,17 +60,29 @@ class Words(Backbone):
         length = values.new_zeros(len(counts)).index_add(0, row, values**2).sqrt()
         return Features(_sparse(row, column, values / length[row], counts.shape))
 
-    def _count(self, tokens: Tensor) -> Tensor:
-        """[B, D], sparse."""
+    def _runs(self, tokens: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Of each length the runs that begin at each place, [B, T], and whether all their tokens count."""
         counted = tokens >= 0
         for token in self.skipped:
-            counted &= tokens != token
-        parts = []
+            counted = counted & (tokens != token)
         runs, whole = tokens, counted
         for n in range(1, self.ngrams + 1):
             if n > 1:  # a run and the token after it
                 runs = runs[:, :-1] * _PRIME + tokens[:, n - 1 :] + n
                 whole = whole[:, :-1] & counted[:, n - 1 :]
+            yield runs, whole
+
+    def _dense(self, tokens: Tensor) -> Tensor:
+        """The features [B, D] with all their zeros."""
+        found = self.idf.new_zeros(tokens.shape[0], self.width)
+        for runs, whole in self._runs(tokens):
+            found = found.scatter_add(1, self._column(runs).clamp(min=0), whole.float())
+        return found if self.weighting == "counts" else F.normalize(found * self.idf)
+
+    def _count(self, tokens: Tensor) -> Tensor:
+        """[B, D], sparse."""
+        parts = []
+        for runs, whole in self._runs(tokens):
             row, _ = whole.nonzero(as_tuple=True)
             parts.append(torch.stack([row, self._column(runs[whole])]))
         row, column = torch.cat(parts, 1)

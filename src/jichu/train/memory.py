@@ -20,8 +20,9 @@ from typing import Any, NamedTuple, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from jichu.core.devices import PROC, memory_available
+from jichu.core.devices import memory_available
 from jichu.core.errors import UsageError
+from jichu.core.limits import PROC
 from jichu.core.ranks import world_size
 from jichu.models.cost import kept_bytes
 from jichu.objectives.base import Objective

@@ -18,7 +18,7 @@ def add(commands: Any) -> None:
         "label images, or predict the rows of a table",
         "jichu predict runs/quickstart runs/quickstart/examples/*.png",
     )
-    parser.add_argument("run", help="a run folder")
+    parser.add_argument("run", help="a run folder, or an .onnx file of jichu export")
     parser.add_argument(
         "inputs", nargs="+", metavar="INPUT", help="image files, or tables whose rows are meant"
     )
@@ -26,10 +26,10 @@ def add(commands: Any) -> None:
 
 def predict(options: Options) -> int:
     """Predict; inputs that cannot be used are named and the others still predicted."""
+    import jichu
     from jichu.core.errors import DataError
-    from jichu.runs import Run
 
-    run_, found, faults = Run(options.run), [], []
+    run_, found, faults = jichu.open(options.run), [], []
     for path in options.inputs:
         try:
             found += run_.predict(path)

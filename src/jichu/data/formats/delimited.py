@@ -17,12 +17,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
-import torch
 
-from jichu.core.devices import memory_available
 from jichu.core.errors import DataError
+from jichu.core.limits import free_memory
 
-from ..mapped import gathered
+from ..large_tables import gathered
 from ..source import unusable
 
 SUFFIXES = (".csv", ".tsv", ".tab")
@@ -145,7 +144,7 @@ def contents(path: Path, most: int | None = None) -> bytes:
     or unpacks to more than a quarter of the free memory."""
     with open(path, "rb") as file:
         packed = file.read(2) == _GZIP
-    room = memory_available(torch.device("cpu")) // 4 if packed else path.stat().st_size
+    room = free_memory() // 4 if packed else path.stat().st_size
     raw = bytearray()
     try:
         with gzip.open(path) if packed else open(path, "rb") as file:

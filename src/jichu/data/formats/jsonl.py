@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from jichu.core.errors import DataError
 
-from ..mapped import LARGE, gathered
+from ..large_tables import LARGE, gathered
 from ..source import unusable
 from . import plain
 

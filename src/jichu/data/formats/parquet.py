@@ -11,7 +11,7 @@ import pyarrow.parquet
 
 from jichu.core.errors import DataError
 
-from ..mapped import gathered
+from ..large_tables import gathered
 
 _ROWS, _BUFFER = 2**14, 2**20  # rows and bytes read together
 SUFFIXES = (".parquet", ".pq")

@@ -21,7 +21,7 @@ from jichu.core.errors import DataError
 from jichu.core.files import fingerprint
 
 from ..formats import plain
-from ..mapped import gathered
+from ..large_tables import gathered
 from ..source import SPLITS, Column, Names, Source, label_column, split_named, unusable
 from .folder import holds, shown, top_folders_are_splits, walk
 

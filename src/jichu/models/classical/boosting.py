@@ -14,7 +14,7 @@ from jichu.core.errors import UsageError
 from jichu.data.target import Task
 
 from ..backbone import Features
-from .estimated import ABSENT, ClassWeights, Estimated, as_numpy
+from .estimated import ABSENT, ClassWeights, Estimated, as_numpy, in_parts
 
 _CATEGORIES = 255  # that scikit-learn tells apart in a column
 _CELLS = 2**22  # rows × trees looked at at once
@@ -201,23 +201,27 @@ class GradientBoosting(Estimated):
             setattr(self, name, torch.from_numpy(whole).to(none.dtype))
 
     def forward(self, features: Features) -> Tensor:
-        x = self._encode(features.pooled)
-        parts = x.split(max(1, _CELLS // max(1, len(self.root))))
+        parts = in_parts(self._encode(features.pooled), _CELLS // max(1, len(self.root)))
         return torch.cat([self._sum(part) for part in parts]).float()
 
     def _sum(self, x: Tensor) -> Tensor:
         """What the leaves add up to, [B, outputs], for encoded features [B, D]."""
-        at = self.root.expand(len(x), -1)  # where each row is in each tree
+        at = self.root.expand(x.shape[0], -1)  # where each row is in each tree
         for _ in range(int(self.depth)):
             value = x.gather(1, self.feature[at])
             left = value <= self.threshold[at]
             if len(self.goes_left):
                 split = self.split[at]
                 by_category = self.goes_left[split.clamp(0), value.nan_to_num().clamp(0, 255).long()]
-                left = torch.where(split >= 0, by_category, left)
-            left = torch.where(value.isnan(), self.missing_left[at], left)
+                left = _choice(split >= 0, by_category, left)
+            left = _choice(value.isnan(), self.missing_left[at], left)
             at = torch.where(left, self.left[at], self.right[at])
-        return self.baseline.repeat(len(x), 1).index_add(1, self.output, self.value[at])
+        return self.baseline.repeat(x.shape[0], 1).index_add(1, self.output, self.value[at])
+
+
+def _choice(condition: Tensor, one: Tensor, other: Tensor) -> Tensor:
+    """`torch.where` of truth values, of which ONNX Runtime has none."""
+    return (condition & one) | (~condition & other)
 
 
 def _by_category(tree: Any, seen: list[np.ndarray]) -> np.ndarray:

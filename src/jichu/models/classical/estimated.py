@@ -101,6 +101,19 @@ def linear(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return nn.functional.linear(features.float(), weight, bias)
 
 
+def distances(x: Tensor, others: Tensor) -> Tensor:
+    """Euclidean, [N, M] of x [N, D] and others [M, D]; exactly 0 where two rows are the same, as the faster way by matrix
+    products does not give it."""
+    if torch.compiler.is_exporting():  # for runtimes that have no such operator
+        return (x[:, None] - others).square().sum(2).sqrt()
+    return torch.cdist(x, others, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def in_parts(x: Tensor, rows: int) -> tuple[Tensor, ...]:
+    """x [N, D] in parts of so many rows; whole where it is traced, for any number of rows."""
+    return (x,) if torch.compiler.is_exporting() else x.split(max(1, rows))
+
+
 def as_numpy(weight: Tensor | None, rows: Tensor | slice = slice(None)) -> object:
     """The weights of some rows as scikit-learn takes them."""
     return None if weight is None else weight[rows].numpy()

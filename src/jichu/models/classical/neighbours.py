@@ -11,7 +11,7 @@ from torch import Tensor
 from jichu.data.target import Task
 
 from ..backbone import Features
-from .estimated import ABSENT, Estimated, standard, standardised
+from .estimated import ABSENT, Estimated, distances, in_parts, standard, standardised
 
 _CELLS = 2**24  # distances held at once
 
@@ -67,7 +67,7 @@ class NearestNeighbours(Estimated):
 
     def forward(self, features: Features) -> Tensor:
         x = self._ready(features.pooled)
-        parts = x.split(max(1, _CELLS // max(1, len(self.examples))))
+        parts = in_parts(x, _CELLS // max(1, len(self.examples)))
         found = torch.cat([self._mean(part) for part in parts])
         if self.task == "classification":
             return found.log().clamp(min=ABSENT)
@@ -75,9 +75,7 @@ class NearestNeighbours(Estimated):
 
     def _mean(self, x: Tensor) -> Tensor:
         """The weighted mean [B, outputs] of the neighbours' targets."""
-        # the faster way by matrix products does not give 0 where two rows are the same
-        distances = torch.cdist(x, self.examples, compute_mode="donot_use_mm_for_euclid_dist")
-        near, index = distances.topk(min(self.k, len(self.examples)), largest=False)
+        near, index = distances(x, self.examples).topk(min(self.k, len(self.examples)), largest=False)
         if self.metric == "cosine":
             near = near.square() / 2  # of unit vectors
         weights = self.weight[index]
@@ -87,5 +85,5 @@ class NearestNeighbours(Estimated):
         weights = weights / weights.sum(1, keepdim=True)
         targets = self.targets[index]
         if self.task == "classification":
-            return weights.new_zeros(len(x), self.outputs).scatter_add(1, targets, weights)
+            return weights.new_zeros(x.shape[0], self.outputs).scatter_add(1, targets, weights)
         return (weights[:, :, None] * targets).sum(1)

@@ -12,7 +12,7 @@ from torch import Tensor
 from jichu.data.target import Task
 
 from ..backbone import Features
-from .estimated import ABSENT, Estimated, standard, standardised
+from .estimated import ABSENT, Estimated, distances, standard, standardised
 
 
 class Prototypes(Estimated):
@@ -60,6 +60,6 @@ class Prototypes(Estimated):
         if self.distance == "cosine":
             nearness = x @ F.normalize(self.prototypes).T
         else:
-            nearness = -torch.cdist(x, self.prototypes).square()
+            nearness = -distances(x, self.prototypes).square()
         logits = (nearness / self.temperature).masked_fill(~self.present, -torch.inf)
         return (logits - logits.amax(1, keepdim=True)).clamp(min=ABSENT)  # the same to a softmax

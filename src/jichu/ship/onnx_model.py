@@ -1,0 +1,89 @@
+"""A model in an ONNX file, asked through ONNX Runtime; torch is not needed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jichu.constraints.answering import answered
+from jichu.core.errors import DataError, UsageError, missing_extra
+
+from .signature import TASKS, Signature
+
+PREFIX = "jichu."  # of the keys under which a file says what it is
+_ROWS = 256  # asked at once
+
+
+class OnnxModel:
+    """A file that `jichu export` wrote. `signature` says what it reads and gives, and where it comes from."""
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self._session = session(self.path)
+        known = self._session.get_modelmeta().custom_metadata_map
+        self.signature = Signature.of(
+            {key.removeprefix(PREFIX): text for key, text in known.items() if key.startswith(PREFIX)}, path
+        )
+
+    def __repr__(self) -> str:
+        return f"OnnxModel({str(self.path)!r})"
+
+    @property
+    def classes(self) -> list[str]:
+        """The names of the first target's classes, in the order of its output."""
+        return list(next((t.classes for t in self.signature.targets.values()), ()))
+
+    def run(self, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """What the graph gives, by the names of its outputs, for tensors by those of its inputs."""
+        return ask(self._session, tensors)
+
+    def predict(self, items: Any) -> list[dict[str, Any]]:
+        """As `Run.predict`: of images, sounds, rows of a table or texts."""
+        targets = self.signature.targets
+        odd = [target.task for target in targets.values() if target.task not in TASKS]
+        if odd or not targets:
+            gives = " and ".join(odd or self.signature.outputs)
+            raise UsageError(
+                f"{self.path} gives {gives}, which is no prediction to be told row by row",
+                expected="jichu predict RUN, or its tensors by .run",
+            )
+        names, tensors, columns = self.signature.arrays(items)
+        parts = [
+            self.run({name: array[at : at + _ROWS] for name, array in tensors.items()})
+            for at in range(0, len(names), _ROWS)
+        ]
+        scores = {key: np.concatenate([part[key] for part in parts]).astype(np.float64) for key in targets}
+        return answered(names, targets, scores, self.signature.kept, columns)
+
+
+def session(model: Path | bytes) -> Any:
+    """ONNX Runtime's session of a file, or of its bytes. DataError where it is no graph."""
+    try:
+        import onnxruntime
+    except ImportError:
+        raise missing_extra("onnxruntime", "onnx") from None
+    if isinstance(model, Path) and not model.is_file():
+        raise UsageError(f"no file at {model}", expected="an ONNX file")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # what it advises is for those who make graphs
+    try:
+        return onnxruntime.InferenceSession(
+            str(model) if isinstance(model, Path) else model, options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # its errors have no common class
+        told = str(error).split("\n")[0]
+        where = model if isinstance(model, Path) else None
+        raise DataError(
+            f"ONNX Runtime cannot read it: {told}", where=where, expected="an ONNX file"
+        ) from None
+
+
+def ask(opened: Any, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """A session's outputs by name. What the graph does not look at is left out."""
+    wanted = {given.name for given in opened.get_inputs()}
+    outputs = [made.name for made in opened.get_outputs()]
+    return dict(
+        zip(outputs, opened.run(None, {n: t for n, t in tensors.items() if n in wanted}), strict=True)
+    )
