@@ -129,7 +129,7 @@ def explain(
         )
     asked = explaining.Asked(cast(Model, run.model), *_head(run, column), target)
     spec = None if method is None else check(Spec, {"name": method} if isinstance(method, str) else method)
-    names, tensors = run._inputs(items)
+    names, tensors = run.inputs(items)
     if spec is not None:
         explaining.make(spec, explaining.kind_of(tensors))
     others: dict[str, Any] = {}
@@ -151,7 +151,7 @@ def _head(run: Run, column: str | None) -> tuple[str, Target]:
 def _usual(run: Run, data: Any) -> dict[str, Any]:
     """Rows of a table that tell what is usual."""
     if data is not None:
-        names, tensors = run._inputs(data)
+        names, tensors = run.inputs(data)
         return {
             "others": tensors,
             "background": evenly(torch.arange(len(names)), explaining.BACKGROUND),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 import os
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -124,7 +126,16 @@ class Run:
             return self._written(items)
         if self.config.series is not None:
             return self._forecasts(items)
-        names, tensors = self._inputs(items)
+        return self.told(*self.inputs(items))
+
+    @property
+    def joins(self) -> bool:
+        """Whether what was read of several inputs can be put together and predicted at once."""
+        writes = any(target.task == "text" for target in self.targets.values())
+        return not writes and self.config.series is None
+
+    def told(self, names: list[str], tensors: dict[str, Any]) -> list[dict[str, Any]]:
+        """What the model says of inputs that have been read."""
         outputs = predict(self.model, tensors, torch.arange(len(names)), list(self.targets))
         found: list[dict[str, Any]] = [{"input": name} for name in names]
         for key, target in self.targets.items():
@@ -225,10 +236,23 @@ class Run:
 
     def embed(self, items: Any) -> np.ndarray:
         """Pooled features [N, D] of images, texts or rows."""
-        names, tensors = self._inputs(items)
+        return self.features(*self.inputs(items))
+
+    def features(self, names: list[str], tensors: dict[str, Any]) -> np.ndarray:
+        """Pooled features [N, D] of inputs that have been read."""
         return embed(self.model, tensors, torch.arange(len(names))).to_dense().numpy()
 
-    def _inputs(self, items: Any) -> tuple[list[str], dict[str, Tensor]]:
+    def twin(self) -> Run:
+        """The same run for another thread: a model of its own, whose weights are the same memory."""
+        other = Run(self.path, self._own)
+        shared = {id(t): t for t in itertools.chain(self.model.parameters(), self.model.buffers())}
+        other.__dict__ |= {"_loaded": (copy.deepcopy(self.model, shared), self.config), "recipe": self.recipe}
+        if self.config.text is not None:
+            other.__dict__["tokenizer"] = self.tokenizer
+        return other
+
+    def inputs(self, items: Any) -> tuple[list[str], dict[str, Any]]:
+        """The names of inputs (as for `predict`), and their tensors by column as the model reads them."""
         if self.config.text is not None:
             return self._texts(items)
         how = self.config.image or self.config.audio
