@@ -24,6 +24,7 @@ _PUBLIC = {
     "finetune": "jichu.api",
     "audit": "jichu.audits",
     "compare": "jichu.comparing",
+    "serve": "jichu.serving",
     # what they give back
     "Dataset": "jichu.data.dataset",
     "Run": "jichu.runs",
@@ -76,6 +77,7 @@ if TYPE_CHECKING:
     from jichu.models.model import Model as Model
     from jichu.objectives.base import Objective as Objective
     from jichu.runs import Run as Run
+    from jichu.serving import serve as serve
     from jichu.train.checks import check_backbone as check_backbone
     from jichu.train.checks import check_objective as check_objective
     from jichu.train.config import TrainConfig as TrainConfig

@@ -1,0 +1,48 @@
+"""Runs served to other programs."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jichu.core.config import check
+from jichu.core.errors import UsageError, missing_extra
+from jichu.runs import Run
+
+_NEEDED = ("fastapi", "uvicorn", "prometheus_client", "python_multipart")
+
+
+def serve(
+    runs: str | Path | Sequence[str | Path], *, tokens: str | Path | None = None, **settings: Any
+) -> None:
+    """Answer over HTTP until Ctrl-C or SIGTERM. A run is a folder, or `NAME=FOLDER`; `tokens` is a file that says who may
+    ask. Keywords are those of `jichu serve --set`: host, port, batch, wait, queue, rows, body, timeout, rate, …
+
+    Raises UsageError where the address is open to other machines and nobody is asked for a token."""
+    for library in _NEEDED:
+        if importlib.util.find_spec(library) is None:
+            raise missing_extra(library, "serve")
+    from jichu.ship.server import process
+    from jichu.ship.server.settings import Settings
+
+    paths = named([runs] if isinstance(runs, (str, Path)) else runs)
+    process.serve(
+        paths, Run, check(Settings, settings, where="serve"), None if tokens is None else Path(tokens)
+    )
+
+
+def named(runs: Sequence[str | Path]) -> dict[str, Path]:
+    """The folders of runs by the names under which they are served. UsageError where two have the same."""
+    found: dict[str, Path] = {}
+    for run in runs:
+        name, equals, path = str(run).partition("=")
+        if not equals or Path(run).exists():
+            name, path = Path(run).resolve().name, str(run)
+        if not name or "/" in name:
+            raise UsageError(f"{name!r} is no name for a model", expected="NAME=RUN")
+        if name in found:
+            raise UsageError(f"two runs are called {name}", expected="a name for one of them: NAME=RUN")
+        found[name] = Path(path)
+    return found
