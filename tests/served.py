@@ -65,7 +65,7 @@ def make(folder, kind, seed=0):
     torch.manual_seed(seed)
     made = config(kind, tokenizer)
     model = made.build()
-    for parameter in model.parameters():  # livelier than as it begins
+    for parameter in model.parameters() if made.language else ():  # livelier than as it begins
         parameter.data.mul_(2)
     model_folder.save(folder / "model", model, made, tokenizer if made.text else None)
     recipe = one_stage(

@@ -73,9 +73,7 @@ class Service:
             try:
                 yield served
             except JichuError as error:  # which names the run by its folder
-                told = refused(error)
-                told.detail = told.detail.replace(str(served.run.path), served.name)
-                raise told from None
+                raise refused(error, {served.name: served.run.path}) from None
 
     def count(self, request: Request, found: list[Any]) -> None:
         """Refuse more rows than a request may have; what is told of it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from fastapi import Response
@@ -38,15 +39,23 @@ class Busy(Refused):
         super().__init__(503, message, code="overloaded", headers={"Retry-After": "1"})
 
 
-def refused(error: JichuError) -> Refused:
-    """What is wrong with a request, without the places on this machine that an error names."""
+def refused(
+    error: JichuError,
+    folders: dict[str, Path] | None = None,
+    status: int = 400,
+    code: str = "invalid_request",
+) -> Refused:
+    """What is wrong with a request, without the places on this machine that an error names; `folders` are told by name."""
     told = error.what
     if error.expected is not None:
         told += f"; expected {error.expected}"
     if error.nearest is not None:
         told += f"; did you mean {error.nearest}?"
     where = error.where if isinstance(error.where, str) and not error.where.startswith(("/", ".")) else None
-    return Refused(400, f"{where}: {told}" if where else told, param=where, code="invalid_request")
+    told = f"{where}: {told}" if where else told
+    for name, folder in (folders or {}).items():
+        told = told.replace(str(folder), name)
+    return Refused(status, told, param=where, code=code)
 
 
 def content(error: HTTPException) -> dict[str, Any]:

@@ -200,7 +200,7 @@ class Models:
         try:
             served = await asyncio.to_thread(self._load, before.name)
         except JichuError as error:
-            raise Refused(409, refused(error).detail, code="model_unusable") from None
+            raise refused(error, self.paths, 409, "model_unusable") from None
         before = self.served[before.name]
         if served.version == before.version:
             return before
