@@ -15,6 +15,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
+from jichu.adapt.bases import Bases
 from jichu.auditing.table import answers, point
 from jichu.core.config import check, read_yaml
 from jichu.core.errors import DataError, UsageError, shown
@@ -50,12 +51,12 @@ from jichu.train.predict import embed, predict
 
 class Run:
     """A run folder. `model` is a plain torch module; `backbone` is the user's own module, where the
-    run was made with one that was given as an object."""
+    run was made with one that was given as an object; with `bases` its weights are shared with runs on the same base."""
 
-    def __init__(self, path: str | Path, backbone: nn.Module | None = None):
+    def __init__(self, path: str | Path, backbone: nn.Module | None = None, bases: Bases | None = None):
         self.folder = RunFolder.open(path)
         self.path = self.folder.path
-        self._own = backbone
+        self._own, self._bases = backbone, bases
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
@@ -85,7 +86,8 @@ class Run:
 
     @cached_property
     def _loaded(self) -> tuple[nn.Module, ModelConfig]:
-        return model_folder.load(self.folder.model, self._own)
+        load = model_folder.load if self._bases is None else self._bases.load
+        return load(self.folder.model, self._own)
 
     @property
     def model(self) -> nn.Module:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from jichu.adapt.bases import Bases
 from jichu.core.config import check
 from jichu.core.errors import UsageError, missing_extra
 from jichu.runs import Run
@@ -28,9 +30,9 @@ def serve(
     from jichu.ship.server.settings import Settings
 
     paths = named([runs] if isinstance(runs, (str, Path)) else runs)
-    process.serve(
-        paths, Run, check(Settings, settings, where="serve"), None if tokens is None else Path(tokens)
-    )
+    opened = functools.partial(Run, bases=Bases())
+    file = None if tokens is None else Path(tokens)
+    process.serve(paths, opened, check(Settings, settings, where="serve"), file)
 
 
 def named(runs: Sequence[str | Path]) -> dict[str, Path]:
