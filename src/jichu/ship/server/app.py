@@ -17,6 +17,7 @@ from pydantic.json_schema import models_json_schema
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.responses import PlainTextResponse
 
 import jichu
 from jichu.core.config import Config, check
@@ -123,7 +124,7 @@ def build(models: Models, settings: Settings, metrics: Metrics) -> FastAPI:
         await asyncio.to_thread(models.close, 1.0)
 
     app = FastAPI(
-        title="Jichu", version=jichu.__version__, lifespan=living, redoc_url=None,
+        title="Jichu", version=jichu.__version__, lifespan=living, redoc_url=None, redirect_slashes=False,
         description="Models from run folders: " + ", ".join(models.paths),
     )  # fmt: skip
     app.state.service = service
@@ -155,7 +156,7 @@ def _add_watching(app: FastAPI, service: Service) -> None:
         state = "ending" if service.ending else "ok"
         return as_json({"status": state, "models": versions}, 503 if service.ending else 200)
 
-    @app.get("/metrics", summary="Counts for Prometheus")
+    @app.get("/metrics", summary="Counts for Prometheus", response_class=PlainTextResponse)
     async def metrics() -> Response:
         return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
@@ -308,6 +309,8 @@ _READERS = {"application/json": _json, "multipart/form-data": _form, "text/plain
 
 # --- texts
 
+_EVENTS: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {}}}}
+
 
 def _add_texts(app: FastAPI, service: Service) -> None:
     async def write(request: Request, form: type[CompletionRequest] | type[ChatRequest]) -> Response:
@@ -332,12 +335,20 @@ def _add_texts(app: FastAPI, service: Service) -> None:
             over = until.pop_all()
         return answer.stream(over)
 
-    @app.post("/v1/completions", summary="What follows prompts", openapi_extra=_asks(CompletionRequest))
+    @app.post(
+        "/v1/completions",
+        summary="What follows prompts",
+        responses=_EVENTS,
+        openapi_extra=_asks(CompletionRequest),
+    )
     async def completions(request: Request) -> Response:
         return await write(request, CompletionRequest)
 
     @app.post(
-        "/v1/chat/completions", summary="What follows in a conversation", openapi_extra=_asks(ChatRequest)
+        "/v1/chat/completions",
+        summary="What follows in a conversation",
+        responses=_EVENTS,
+        openapi_extra=_asks(ChatRequest),
     )
     async def chat(request: Request) -> Response:
         return await write(request, ChatRequest)
