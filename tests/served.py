@@ -94,6 +94,7 @@ class Server:
         self._thread = threading.Thread(target=self.running.run)
         self._thread.start()
         while not self.running.started:
+            assert self._thread.is_alive()
             time.sleep(0.01)
 
     def client(self, token=None, **more):

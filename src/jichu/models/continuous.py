@@ -160,7 +160,9 @@ class _Decoder:
             from transformers.cache_utils import Cache, DynamicLayer
 
         class Roomy(DynamicLayer):
-            """Keys and values [B, heads, T, D] in memory that has room for more tokens."""
+            """Keys and values [B, heads, T, D], the first columns of memory that has room for more tokens."""
+
+            room: Any = ()
 
             def update(
                 self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
@@ -168,16 +170,19 @@ class _Decoder:
                 new: Any = key_states, value_states
                 if not self.is_initialized:
                     self.lazy_initialization(*new)
-                    self.keys, self.values = self.room = new
-                    return new
+                    return self.hold(new, key_states.shape[2])
                 start = self.get_seq_length()
                 end = start + key_states.shape[2]
                 if end > self.room[0].shape[2]:
-                    old: Any = self.keys, self.values
-                    self.room = tuple(F.pad(x, (0, 0, 0, end - start + _ROOM)) for x in old)
+                    self.room = tuple(F.pad(room, (0, 0, 0, max(end, _ROOM))) for room in self.room)
                 for room, x in zip(self.room, new, strict=True):
                     room[:, :, start:end] = x
-                self.keys, self.values = found = self.room[0][:, :, :end], self.room[1][:, :, :end]
+                return self.hold(self.room, end)
+
+            def hold(self, room: Any, length: int) -> tuple[Tensor, Tensor]:
+                """Have this memory, of which so many columns are of tokens."""
+                self.room = room
+                self.keys, self.values = found = room[0][:, :, :length], room[1][:, :, :length]
                 return found
 
         self._empty = lambda: Cache(layer_class_to_replicate=Roomy)
@@ -201,24 +206,22 @@ class _Decoder:
         return out.logits[:, -1]
 
     def joined(self, memory: Any, more: Any) -> Any:
-        width = max(memory[1].shape[1], more[1].shape[1])
-
-        def laid(one: Tensor, other: Tensor, last: tuple[int, ...] = ()) -> Tensor:
-            dim = 1 if one.ndim == 2 else 2
-            return torch.cat([F.pad(x, (*last, width - x.shape[dim], 0)) for x in (one, other)])
-
+        widths = memory[1].shape[1], more[1].shape[1]
+        left, right = (max(widths) - width for width in widths)
         for mine, new in zip(memory[0].layers, more[0].layers, strict=True):
-            mine.keys, mine.values = laid(mine.keys, new.keys, (0, 0)), laid(mine.values, new.values, (0, 0))
-            mine.room = mine.keys, mine.values
-        return [memory[0], laid(memory[1], more[1]), torch.cat([memory[2], more[2]])]
+            spare = mine.room[0].shape[2] - widths[0]
+            pairs = zip(mine.room, (new.keys, new.values), strict=True)
+            room = [torch.cat([F.pad(x, (0, 0, left, 0)), F.pad(y, (0, 0, right, spare))]) for x, y in pairs]
+            mine.hold(room, max(widths))
+        mask = torch.cat([F.pad(memory[1], (left, 0)), F.pad(more[1], (right, 0))])
+        return [memory[0], mask, torch.cat([memory[2], more[2]])]
 
     def kept(self, memory: Any, rows: Tensor) -> Any:
         cache, mask, place = memory
         mask = mask[rows]
         first = int(mask.any(0).int().argmax())  # what only those had that have left
         for layer in cache.layers:
-            layer.keys, layer.values = layer.keys[rows, :, first:], layer.values[rows, :, first:]
-            layer.room = layer.keys, layer.values
+            layer.hold([room[rows, :, first:] for room in layer.room], mask.shape[1] - first)
         return [cache, mask[:, first:], place[rows]]
 
 

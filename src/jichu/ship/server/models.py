@@ -7,6 +7,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
@@ -20,7 +21,9 @@ from jichu.core.errors import DataError, JichuError, UsageError, nearest
 from jichu.core.files import fingerprint, fingerprint_of_file
 from jichu.models.continuous import Writing
 from jichu.train.config import TrainConfig
-from jichu.train.settings import choose
+from jichu.train.predict import computing
+from jichu.train.settings import Settings as Computed
+from jichu.train.settings import choose, is_hopeless, plainest
 
 from .batcher import Batcher
 from .errors import Refused, refused
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
 
 Open = Callable[[Path], "Run"]
 _WARM = 8  # rows
+_MEASURED = 3  # times
+_CPU = torch.device("cpu")
 _EXPLAINED = 16  # rows that wait for an explanation
 
 
@@ -45,7 +50,7 @@ class Served:
         self.name, self.run, self.version, self.users, self.retired = name, run, version(run), 0, False
         self.kind = kind(run)
         self.created = int((run.folder.model / "config.json").stat().st_mtime)
-        self.threads = warm(run)
+        self.computed = warm(run, settings.precision)
         self._settings, self._metrics = settings, metrics
         self._explaining: Batcher | None = None
         self.writing: Writing | None = None
@@ -53,17 +58,18 @@ class Served:
             raise DataError("the model was changed while it was read", where=run.folder.model)
         with contextlib.suppress(UsageError):  # a model that does not go on with texts
             if run.config.language:
-                self.writing = Writing(run.twin().model, run.tokenizer)
+                self._twin = run.twin()
+                self.writing = Writing(self._twin.model, run.tokenizer)
 
     def start(self) -> None:
         """Start the threads, which answer in the event loop that is running."""
-        settings, inside = self._settings, partial(with_threads, self.threads)
+        settings = self._settings
         common: dict[str, Any] = {"room": settings.queue}
         seen = self._metrics.batches.labels(self.name).observe
         self.predicting = Batcher(
             self.name,
             self._computed,
-            inside,
+            self._inside(self.run),
             most=settings.batch,
             wait=settings.wait / 1000,
             seen=seen,
@@ -72,8 +78,13 @@ class Served:
         self.writer: Writer | None = None
         if self.writing is not None:
             count = self._metrics.writing.labels(self.name).set
-            self.writer = Writer(self.name, self.writing, inside, most=settings.texts, seen=count, **common)
+            self.writer = Writer(
+                self.name, self.writing, self._inside(self._twin), most=settings.texts, seen=count, **common
+            )
         self._metrics.waiting.labels(self.name).set_function(lambda: sum(line.rows for line in self._lines()))
+
+    def _inside(self, run: Run) -> Callable[[], AbstractContextManager[None]]:
+        return partial(computing, run.model, self.computed, _CPU)
 
     def explain(self, items: list[Any], **settings: Any) -> asyncio.Future[Any]:
         """Explanations of items, by a thread of their own: they take long."""
@@ -81,7 +92,7 @@ class Served:
             twin = self.run.twin()
             self._explaining = Batcher(
                 f"{self.name}, explaining", lambda _, asked: [twin.explain(given, **how) for given, how in asked],
-                partial(with_threads, self.threads), most=1, wait=0, room=_EXPLAINED, seen=lambda rows: None,
+                partial(with_threads, self.computed.threads), most=1, wait=0, room=_EXPLAINED, seen=lambda rows: None,
             )  # fmt: skip
         return self._explaining.ask("explain", (items, settings), len(items))
 
@@ -132,27 +143,26 @@ def version(run: Run) -> str:
     return f"{run.path.resolve().name}@{fingerprint(parts)[:12]}"
 
 
-def warm(run: Run) -> int:
-    """Predict rows of zeros, so that the first request is answered as soon as the others, and measure with how many
-    threads that is fastest."""
-    model, tensors = run.model, _zeros(run)
+def warm(run: Run, precision: str) -> Computed:
+    """Predict rows of zeros, so that the first request is answered as soon as the others, and measure with how many threads
+    and in which order of images that is fastest; of `auto` in which precision too."""
+    config = check(TrainConfig, {"precision": precision, "compile": False}, where="serve")
+    tensors, model = _zeros(run), run.model
     if tensors is None:
-        return torch.get_num_threads()
+        return plainest(model, config, _CPU)
     names = [""] * _WARM
-    say = run.told if run.config.heads and not run.config.language else run.features
+    say = run.told if run.config.targets and not run.config.language else run.features
 
-    def measure(settings: Any, limit: float) -> float:
-        times = []
-        with with_threads(settings.threads):
-            for _ in range(3):
+    def measure(settings: Computed, limit: float) -> float:
+        times: list[float] = []
+        with computing(model, settings, _CPU):
+            while len(times) < _MEASURED and not (times and is_hopeless(times, limit)):
                 started = time.perf_counter()
                 say(names, tensors)
                 times.append(time.perf_counter() - started)
         return min(times)
 
-    plain = {"precision": "float32", "memory_format": "contiguous", "compile": False}
-    config = check(TrainConfig, plain, where="serve")
-    return choose(model, config, torch.device("cpu"), measure, lambda once: once)[0].threads
+    return choose(model, config, _CPU, measure, lambda once: once)[0]
 
 
 def _zeros(run: Run) -> dict[str, Any] | None:

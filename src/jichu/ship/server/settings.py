@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -32,6 +32,10 @@ class Settings(Config):
     timeout: Seconds = Field(60.0, description="seconds within which an answer is given")
     patience: Seconds = Field(20.0, description="seconds within which a request has to be sent")
     drain: Seconds = Field(30.0, description="seconds for what was begun when the server is to end")
+    precision: Literal["float32", "bfloat16", "auto"] = Field(
+        "float32",
+        description="auto measures which is faster; the last digits of answers then differ from jichu predict",
+    )
     rate: Count | None = Field(None, description="requests a minute of each key")
 
     @property
