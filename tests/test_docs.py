@@ -284,6 +284,33 @@ def test_recipes_of_audits_run(page, in_folder):
         assert main(["run", "page.yaml", "--quiet"]) == 0
 
 
+def test_the_page_on_serving_runs(in_folder):
+    """Its servers are started, at ports that are free; its code and curl ask the one with both models."""
+    from jichu.ship.server.settings import Settings
+    from served import make, png
+    from test_server_models import Process
+
+    for name, kind in (("digits", "images"), ("gpt", "gpt")):
+        make(in_folder / "runs" / name, kind)
+    Path("digit.png").write_bytes(png())
+    served = {"curl": [], "jichu": []}
+    for text in blocks("docs/serving.md", "bash"):
+        served[text.split()[0]].append(text)
+    one, both = (shlex.split(text)[2:] for text in served["jichu"])
+    here = "http://127.0.0.1:8000"
+    rows, texts = blocks("docs/serving.md", "python")
+    for arguments, code in ((one, rows), (both, texts)):
+        found = Process(*arguments)
+        exec(compile(code.replace(here, found.address), "serving.md", "exec"), {})
+        if arguments is one and shutil.which("curl"):
+            words = shlex.split(served["curl"][0].replace(here, found.address))
+            done = subprocess.run(words, capture_output=True, text=True, check=True)
+            assert "predictions" in json.loads(done.stdout)
+        assert found.end() == 0
+    page = (ROOT / "docs/serving.md").read_text(encoding="utf-8")
+    assert [key for key in Settings.model_fields if f"`{key}`" not in page] == []
+
+
 def test_the_page_on_explanations_runs(in_folder):
     """Its code, then its commands on the run that the code made, then its recipe; every method is on it."""
     from jichu.auditing.explaining import METHODS

@@ -178,9 +178,9 @@ def test_names_of_runs(tmp_path):
 class Process:
     """`jichu serve` in a process of its own."""
 
-    def __init__(self, folder, *arguments, **variables):
+    def __init__(self, *arguments, **variables):
         self.errors = []
-        command = [sys.executable, "-m", "jichu", "serve", str(folder), "--port", "0", *arguments]
+        command = [sys.executable, "-m", "jichu", "serve", *map(str, arguments), "--port", "0"]
         self.process = subprocess.Popen(
             command, env=environment(**variables), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
         )  # fmt: skip
@@ -210,7 +210,7 @@ class Process:
 def test_signals(two, tokens):
     """SIGHUP reads the model again under load; SIGTERM ends what was begun, and the process with 0."""
     folders, scores = two
-    found = Process(folders[0], "--tokens", str(tokens), "--set", "wait=300")
+    found = Process(folders[0], "--tokens", tokens, "--set", "wait=300")
     try:
         end = asked_while(found, OTHER, {"inputs": [ROW]})
         exchange(folders)
