@@ -81,10 +81,15 @@ def main():
             "seconds": seconds,
             "texts": [sentence(rng) for _ in range(64)],
         }
-        peers = [(duel.OURS, None), ("fastapi and a pipeline", "serving"), ("litserve", "litserve")]
+        peers = [
+            (duel.OURS, duel.OURS, None, {}),
+            (f"{duel.OURS}, precision: auto", duel.OURS, None, {"precision": "auto"}),
+            ("fastapi and a pipeline", "fastapi", "serving", {}),
+            ("litserve", "litserve", "litserve", {}),
+        ]
         systems = [
-            duel.System(name, "serve.py", {**common, "server": name.split()[0]}, environment)
-            for name, environment in peers
+            duel.System(name, "serve.py", {**common, "server": server, **more}, environment)
+            for name, server, environment, more in peers
         ]
         compare("rows", "requests a second", systems, given)
     if "texts" in given.parts:

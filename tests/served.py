@@ -18,6 +18,7 @@ from jichu.data.sound import Sound
 from jichu.data.special import TextInputs
 from jichu.data.target import Target
 from jichu.data.tokenizer import Tokenizer
+from jichu.data.windows import SeriesInputs
 from jichu.models import folder as model_folder
 from jichu.models.folder import LANGUAGE, ModelConfig
 from jichu.recipe.config import one_stage
@@ -56,6 +57,14 @@ def config(kind, tokenizer):
         "chat": lambda: ModelConfig(
             {"name": "llama", **small}, heads={"tokens": {"name": LANGUAGE}}, text=texts(tokenizer, chat=True)
         ),
+        "answers": lambda: ModelConfig(
+            {"name": "t5", **small}, heads={"tokens": {"name": LANGUAGE}}, text=texts(tokenizer),
+            targets={"label": Target("answer", "text")},
+        ),
+        "series": lambda: ModelConfig(
+            {"name": "mlp", "widths": [8]}, heads={"label": {"name": "forecast"}}, series=SeriesInputs(("load",), 6, (0,)), pictured=True,
+            targets={"label": Target("load", "forecast", series=("load",), steps=3, means=(0.0,), stds=(1.0,))},
+        ),
     }[kind]()  # fmt: skip
 
 
@@ -68,8 +77,9 @@ def make(folder, kind, seed=0):
     for parameter in model.parameters() if made.language else ():  # livelier than as it begins
         parameter.data.mul_(2)
     model_folder.save(folder / "model", model, made, tokenizer if made.text else None)
+    data = {"series": {"context": 6, "horizon": 3}} if made.series else {}
     recipe = one_stage(
-        "finetune", "nowhere", {"backbone": "cnn"}, name=folder.name, seed=0, data={}, assignments=[]
+        "finetune", "nowhere", {"backbone": "cnn"}, name=folder.name, seed=0, data=data, assignments=[]
     )
     write_text(folder / "recipe.yaml", dump_yaml(recipe.plain()))
     return folder

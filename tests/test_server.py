@@ -104,6 +104,31 @@ def test_files_and_bodies(client, runs):
     assert text.json()["predictions"][0]["label"] == Run(runs["reviews"]).predict(["the best 光"])[0]["label"]
 
 
+def test_models_whose_rows_do_not_join(tmp_path):
+    """Written answers, and forecasts of a series, of which a request holds one."""
+    folders = {kind: make(tmp_path / kind, kind) for kind in ("answers", "series")}
+    steps = [{"load": float(i % 5)} for i in range(9)]
+    given = {"answers": ["It was the", "worst"], "series": steps}
+    with server(folders) as found, found.client() as client:
+        for kind, rows in given.items():
+            expected = said(Run(folders[kind]).predict(rows))
+            answer = client.post("/v1/predict", json={"model": kind, "inputs": rows})
+            assert answer.json()["predictions"] == expected
+        error(client.post("/v1/predict", json={"model": "series", "inputs": steps[:3]}), 400)
+        error(client.post("/v1/embeddings", json={"model": "series", "input": steps}), 400)
+        error(client.post("/v1/completions", json={"model": "answers", "prompt": "a"}), 400)
+
+
+def test_precision(runs):
+    expected = Run(runs["reviews"]).predict(["It was the best"])[0]
+    with server({"m": runs["reviews"]}, precision="bfloat16") as found, found.client() as client:
+        row = client.post("/v1/predict", json={"inputs": ["It was the best"]}).json()["predictions"][0]
+        assert found.running.models.served["m"].computed.precision == "bfloat16"
+    assert (
+        row["scores"] == pytest.approx(expected["scores"], abs=0.03) and row["scores"] != expected["scores"]
+    )
+
+
 def test_rows_of_several_requests_are_predicted_together_each_as_alone(runs):
     run, batches = Run(runs["images"]), []
     images = [png() for _ in range(40)]

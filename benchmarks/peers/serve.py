@@ -28,6 +28,7 @@ def bodies(settings):
 def started(settings, port):
     if settings["server"] == "jichu":
         command = ["-m", "jichu", "serve", settings["run"], "--port", str(port)]
+        command += ["--set", f"precision={settings.get('precision', 'float32')}"]
     else:
         command = [str(HERE / f"serve_{settings['server']}.py"), settings["run"] + "/model", str(port)]
     process = subprocess.Popen(
