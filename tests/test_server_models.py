@@ -278,6 +278,15 @@ def test_a_port_that_is_taken(two, capsys):
         assert f"port {port}" in capsys.readouterr().err
 
 
+def test_the_address_for_machines(two, capsys, monkeypatch):
+    from jichu.cli.main import main
+
+    monkeypatch.setattr(Running, "run", lambda self: self.socket.close())
+    assert main(["serve", str(two[0][0]), "--port", "0", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert re.fullmatch(r"http://127.0.0.1:\d+", told["address"]) and told["models"][0].startswith("m@")
+
+
 def test_a_missing_library_is_told(two, monkeypatch):
     import importlib.util
 

@@ -6,14 +6,34 @@ import functools
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jichu.adapt.bases import Bases
 from jichu.core.config import check
 from jichu.core.errors import UsageError, missing_extra
+from jichu.core.progress import say
 from jichu.runs import Run
 
+if TYPE_CHECKING:
+    from jichu.ship.server.process import Running
+
 _NEEDED = ("fastapi", "uvicorn", "prometheus_client", "python_multipart")
+
+
+def server(
+    runs: str | Path | Sequence[str | Path], *, tokens: str | Path | None = None, **settings: Any
+) -> Running:
+    """A server whose models are loaded and which has its address, to be run. Arguments as of `serve`."""
+    for library in _NEEDED:
+        if importlib.util.find_spec(library) is None:
+            raise missing_extra(library, "serve")
+    from jichu.ship.server.process import Running
+    from jichu.ship.server.settings import Settings
+
+    paths = named([runs] if isinstance(runs, (str, Path)) else runs)
+    opened = functools.partial(Run, bases=Bases())
+    file = None if tokens is None else Path(tokens)
+    return Running(paths, opened, check(Settings, settings, where="serve"), file)
 
 
 def serve(
@@ -23,16 +43,10 @@ def serve(
     ask. Keywords are those of `jichu serve --set`: host, port, batch, wait, queue, rows, body, timeout, rate, …
 
     Raises UsageError where the address is open to other machines and nobody is asked for a token."""
-    for library in _NEEDED:
-        if importlib.util.find_spec(library) is None:
-            raise missing_extra(library, "serve")
-    from jichu.ship.server import process
-    from jichu.ship.server.settings import Settings
-
-    paths = named([runs] if isinstance(runs, (str, Path)) else runs)
-    opened = functools.partial(Run, bases=Bases())
-    file = None if tokens is None else Path(tokens)
-    process.serve(paths, opened, check(Settings, settings, where="serve"), file)
+    made = server(runs, tokens=tokens, **settings)
+    at = made.address
+    say(f"serving {', '.join(made.versions)} at {at}; {at}/docs tells how to ask; Ctrl-C ends it")
+    made.run()
 
 
 def named(runs: Sequence[str | Path]) -> dict[str, Path]:

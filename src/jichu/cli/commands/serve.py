@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from ..options import Options, add_set, command
+from ..output import print_json
 
 
 def add(commands: Any) -> None:
     """The command."""
     parser = command(
-        commands, "serve", serve, "answer other programs over HTTP", "jichu serve runs/quickstart --port 8000"
+        commands,
+        "serve",
+        answer,
+        "answer other programs over HTTP",
+        "jichu serve runs/quickstart --port 8000",
     )
     parser.add_argument(
         "runs", nargs="+", metavar="[NAME=]RUN", help="run folders; NAME is the folder's if not given"
@@ -29,10 +35,16 @@ def add(commands: Any) -> None:
     )
 
 
-def serve(options: Options) -> None:
+def answer(options: Options) -> None:
     """Answer until Ctrl-C or SIGTERM."""
     from jichu.core.config import override
-    from jichu.serving import serve as answer
+    from jichu.serving import serve, server
 
     given = {key: getattr(options, key) for key in ("host", "port") if getattr(options, key) is not None}
-    answer(options.runs, tokens=options.tokens, **override(given, options.set))
+    settings = override(given, options.set)
+    if not options.json:
+        return serve(options.runs, tokens=options.tokens, **settings)
+    made = server(options.runs, tokens=options.tokens, **settings)
+    print_json({"address": made.address, "models": made.versions})
+    sys.stdout.flush()  # whoever started it waits for the address
+    made.run()

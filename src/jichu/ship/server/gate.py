@@ -23,6 +23,7 @@ Log = Callable[[dict[str, Any]], None]
 _ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
 _OPEN = ("/healthz", "/docs", "/openapi.json")  # to everybody
 _HELD = 8  # times the largest body that all requests together may hold in memory
+_READ = 64  # requests that are being read, beside those that wait
 _OTHER = "other"  # in the place of a path that there is not
 
 
@@ -32,7 +33,7 @@ class Gate:
 
     def __init__(self, app: ASGIApp, keys: Keys, settings: Settings, metrics: Metrics, log: Log):
         self.app, self.keys, self.settings, self.metrics, self.log = app, keys, settings, metrics, log
-        self._held = 0  # bytes
+        self.open, self.held = 0, 0  # requests, and bytes of their bodies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, or the life of the server."""
@@ -50,16 +51,12 @@ class Gate:
             raise Refused(403, "a Host that is not this machine's", code="invalid_host")
         if scope["path"] in _OPEN:
             return "-"
-        if self.metrics.open._value.get() > self.settings.queue + 64:
+        if self.open > self.settings.queue + _READ:
             raise Busy("too many requests at the same time")
         client = scope.get("client")
         key = self.keys.admit(headers.get("authorization"), client[0] if client else "-")
         scope["state"]["key"] = key
         return key.name
-
-    def hold(self, size: int) -> None:
-        """Count bytes of bodies that are in memory."""
-        self._held += size
 
 
 class _Passage:
@@ -78,7 +75,7 @@ class _Passage:
         """Pass it to the application, and tell of it."""
         name: str = "-"
         error: Exception | None = None
-        self.gate.metrics.open.inc()
+        self.gate.open += 1
         try:
             name = self.gate.admit(self.scope, self.headers)
             told = self.headers.get("content-length", "")
@@ -90,8 +87,8 @@ class _Passage:
             error = fault
             await self._refuse(BROKEN)
         finally:
-            self.gate.metrics.open.dec()
-            self.gate.hold(-self.size)
+            self.gate.open -= 1
+            self.gate.held -= self.size
             self._tell(name, error)
 
     async def _refuse(self, refused: Refused) -> None:
@@ -118,10 +115,10 @@ class _Passage:
             ) from None
         size = len(message.get("body", b""))
         self.size += size
-        self.gate.hold(size)
+        self.gate.held += size
         self.whole = message["type"] == "http.disconnect" or not message.get("more_body", False)
         self._measure(self.size)
-        if self.gate._held > _HELD * self.gate.settings.most_bytes:
+        if self.gate.held > _HELD * self.gate.settings.most_bytes:
             raise Busy("too much is being sent at the same time")
         return message
 

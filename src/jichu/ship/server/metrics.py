@@ -36,7 +36,6 @@ class Metrics:
         self.versions = Gauge(
             "jichu_model", "Models that are served", ["model", "version"], registry=self.registry
         )
-        self.open = Gauge("jichu_requests_open", "Requests that are being answered", registry=self.registry)
 
     def text(self) -> bytes:
         """All of them, as Prometheus reads them."""

@@ -19,14 +19,15 @@ from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from jichu.core.errors import JichuError, UsageError
 from jichu.core.files import dumps
-from jichu.core.progress import console, say
+from jichu.core.progress import console
 
-from .app import Service, build
+from .app import build
 from .errors import Refused
 from .gate import Gate, Log, is_loopback
 from .keys import TOKEN, Keys, read
 from .metrics import Metrics
 from .models import Models, Open
+from .service import Service
 from .settings import Settings
 
 _WAITING = 2048  # connections that the system keeps for us
@@ -85,6 +86,11 @@ class Running:
             self._server.run(sockets=[self.socket])
         finally:
             console.quiet = quiet
+
+    @property
+    def versions(self) -> list[str]:
+        """Of the models that are served."""
+        return [served.version for served in self.models.served.values()]
 
     @property
     def started(self) -> bool:
@@ -208,11 +214,3 @@ def _socket(host: str, port: int) -> socket.socket:
 def _address(listening: socket.socket) -> str:
     host, port, *_ = listening.getsockname()
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def serve(paths: dict[str, Path], opened: Open, settings: Settings, tokens: Path | None = None) -> None:
-    """Load the models and answer until a signal."""
-    running = Running(paths, opened, settings, tokens)
-    names = ", ".join(served.version for served in running.models.served.values())
-    say(f"serving {names} at {running.address}; {running.address}/docs tells how to ask; Ctrl-C ends it")
-    running.run()
