@@ -108,7 +108,8 @@ class _Passage:
             return await self._receive()
         left = self.begun + self.gate.settings.patience - time.monotonic()
         try:
-            message = await asyncio.wait_for(self._receive(), max(left, 0.001))
+            async with asyncio.timeout(max(left, 0.001)):
+                message = await self._receive()
         except TimeoutError:
             raise Refused(
                 408, "the request did not come in time", code="timeout", headers={"Connection": "close"}

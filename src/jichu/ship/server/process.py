@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import signal
 import socket
@@ -18,7 +19,6 @@ import uvicorn
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from jichu.core.errors import JichuError, UsageError
-from jichu.core.files import dumps
 from jichu.core.progress import console
 
 from .app import build
@@ -36,11 +36,8 @@ _WAITING = 2048  # connections that the system keeps for us
 def log(line: dict[str, Any]) -> None:
     """A line of JSON on standard error."""
     with contextlib.suppress(OSError, ValueError):
-        print(
-            dumps({"time": datetime.now(UTC).isoformat(timespec="milliseconds"), **line}),
-            file=sys.stderr,
-            flush=True,
-        )
+        told = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), **line}
+        print(json.dumps(told, default=str), file=sys.stderr, flush=True)
 
 
 class Running:
