@@ -57,6 +57,9 @@ def config(kind, tokenizer):
         "chat": lambda: ModelConfig(
             {"name": "llama", **small}, heads={"tokens": {"name": LANGUAGE}}, text=texts(tokenizer, chat=True)
         ),
+        "lstm": lambda: ModelConfig(
+            {"name": "lstm-text", "width": 16, "hidden": 16}, heads={"tokens": {"name": LANGUAGE}}, text=texts(tokenizer)
+        ),
         "answers": lambda: ModelConfig(
             {"name": "t5", **small}, heads={"tokens": {"name": LANGUAGE}}, text=texts(tokenizer),
             targets={"label": Target("answer", "text")},

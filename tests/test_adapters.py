@@ -115,7 +115,12 @@ def test_models_on_one_base_share_its_memory(place):
             assert row["label"] == other["label"] and row["scores"] == pytest.approx(
                 other["scores"], abs=1e-5
             )
-    del base, others, run, own
+        twin = run.twin()
+        pairs = zip(run.model.parameters(), twin.model.parameters(), strict=True)
+        assert all(one.data_ptr() == other.data_ptr() for one, other in pairs)
+        assert twin.model is not run.model and twin.model.stands_on is run.model.stands_on
+        assert twin.predict(texts) == run.predict(texts)
+    del base, others, run, own, twin
     gc.collect()
     assert not bases._kept
 

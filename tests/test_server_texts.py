@@ -18,7 +18,7 @@ GREEDY = {"temperature": 0, "max_tokens": 12}
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
-    return {kind: make(folder / kind, kind) for kind in ("gpt", "chat", "reviews")}
+    return {kind: make(folder / kind, kind) for kind in ("gpt", "chat", "reviews", "lstm")}
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +50,12 @@ def test_completions_are_those_of_the_run(client, runs):
         assert choice.finish_reason == ("length" if len(text) == 12 else "stop")
     (ids,) = Run(runs["gpt"]).tokenizer.encode(prompts[:1])
     assert client.completions.create(model="gpt", prompt=ids, **GREEDY).choices[0].text == expected[0]
+
+
+def test_recurrent_networks_write_too(client, runs):
+    (expected,) = Run(runs["lstm"]).generate(["It was "], most=12, temperature=0)
+    found = client.completions.create(model="lstm", prompt="It was ", **GREEDY)
+    assert found.choices[0].text == expected
 
 
 def test_a_text_in_pieces_is_the_whole(client):
@@ -94,7 +100,7 @@ def test_embeddings_by_the_client(client, runs):
 
 
 def test_models_by_the_client(client):
-    assert [model.id for model in client.models.list()] == ["gpt", "chat", "reviews"]
+    assert [model.id for model in client.models.list()] == ["gpt", "chat", "reviews", "lstm"]
     assert client.models.retrieve("gpt").owned_by == "jichu"
 
 

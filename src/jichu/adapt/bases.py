@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import weakref
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -18,6 +19,9 @@ from . import lora
 
 class _Weights(dict[str, Tensor]):
     """By their names in the file."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Weights:
+        return self  # a copy of a model stands on the same
 
 
 class Bases:
