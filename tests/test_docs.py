@@ -245,7 +245,9 @@ def test_readme_commands_run(readme, photos, monkeypatch):
         assert words[0] == "jichu"
         if words[1] == "serve":
             found = Process(*words[2:])
-            assert found.client().get("/healthz").status_code == 200 and found.end() == 0
+            with found.client() as client:
+                assert client.get("/healthz").status_code == 200
+            assert found.end() == 0
             continue
         words = ["llama-tiny" if a == "llama-mini" else a for a in words]  # quicker
         words = [w for a in words[1:] for w in (sorted(map(str, Path().glob(a))) if "*" in a else [a])]
