@@ -1,6 +1,7 @@
 """Run folders with fresh weights, and servers of them in a thread."""
 
 import contextlib
+import functools
 import io
 import threading
 import time
@@ -9,6 +10,7 @@ import httpx
 import torch
 from PIL import Image
 
+from jichu.adapt.bases import Bases
 from jichu.core.config import dump_yaml
 from jichu.core.files import write_text
 from jichu.data.config import SpectrogramConfig, TokenizerConfig
@@ -102,7 +104,9 @@ class Server:
     def __init__(self, paths, tokens=None, **settings):
         self.logged = []
         given = {"port": 0, "timeout": 20.0, "wait": 1.0, **settings}
-        self.running = Running(paths, Run, Settings(**given), tokens, self.logged.append)
+        self.running = Running(
+            paths, functools.partial(Run, bases=Bases()), Settings(**given), tokens, self.logged.append
+        )
         self.address = self.running.address
         self._thread = threading.Thread(target=self.running.run)
         self._thread.start()
