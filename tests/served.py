@@ -1,7 +1,6 @@
 """Run folders with fresh weights, and servers of them in a thread."""
 
 import contextlib
-import functools
 import io
 import threading
 import time
@@ -10,7 +9,6 @@ import httpx
 import torch
 from PIL import Image
 
-from jichu.adapt.bases import Bases
 from jichu.core.config import dump_yaml
 from jichu.core.files import write_text
 from jichu.data.config import SpectrogramConfig, TokenizerConfig
@@ -24,7 +22,7 @@ from jichu.data.windows import SeriesInputs
 from jichu.models import folder as model_folder
 from jichu.models.folder import LANGUAGE, ModelConfig
 from jichu.recipe.config import one_stage
-from jichu.runs import Run
+from jichu.serving import opener
 from jichu.ship.server.process import Running
 from jichu.ship.server.settings import Settings
 
@@ -104,9 +102,7 @@ class Server:
     def __init__(self, paths, tokens=None, **settings):
         self.logged = []
         given = {"port": 0, "timeout": 20.0, "wait": 1.0, **settings}
-        self.running = Running(
-            paths, functools.partial(Run, bases=Bases()), Settings(**given), tokens, self.logged.append
-        )
+        self.running = Running(paths, opener(), Settings(**given), tokens, self.logged.append)
         self.address = self.running.address
         self._thread = threading.Thread(target=self.running.run)
         self._thread.start()
