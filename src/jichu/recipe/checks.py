@@ -48,7 +48,7 @@ from .build import (
     usual,
 )
 from .compress import check as check_compress
-from .compress import make
+from .compress import check_start, make
 from .config import (
     NOTHING,
     AuditStage,
@@ -98,6 +98,7 @@ def check_names(recipe: Recipe, objects: dict[str, Any]) -> None:
             _check_supervised(stage, where)
         if isinstance(stage, CompressStage):
             make(stage, f"{where}.steps")
+            check_start(stage, recipe, where)
         if isinstance(stage, FinetuneStage):
             construct(
                 "head",

@@ -108,19 +108,27 @@ def _subject(stage: CompressStage, work: Work, rows: Tensor) -> Subject:
     return subject(stage, work, rows, model, config)
 
 
-def _loaded(start: str, path: Path, work: Work) -> tuple[Model, ModelConfig]:
-    """A fitted network that reads these data and tells these targets."""
-    config, dataset = model_folder.read_config(path), work.dataset
+def check_start(stage: CompressStage, recipe: Recipe, where: str) -> None:
+    """UsageError where a stage starts from a run whose model predicts nothing."""
+    start = str(stage.from_)
+    if any(other.name == start for other in recipe.stages):
+        return
+    config = model_folder.read_config(locate(start))
     if config.language or any(target.task == "text" for target in config.targets.values()):
         raise UsageError(
             f"{start} is a language model, of which no labels can say what is left",
-            where="from", expected="a run of finetune with classes, tags or numbers",
+            where=f"{where}.from", expected="a run of finetune with classes, tags or numbers",
         )  # fmt: skip
     if not config.targets or not config.heads:
         raise UsageError(
-            f"the model in {start} has no head to predict with", where="from",
+            f"the model in {start} has no head to predict with", where=f"{where}.from",
             expected="a finetune stage in between",
         )  # fmt: skip
+
+
+def _loaded(start: str, path: Path, work: Work) -> tuple[Model, ModelConfig]:
+    """A fitted network that reads these data and tells these targets."""
+    config, dataset = model_folder.read_config(path), work.dataset
     refuse_other_inputs(config, dataset, start)
     image = dataset.preprocess if isinstance(dataset.preprocess, Preprocess) else None
     if config.image and image != config.image:
