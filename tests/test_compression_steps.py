@@ -28,8 +28,10 @@ from jichu.core.errors import UsageError
 from jichu.models import low_rank, ranges
 from jichu.models.changes import is_changed
 from jichu.models.folder import load, save
+from jichu.models.layout import lay_out
 from jichu.objectives.base import Context
 from jichu.train.fit import fit
+from jichu.train.muon import matrices
 from test_compression_structured import answers, images, subject, tables, texts
 
 CNN = {"name": "cnn", "widths": [6, 8], "hidden": 12}
@@ -106,6 +108,16 @@ def test_zeros_come_one_after_another_and_stay(kind):
     assert 0 < seen[0][0] < seen[8][0] < seen[19][0] == pytest.approx(0.7, abs=0.01)
     assert seen[19] == seen[-1] == shares(model)
     assert not torch.equal(before["backbone.blocks.0.0"], weights(model)["backbone.blocks.0.0"])
+
+
+def test_masked_weights_are_matrices_to_muon_and_lie_as_the_others():
+    given = subject(CNN, images())
+    before = matrices(given.model)
+    Magnitude(0.5).begin(given)
+    assert matrices(given.model) == before and len(before) == 3
+    lay_out(given.model, "channels_last")
+    layer = given.model.backbone.blocks[1][0]
+    assert layer.weight.is_contiguous(memory_format=torch.channels_last)
 
 
 # ------------------------------------------------------------------- movement

@@ -47,8 +47,6 @@ from .build import (
     start_supervised,
     usual,
 )
-from .compress import check as check_compress
-from .compress import check_start, make
 from .config import (
     NOTHING,
     AuditStage,
@@ -60,6 +58,8 @@ from .config import (
     SupervisedStage,
 )
 from .language import objective_of
+from .origins import check as check_compress
+from .origins import check_start, make
 from .results import measured
 from .ruling import check_rules
 from .stages import metric_functions, named_metric
