@@ -154,6 +154,12 @@ def test_ranges_are_kept_for_who_writes_int8(in_folder):
     found = ranges.seen(jichu.open("runs/both").model)
     assert list(found) == ["backbone.blocks.0.0", "backbone.blocks.1.0", "heads.label.linear"]
     assert jichu.open("runs/both").config.ranges == list(found)
+    with pytest.raises(UsageError, match="rounded already"):
+        jichu.compress("runs/both", steps=CUT)
+    again = jichu.compress("runs/both", steps=[{"name": "magnitude", "amount": 0.5}], budget="2 steps")
+    assert list(ranges.seen(again.model)) == list(found)
+    tuned = jichu.finetune(again, "sklearn:digits", budget="2 steps")  # begins plain
+    assert not ranges.seen(tuned.model) and not tuned.config.ranges
 
 
 # ------------------------------------------------------------------- other kinds of data

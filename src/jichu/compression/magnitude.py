@@ -33,7 +33,7 @@ class Magnitude(Step):
 
     name = "magnitude"
     gradual = True
-    remark = "zeros in dense matrices: smaller when packed (gzip), not faster"
+    remark = "zeros in dense matrices are smaller when packed (gzip), not faster"
 
     def __init__(
         self,

@@ -44,7 +44,7 @@ class Movement(Step):
 
     name = "movement"
     gradual = trains = True
-    remark = "zeros in dense matrices: smaller when packed (gzip), not faster"
+    remark = "zeros in dense matrices are smaller when packed (gzip), not faster"
 
     def __init__(
         self,

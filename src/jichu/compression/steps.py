@@ -46,7 +46,12 @@ def make(specs: Sequence[Spec], where: str, trains: bool) -> list[Step]:
 
 
 def begin(steps: Sequence[Step], subject: Subject) -> None:
-    """Change the subject by each step."""
+    """Change the subject by each step. UsageError where layers are to be changed that already round their inputs."""
+    if (structural := next((step for step in steps if step.structural), None)) and subject.config.ranges:
+        raise UsageError(
+            f"{structural.name} changes layers whose inputs are rounded already", where="steps",
+            expected=f"{structural.name} first, and quantization-aware after it",
+        )  # fmt: skip
     for step in steps:
         step.meet(subject)
     for step in steps:
