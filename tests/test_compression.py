@@ -18,6 +18,7 @@ from jichu.core.files import read_json
 from jichu.models import ranges
 from jichu.models.folder import load
 from jichu.objectives.base import Context
+from jichu.recipe.config import CompressStage
 
 CUT = [{"name": "structured", "amount": 0.5}]
 RECIPE = """
@@ -328,3 +329,15 @@ def test_a_stage_that_starts_from_nothing_is_refused(in_folder, capsys):
         )
         assert main(["run", str(file)]) == 2
         assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text, kept", [("none", "none"), (None, "none"), (0, "none"), ("0 steps", "none"), ("0.0 epochs", "none"),
+                                        ("05 steps", "05 steps"), ("0.5 epochs", "0.5 epochs")])  # fmt: skip
+def test_budgets_of_nothing(text, kept):
+    stage = CompressStage(**{"from": "x", "steps": ["distillation"], "budget": text})
+    assert stage.budget == kept and stage.trains == (kept != "none")
+
+
+def test_a_budget_that_is_none_is_refused():
+    with pytest.raises(ValueError, match="not a duration"):
+        CompressStage(**{"from": "x", "steps": ["distillation"], "budget": "often"})
