@@ -32,7 +32,7 @@ class Magnitude(Step):
     after another until the share `until` of the steps, and stay away."""
 
     name = "magnitude"
-    gradual = True
+    holds = gradual = True
     remark = "zeros in dense matrices are smaller when packed (gzip), not faster"
 
     def __init__(

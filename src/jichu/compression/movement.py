@@ -43,7 +43,7 @@ class Movement(Step):
     the rate of the weights."""
 
     name = "movement"
-    gradual = trains = True
+    holds = gradual = trains = True
     remark = "zeros in dense matrices are smaller when packed (gzip), not faster"
 
     def __init__(

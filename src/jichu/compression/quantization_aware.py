@@ -43,7 +43,7 @@ class QuantizationAware(Step):
     layer is one of them."""
 
     name = "quantization-aware"
-    looks = True
+    holds = looks = True
     remark = "rounded weights are kept in 32 bits, smaller and perhaps faster once exported as int8"
 
     def __init__(self, bits: Literal[4, 8] = 8, layers: str | None = None):
