@@ -13,7 +13,6 @@ from pydantic import BeforeValidator, Field, model_validator
 from jichu.constraints.config import RuleText
 from jichu.core.config import Config, DurationText, Named, Spec, check, override, read_yaml
 from jichu.core.errors import JichuError, UsageError, nearest, shown
-from jichu.core.folder import RunFolder
 from jichu.core.words import Language
 from jichu.data.config import AugmentConfig, DataConfig, SpectrogramConfig
 from jichu.train.config import OptimizerConfig, TrainConfig
@@ -390,19 +389,6 @@ def one_stage(
             error.what, where=str(error.where).replace(prefix, "").replace("stages.0.", "") if error.where else None,
             expected=error.expected, nearest=error.nearest,
         ) from None  # fmt: skip
-
-
-def compression(
-    run: str, settings: dict[str, Any], *, name: str | None = None, assignments: list[str] | None = None
-) -> Recipe:
-    """The recipe that makes the model of a run smaller: on its data, with its splits and its rules."""
-    folder = RunFolder.open(run)
-    before = check(Recipe, read_yaml(folder.recipe), where=str(folder.recipe))
-    data = {**before.data.model_dump(by_alias=True, mode="json"), "draws": 1}
-    return one_stage(
-        "compress", data.pop("path"), {"from": run, **settings}, name=name, seed=before.seed, data=data,
-        assignments=assignments, rules=[rule.model_dump(mode="json") for rule in before.rules],
-    )  # fmt: skip
 
 
 def _keys(verb: str) -> set[str]:

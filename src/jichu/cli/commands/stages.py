@@ -9,7 +9,7 @@ from typing import Any, get_origin
 from pydantic.fields import FieldInfo
 
 from jichu.core.config import Spec, models_in, parse_yaml
-from jichu.recipe.config import STAGES, compression, one_stage
+from jichu.recipe.config import STAGES, one_stage
 
 from ..options import Options, add_data, add_set, add_target, command
 from .run import execute
@@ -106,6 +106,8 @@ def finetune(options: Options) -> None:
 
 def compress(options: Options) -> None:
     """A recipe of one compress stage and its audit, on the data of the run that it starts from."""
+    from jichu.recipe.origins import compression
+
     own = {"steps": parse_yaml(options.steps, "--steps"), **_settings(options)}
     execute(compression(options.run, own, name=options.name, assignments=options.set), options)
 
