@@ -48,6 +48,9 @@ class Signature:
     rules: Rulebook | None = None
     data: DataConfig = field(default_factory=lambda: DataConfig(path=IN_MEMORY))
     tokenizer: str | None = None
+    quantized: dict[str, Any] | None = (
+        None  # the scheme, its arguments, and the layers that it left as they were
+    )
 
     def arrays(self, items: Any) -> Inputs:
         """The tensors of inputs as `Run.predict` takes them. UsageError where such a model is not asked so."""
