@@ -49,6 +49,8 @@ _ENVIRONMENTS = {
     "opacus": [_TORCH, "numpy", "pillow", "opacus==1.*"],
     "keras-tensorflow": ["keras==3.*", "tensorflow-cpu"],
     "keras-torch": ["keras==3.*", _TORCH],
+    "serving": [_TORCH, "numpy", "transformers==5.*", "fastapi", "uvicorn", "httptools", "uvloop"],
+    "litserve": [_TORCH, "numpy", "transformers==5.*", "litserve==0.2.*"],
 }
 _WHEELS = "https://download.pytorch.org/whl/cpu"  # of builds named 2.13.0+cpu
 
@@ -237,7 +239,17 @@ def _spread(values):
 
 def _about(outcomes):
     """What else the outcomes say: the highest load before one, and medians of their other numbers."""
-    kept = ("first_step_seconds", "before_seconds", "accuracy", "token_loss", "parameters", "added_mib")
+    kept = (
+        "first_step_seconds",
+        "before_seconds",
+        "accuracy",
+        "token_loss",
+        "parameters",
+        "added_mib",
+        "p50_ms",
+        "p99_ms",
+        "failed_requests",
+    )
     numbers = {k: statistics.median(o[k] for o in outcomes) for k in kept if outcomes[0].get(k) is not None}
-    words = {k: outcomes[0][k] for k in ("plan", "versions") if k in outcomes[0]}
+    words = {k: outcomes[0][k] for k in ("plan", "versions", "load_by") if k in outcomes[0]}
     return numbers | words | {"load": max(o["load"] for o in outcomes)}

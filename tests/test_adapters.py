@@ -1,5 +1,6 @@
 """Adapters on a base of another run: small, bound to its weights, made whole, taken away."""
 
+import gc
 import json
 import shutil
 from pathlib import Path
@@ -12,6 +13,7 @@ from torch import nn
 import jichu
 from jichu import adapters as runs_adapters
 from jichu.adapt import lora, rules
+from jichu.adapt.bases import Bases
 from jichu.cli.main import main
 from jichu.core.errors import DataError, UsageError
 from jichu.core.folder import RunFolder
@@ -95,6 +97,32 @@ def test_what_is_loaded_is_what_was_trained(place, target):
     (after,) = again.values()
     for name, interval in before["metrics"].items():
         assert after["metrics"][name]["value"] == pytest.approx(interval["value"], abs=1e-6)
+
+
+def test_models_on_one_base_share_its_memory(place):
+    bases = Bases()
+    base, *others = (jichu.runs.Run(f"runs/{name}", bases=bases) for name in ("base", "verdict", "tongue"))
+    memory = {tensor.data_ptr() for tensor in base.model.parameters()}
+    texts = ["my cat says kind words", "5 : my dog sagt rude words ."]
+    for run in others:
+        own = [p for p in run.model.parameters() if p.data_ptr() not in memory]
+        shared = sum(p.numel() for p in run.model.parameters()) - sum(p.numel() for p in own)
+        assert shared > 0.8 * sum(p.numel() for p in base.model.backbone.body.parameters())
+        assert lora.is_adapted(run.model) and sum(p.numel() for p in own) < shared / 2
+        alone = jichu.open(str(run.path))
+        assert torch.allclose(torch.tensor(run.embed(texts)), torch.tensor(alone.embed(texts)), atol=1e-5)
+        for row, other in zip(run.predict(texts), alone.predict(texts), strict=True):
+            assert row["label"] == other["label"] and row["scores"] == pytest.approx(
+                other["scores"], abs=1e-5
+            )
+        twin = run.twin()
+        pairs = zip(run.model.parameters(), twin.model.parameters(), strict=True)
+        assert all(one.data_ptr() == other.data_ptr() for one, other in pairs)
+        assert twin.model is not run.model and twin.model.stands_on is run.model.stands_on
+        assert twin.predict(texts) == run.predict(texts)
+    del base, others, run, own, twin
+    gc.collect()
+    assert not bases._kept
 
 
 def test_from_elsewhere_and_after_a_move(place, monkeypatch):

@@ -230,6 +230,8 @@ def test_readme_yaml_is_a_recipe_that_runs(readme, photos, monkeypatch):
 @pytest.mark.parametrize("readme", ["README.md", "README.zh-CN.md"])
 def test_readme_commands_run(readme, photos, monkeypatch):
     """In the order in which they stand, with budgets of a few steps; `make` is what calls this test."""
+    from test_server_models import Process
+
     monkeypatch.chdir(photos.parent)
     Path("novel.txt").write_text("\n\n".join(f"It was number {i} of many." for i in range(80)))
     said = [line for text in blocks(readme, "bash") for line in text.splitlines() if line.strip()]
@@ -241,6 +243,12 @@ def test_readme_commands_run(readme, photos, monkeypatch):
         if words[0] in ("git", "cd", "make"):
             continue
         assert words[0] == "jichu"
+        if words[1] == "serve":
+            found = Process(*words[2:])
+            with found.client() as client:
+                assert client.get("/healthz").status_code == 200
+            assert found.end() == 0
+            continue
         words = ["llama-tiny" if a == "llama-mini" else a for a in words]  # quicker
         words = [w for a in words[1:] for w in (sorted(map(str, Path().glob(a))) if "*" in a else [a])]
         if words[0] in ("pretrain", "finetune") and "--head" not in words:
@@ -305,6 +313,33 @@ def test_recipes_of_audits_run(page, in_folder):
             shrink(text).replace("rows: 100", "rows: 10").replace("count: 10", "count: 1")
         )
         assert main(["run", "page.yaml", "--quiet"]) == 0
+
+
+def test_the_page_on_serving_runs(in_folder):
+    """Its servers are started, at ports that are free; its code and curl ask the one with both models."""
+    from jichu.ship.server.settings import Settings
+    from served import make, png
+    from test_server_models import Process
+
+    for name, kind in (("digits", "images"), ("gpt", "gpt")):
+        make(in_folder / "runs" / name, kind)
+    Path("digit.png").write_bytes(png())
+    served = {"curl": [], "jichu": []}
+    for text in blocks("docs/serving.md", "bash"):
+        served[text.split()[0]].append(text)
+    one, both = (shlex.split(text)[2:] for text in served["jichu"])
+    here = "http://127.0.0.1:8000"
+    rows, texts = blocks("docs/serving.md", "python")
+    for arguments, code in ((one, rows), (both, texts)):
+        found = Process(*arguments)
+        exec(compile(code.replace(here, found.address), "serving.md", "exec"), {})
+        if arguments is one and shutil.which("curl"):
+            words = shlex.split(served["curl"][0].replace(here, found.address))
+            done = subprocess.run(words, capture_output=True, text=True, check=True)
+            assert "predictions" in json.loads(done.stdout)
+        assert found.end() == 0
+    page = (ROOT / "docs/serving.md").read_text(encoding="utf-8")
+    assert [key for key in Settings.model_fields if f"`{key}`" not in page] == []
 
 
 def test_the_page_on_explanations_runs(in_folder):

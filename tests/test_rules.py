@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from pyarrow import csv
 from torch import nn
 
 import jichu
@@ -470,6 +472,23 @@ def test_rules_travel_into_a_graph(ruled):
         assert theirs["rules"]["alone"].keys() == ours["rules"]["alone"].keys()
         assert theirs["decision"]["label"] == ours["decision"]["label"]
         assert theirs["price"]["value"] == pytest.approx(ours["price"]["value"], rel=1e-4, abs=1e-4)
+
+
+def test_rules_are_kept_by_a_server_that_joins_requests(ruled):
+    pytest.importorskip("fastapi")
+    from served import server  # which needs it
+
+    rows = csv.read_csv("loans.csv").to_pylist()[:24]
+    expected = [{k: v for k, v in row.items() if k != "input"} for row in ruled.predict(rows)]
+    with server({"r": ruled.path}, wait=100.0) as found, found.client() as client:
+        parts = [rows[i : i + 3] for i in range(0, 24, 3)]
+        with ThreadPoolExecutor(8) as pool:  # each part has countries in an order of its own
+            told = list(
+                pool.map(lambda part: client.post("/v1/predict", json={"inputs": part}).json(), parts)
+            )
+    found = [row for part in told for row in part["predictions"]]
+    assert [row["rules"]["fired"] for row in found] == [row["rules"]["fired"] for row in expected]
+    assert [row["decision"]["label"] for row in found] == [row["decision"]["label"] for row in expected]
 
 
 def test_bounds_and_penalties_of_quantiles(in_folder):

@@ -25,6 +25,7 @@ _PUBLIC = {
     "audit": "jichu.audits",
     "export": "jichu.exports",
     "compare": "jichu.comparing",
+    "serve": "jichu.serving",
     # what they give back
     "Dataset": "jichu.data.dataset",
     "Run": "jichu.runs",
@@ -83,6 +84,7 @@ if TYPE_CHECKING:
     from jichu.models.model import Model as Model
     from jichu.objectives.base import Objective as Objective
     from jichu.runs import Run as Run
+    from jichu.serving import serve as serve
     from jichu.train.checks import check_backbone as check_backbone
     from jichu.train.checks import check_objective as check_objective
     from jichu.train.config import TrainConfig as TrainConfig

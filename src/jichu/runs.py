@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +14,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
+from jichu.adapt.bases import Bases
 from jichu.auditing.table import answers
 from jichu.constraints.answering import answered
 from jichu.constraints.rulebook import Rules
@@ -48,12 +51,12 @@ from jichu.train.predict import embed, predict
 
 class Run:
     """A run folder. `model` is a plain torch module; `backbone` is the user's own module, where the
-    run was made with one that was given as an object."""
+    run was made with one that was given as an object; with `bases` its weights are shared with runs on the same base."""
 
-    def __init__(self, path: str | Path, backbone: nn.Module | None = None):
+    def __init__(self, path: str | Path, backbone: nn.Module | None = None, bases: Bases | None = None):
         self.folder = RunFolder.open(path)
         self.path = self.folder.path
-        self._own = backbone
+        self._own, self._bases = backbone, bases
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
@@ -88,7 +91,8 @@ class Run:
                 f"no model in {self.path}, a run that is not finished or whose model was removed",
                 expected="its end, by --resume",
             )
-        return model_folder.load(self.folder.model, self._own)
+        load = model_folder.load if self._bases is None else self._bases.load
+        return load(self.folder.model, self._own)
 
     @property
     def model(self) -> nn.Module:
@@ -136,10 +140,23 @@ class Run:
             return self._written(items)
         if self.config.series is not None:
             return self._forecasts(items)
-        names, tensors, columns = self.inputs(items)
-        outputs = predict(self.model, tensors, torch.arange(len(names)), list(self.targets))
-        scores = {key: answers(target, outputs[key]) for key, target in self.targets.items()}
-        return answered(names, self.targets, scores, self.rules, columns)
+        given = self.inputs(items)
+        return self.told(given, self.scores(given))
+
+    @property
+    def joins(self) -> bool:
+        """Whether what was read of several inputs can be put together and predicted at once."""
+        writes = any(target.task == "text" for target in self.targets.values())
+        return not writes and self.config.series is None
+
+    def scores(self, given: Inputs) -> dict[str, np.ndarray]:
+        """Of each target what the model alone says of inputs that have been read: probabilities [N, K], or numbers [N, Q]."""
+        outputs = predict(self.model, given.tensors, torch.arange(len(given.names)), list(self.targets))
+        return {key: answers(target, outputs[key]) for key, target in self.targets.items()}
+
+    def told(self, given: Inputs, scores: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+        """What is said of inputs in the end, the answers of the model made to keep the rules."""
+        return answered(given.names, self.targets, scores, self.rules, given.columns)
 
     def rewrite(self, language: str | None = None) -> Path:
         """Write report, card and the page of the data once more, "en" or "zh", from what was measured: nothing is measured
@@ -239,8 +256,20 @@ class Run:
 
     def embed(self, items: Any) -> np.ndarray:
         """Pooled features [N, D] of images, texts or rows."""
-        names, tensors, _ = self.inputs(items)
-        return embed(self.model, tensors, torch.arange(len(names))).to_dense().numpy()
+        return self.features(self.inputs(items))
+
+    def features(self, given: Inputs) -> np.ndarray:
+        """Pooled features [N, D] of inputs that have been read."""
+        return embed(self.model, given.tensors, torch.arange(len(given.names))).to_dense().numpy()
+
+    def twin(self) -> Run:
+        """The same run for another thread: a model of its own, whose weights are the same memory."""
+        other = Run(self.path, self._own)
+        shared = {id(t): t for t in itertools.chain(self.model.parameters(), self.model.buffers())}
+        other.__dict__ |= {"_loaded": (copy.deepcopy(self.model, shared), self.config), "recipe": self.recipe}
+        if self.config.text is not None:
+            other.__dict__["tokenizer"] = self.tokenizer
+        return other
 
     def inputs(self, items: Any) -> Inputs:
         """What the model reads of inputs, as for `predict`."""

@@ -20,6 +20,7 @@ from .rules import Lora, Rules, assign
 
 _ADAPTER = "default"  # peft can hold several, by name
 _CPU = torch.device("cpu")
+_FIRST = ".lora_A.weight"  # the tensor of each adapter that has its rank
 _OURS = ("heads.", "inputs.", "backbone.")  # names that the library does not know
 
 
@@ -41,7 +42,6 @@ def inject(model: nn.Module, rules: Rules, seed: int = 0) -> None:
     change: B begins at zero. UsageError where the rules cover no layer that can have them."""
     if is_adapted(model) or not any(isinstance(rule, Lora) for _, rule in rules):
         return
-    peft = _peft()
     layers = adapters.layers(model)
     covered = {n: rule for n, rule in assign(model, rules).items() if isinstance(rule, Lora)}
     wanted = {layers[name]: rule for name, rule in covered.items() if name in layers}
@@ -57,6 +57,29 @@ def inject(model: nn.Module, rules: Rules, seed: int = 0) -> None:
             raise UsageError(
                 f"LoRA with several values of {key}", where="adapt", expected=f"one {key} for all"
             )
+    _lay(model, wanted, seed)
+
+
+def lay_beside(model: Model, own: dict[str, Tensor], about: adapters.Settings) -> None:
+    """Put adapters that were saved beside the layers of a model that has the weights of their base. `own` are the tensors
+    of their folder."""
+    ours = {theirs: name for name, theirs in naming.names(model).items()}
+    ranks = {name.removesuffix(_FIRST): len(tensor) for name, tensor in own.items() if name.endswith(_FIRST)}
+    called = {layer: ours[f"{layer}.weight"].removesuffix(".weight") for layer in ranks}
+    alphas = {layer: about.alpha_pattern.get(layer, about.lora_alpha) for layer in ranks}
+    wanted = {called[layer]: Lora(rank, alphas[layer], 0.0, about.use_dora) for layer, rank in ranks.items()}
+    _lay(model, wanted)
+    for name, parameter in model.named_parameters():
+        layer, adapter, last = name.partition(".lora_")
+        if adapter:
+            theirs = next(theirs for theirs, mine in called.items() if mine == layer)
+            parameter.data = own[_as_saved(f"{theirs}{adapter}{last}")]
+    model.eval().requires_grad_(False)
+
+
+def _lay(model: nn.Module, wanted: dict[str, Lora], seed: int = 0) -> None:
+    """Fresh adapters beside layers by name."""
+    peft = _peft()
     flags = {id(p): p.requires_grad for p in model.parameters()}
     with guarded(_CPU), warnings.catch_warnings():
         warnings.simplefilter(

@@ -11,15 +11,21 @@ from jichu.core.words import language, named, retold, words
 
 from .blocks import cell
 
+_HERE = Path(__file__).parent
 _LANG = {"en": "en", "zh": "zh-Hans"}  # as HTML names them
 
 
 def render(path: Path, template: str, **values: Any) -> None:
-    """Write a page; whatever is not marked as safe in the template is escaped."""
+    """Write a page of this folder's templates."""
+    write_text(path, rendered(_HERE / template, **values))
+
+
+def rendered(template: Path, **values: Any) -> str:
+    """A page; whatever is not marked as safe in the template, which may go on from those of this folder, is escaped."""
     import jinja2
 
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True,
+        loader=jinja2.FileSystemLoader([template.parent, _HERE]), autoescape=True, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
     environment.filters |= {
@@ -27,7 +33,7 @@ def render(path: Path, template: str, **values: Any) -> None:
         "retold": retold,
     }  # fmt: skip
     environment.globals |= {"words": words, "lang": _LANG[language()]}
-    write_text(path, environment.get_template(template).render(**values))
+    return environment.get_template(template.name).render(**values)
 
 
 def _share(value: float | None) -> str:

@@ -8,6 +8,7 @@ import itertools
 import json
 import re
 import tempfile
+import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
@@ -106,7 +107,7 @@ class Tokenizer:
     def __init__(self, inner: tokenizers.Tokenizer, settings: dict[str, Any]):
         inner.no_truncation()
         inner.no_padding()
-        self._inner = inner
+        self._inner, self._lock = inner, threading.Lock()  # which it sets as it is asked
         self.settings = {key: value for key, value in settings.items() if key != "auto_map"}  # code of others
         if not any(self.token(role) for role in _USUAL):
             added = {t.content for t in inner.get_added_tokens_decoder().values()}
@@ -312,20 +313,20 @@ class Tokenizer:
 
     def flat(self, texts: Sequence[str], special: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """The ids of all texts one after the other, int32, and how many each has, int64 [N]."""
-        self._inner.encode_special_tokens = not special
         found, lengths = [np.empty(0, np.int32)], np.zeros(len(texts), np.int64)
         for group in _groups(texts):
             parts = [part for _, part in group]
             try:
-                ids = self._ids(parts)
+                ids = self._ids(parts, special)
             except TypeError:  # half of a surrogate pair, which is no text
-                ids = self._ids([_text(part) for part in parts])
+                ids = self._ids([_text(part) for part in parts], special)
             found.append(np.fromiter(itertools.chain.from_iterable(ids), np.int32))
             np.add.at(lengths, [place for place, _ in group], [len(i) for i in ids])
         return np.concatenate(found), lengths
 
-    def _ids(self, texts: list[str]) -> list[list[int]]:
-        with _understood("a text cannot be read with it", _FILE):
+    def _ids(self, texts: list[str], special: bool) -> list[list[int]]:
+        with self._lock, _understood("a text cannot be read with it", _FILE):
+            self._inner.encode_special_tokens = not special
             return [e.ids for e in self._inner.encode_batch_fast(texts, add_special_tokens=False)]
 
     def decode(self, ids: Iterable[int] | Tensor, special: bool = False) -> str:
@@ -356,8 +357,9 @@ class Tokenizer:
             )
         names = {role: name for role in _USUAL if (name := self.token(role))}
         text, answers = render(template, messages, prompt=prompt, **names)
-        self._inner.encode_special_tokens = False
-        found = self._inner.encode(_text(text), add_special_tokens=False)
+        with self._lock:
+            self._inner.encode_special_tokens = False
+            found = self._inner.encode(_text(text), add_special_tokens=False)
         mask = np.zeros(len(text) + 1, bool)
         for start, end in answers:
             mask[start:end] = True

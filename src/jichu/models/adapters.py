@@ -79,17 +79,25 @@ def tensors(folder: Path) -> dict[str, Tensor]:
         cure = "the file as it was written; without it --resume runs its stage again"
         return read(folder / WEIGHTS, cure)[0]
     about = settings(folder)
-    own, meant = read(folder / FOLDER / TENSORS, "the file as it was written, or the run trained again")
-    base = _base_of(folder, about)
+    base, meant = base_of(folder), _own(folder)[1]
     found = tensors(base)
     _refuse_other_base(folder, base, meant, fingerprint(found))
     try:
-        return _added(found, {name.removeprefix(PREFIX): tensor for name, tensor in own.items()}, about)
+        return _added(found, own(folder), about)
     except (KeyError, RuntimeError) as error:
         told = shown(str(error).split("\n")[0])
         raise DataError(
             f"adapters that fit no weight of {base}: {told}", where=folder / FOLDER / TENSORS
         ) from None
+
+
+def own(folder: Path) -> dict[str, Tensor]:
+    """What a model folder with adapters has itself: those, and weights in the place of its base's."""
+    return {name.removeprefix(PREFIX): tensor for name, tensor in _own(folder)[0].items()}
+
+
+def _own(folder: Path) -> tuple[dict[str, Tensor], str | None]:
+    return read(folder / FOLDER / TENSORS, "the file as it was written, or the run trained again")
 
 
 def read(file: Path, cure: str | None = None) -> tuple[dict[str, Tensor], str | None]:
@@ -115,10 +123,10 @@ def settings(folder: Path) -> Settings:
         ) from None  # fmt: skip
 
 
-def _base_of(folder: Path, about: Settings) -> Path:
+def base_of(folder: Path) -> Path:
     """The model folder that adapters stand on. Its path is that of the run's making, from here or from a folder above
     the adapters, so that runs may be moved together. UsageError where it is gone."""
-    told = about.base_model_name_or_path or ""
+    told = settings(folder).base_model_name_or_path or ""
     if (found := find_base(folder, told)) is None:
         raise UsageError(
             f"{folder} holds adapters on {told or 'a base it does not name'}, and there is no model",

@@ -102,12 +102,12 @@ def generate(
     _refuse(backbone, asked, streamed=stream is not None)
     if not prompts:
         return []
-    given = [_tokens(prompt, tokenizer, backbone) for prompt in prompts]
+    given = [prompt_tokens(prompt, tokenizer, backbone) for prompt in prompts]
     most = _room(backbone, max(map(len, given)), most, beams)
     device = next(backbone.parameters()).device
     whole, recurrent = is_whole(backbone), isinstance(backbone, OverText)
     network = _stateful(backbone) if recurrent else backbone.module
-    ends = _ends(backbone, network, ends)
+    ends = all_ends(backbone, network, ends)
     pad = next((i for i in (backbone.special.pad, *ends) if i is not None), 0)
     settings = asked.settings() | {"eos_token_id": ends or None, "pad_token_id": pad}
     if whole:
@@ -125,7 +125,7 @@ def generate(
             if not (whole or recurrent):
                 read = [_held(row, backbone.context) for row in read]
                 now = min(now, backbone.context - max(map(len, read)))
-            ids, mask = _padded(read, left=not whole)
+            ids, mask = padded(read, left=not whole)
             start = 1 if whole else ids.shape[1]  # where what is written begins
             how: dict[str, Any] = {"past_key_values": _State()} if recurrent else {}
             if stop:
@@ -149,7 +149,8 @@ def generate(
 # ------------------------------------------------------------------- what is asked for
 
 
-def _refuse(backbone: Any, asked: Asked, *, streamed: bool) -> None:
+def refuse_silent(backbone: Any) -> None:
+    """UsageError where a model is none that writes."""
     writes = isinstance(backbone, OverText) or (
         isinstance(backbone, TransformersText) and backbone.kind.task != "MaskedLM"
     )
@@ -158,6 +159,10 @@ def _refuse(backbone: Any, asked: Asked, *, streamed: bool) -> None:
             f"this {type(backbone).__name__} is no model that writes",
             expected="one that was trained on the next token, or on answers",
         )
+
+
+def _refuse(backbone: Any, asked: Asked, *, streamed: bool) -> None:
+    refuse_silent(backbone)
     if asked.beams > 1 and (streamed or asked.temperature or asked.top_k or asked.top_p):
         raise UsageError(
             "a search with beams draws nothing, and knows its text at the end alone",
@@ -170,7 +175,7 @@ def is_whole(backbone: Any) -> bool:
     return isinstance(backbone, TransformersText) and backbone.kind.task == "Seq2SeqLM"
 
 
-def _tokens(prompt: str | list[int], tokenizer: Coder, backbone: Any) -> list[int]:
+def prompt_tokens(prompt: str | list[int], tokenizer: Coder, backbone: Any) -> list[int]:
     """A prompt's tokens: after the token that begins a text, and for an encoder with the one that ends it."""
     if not isinstance(prompt, str):
         if not isinstance(prompt, (list, tuple)) or not all(isinstance(i, int) for i in prompt):
@@ -224,7 +229,7 @@ def _held(ids: list[int], context: int) -> list[int]:
     return ids[-(half + (len(ids) - context) % (context - half)) :]
 
 
-def _padded(rows: list[list[int]], left: bool) -> tuple[Tensor, Tensor]:
+def padded(rows: list[list[int]], left: bool) -> tuple[Tensor, Tensor]:
     """Tokens [B, T], and where there are any."""
     longest = max(map(len, rows))
     filled = [
@@ -234,9 +239,9 @@ def _padded(rows: list[list[int]], left: bool) -> tuple[Tensor, Tensor]:
     return ids, ids >= 0
 
 
-def _ends(backbone: Any, network: Any, more: Sequence[int]) -> list[int]:
+def all_ends(backbone: Any, network: Any, more: Sequence[int] = ()) -> list[int]:
     """Tokens that end a text: the tokenizer's, those that a checkpoint names, and more."""
-    named = network.generation_config.eos_token_id
+    named = network.generation_config.eos_token_id if network is not None else None
     named = named if isinstance(named, list) else [named]
     return sorted({i for i in (backbone.special.end, *named, *more) if i is not None})
 
@@ -278,8 +283,59 @@ class _Stops:
         return torch.tensor([any(s in text for s in self.stop) for text in texts], device=ids.device)
 
 
+class Telling:
+    """Gives a text on as it is written: whole characters, and nothing of a stop string; `ended` by what."""
+
+    def __init__(
+        self, tokenizer: Coder, stop: Sequence[str], ends: Sequence[int], give: Callable[[str], None]
+    ):
+        self.tokenizer, self.stop, self.ends, self.give = tokenizer, stop, ends, give
+        self.ids: list[int] = []
+        self.told = 0, 0  # from which token on is decoded, and up to which all is text already
+        self.held = ""  # what could be the beginning of a stop string
+        self.ended: Literal["end", "stop", "most"] | None = None
+
+    def put(self, token: int) -> None:
+        """The next token."""
+        if self.ended:
+            return
+        if token in self.ends:
+            self.close("end")
+            return
+        self.ids.append(token)
+        self._take(self._text())
+
+    def close(self, ended: Literal["end", "most"] = "most") -> None:
+        """No more will come."""
+        if not self.ended:
+            self._take(self._text(whole=True))
+            if self.held:
+                self.give(self.held)
+            self.ended = self.ended or ended
+
+    def _text(self, whole: bool = False) -> str:
+        """What the last tokens add. Decoded with those before, which may change how they are written; a
+        character whose bytes are not all there waits."""
+        first, known = self.told
+        before, after = self.tokenizer.decode(self.ids[first:known]), self.tokenizer.decode(self.ids[first:])
+        if len(after) <= len(before) or (after.endswith("\ufffd") and not whole):
+            return ""
+        self.told = known, len(self.ids)
+        return after[len(before) :]
+
+    def _take(self, text: str) -> None:
+        text = self.held + text
+        if places := [place for s in self.stop if (place := text.find(s)) >= 0]:
+            self.ended, text, kept = "stop", text[: min(places)], 0
+        else:
+            kept = max((n for s in self.stop for n in range(1, len(s)) if text.endswith(s[:n])), default=0)
+        self.held = text[len(text) - kept :]
+        if told := text[: len(text) - kept]:
+            self.give(told)
+
+
 class _Stream:
-    """Gives each row's text on as it comes: whole characters, and nothing of a stop string."""
+    """Takes each row's tokens from the library as they come."""
 
     def __init__(
         self,
@@ -289,11 +345,7 @@ class _Stream:
         rows: int,
         give: Callable[[int, str], None],
     ):
-        self.tokenizer, self.stop, self.ends, self.give = tokenizer, stop, ends, give
-        self.ids: list[list[int]] = [[] for _ in range(rows)]
-        self.told = [(0, 0)] * rows  # from which token on is decoded, and up to which all is text already
-        self.held = [""] * rows  # what could be the beginning of a stop string
-        self.over = [False] * rows
+        self.rows = [Telling(tokenizer, stop, ends, partial(give, row)) for row in range(rows)]
         self.going, self.prompted = list(range(rows)), False
 
     def of(self, going: list[int]) -> _Stream:
@@ -307,48 +359,15 @@ class _Stream:
             self.prompted = True
             return
         for row, token in zip(self.going, tokens.flatten().tolist(), strict=True):
-            if self.over[row]:
-                continue
-            if token in self.ends:
-                self._finish(row)
-                continue
-            self.ids[row].append(token)
-            self._take(row, self._text(row))
+            self.rows[row].put(token)
 
     def end(self) -> None:
         """Called by the library where it ends; rows may go on."""
 
     def close(self) -> None:
         """No more will come."""
-        for row in range(len(self.ids)):
-            if not self.over[row]:
-                self._finish(row)
-
-    def _text(self, row: int, whole: bool = False) -> str:
-        """What the last tokens add. Decoded with those before, which may change how they are written; a
-        character whose bytes are not all there waits."""
-        (first, known), ids = self.told[row], self.ids[row]
-        before, after = self.tokenizer.decode(ids[first:known]), self.tokenizer.decode(ids[first:])
-        if len(after) <= len(before) or (after.endswith("\ufffd") and not whole):
-            return ""
-        self.told[row] = known, len(ids)
-        return after[len(before) :]
-
-    def _take(self, row: int, text: str) -> None:
-        text = self.held[row] + text
-        if places := [place for s in self.stop if (place := text.find(s)) >= 0]:
-            self.over[row], text, kept = True, text[: min(places)], 0
-        else:
-            kept = max((n for s in self.stop for n in range(1, len(s)) if text.endswith(s[:n])), default=0)
-        self.held[row] = text[len(text) - kept :]
-        if told := text[: len(text) - kept]:
-            self.give(row, told)
-
-    def _finish(self, row: int) -> None:
-        self._take(row, self._text(row, whole=True))
-        if self.held[row]:
-            self.give(row, self.held[row])
-        self.over[row] = True
+        for row in self.rows:
+            row.close()
 
 
 # ------------------------------------------------------------------- recurrent networks

@@ -3,6 +3,34 @@ asked of a command and which function does it; everything heavy is imported ther
 
 from __future__ import annotations
 
-from . import adapters, audit, doctor, embed, explain, export, init, inspect, language, predict, run, stages
+from . import (
+    adapters,
+    audit,
+    doctor,
+    embed,
+    explain,
+    export,
+    init,
+    inspect,
+    language,
+    predict,
+    run,
+    serve,
+    stages,
+)
 
-COMMANDS = (run, inspect, init, stages, audit, explain, predict, embed, language, export, adapters, doctor)
+COMMANDS = (
+    run,
+    inspect,
+    init,
+    stages,
+    audit,
+    explain,
+    predict,
+    embed,
+    language,
+    export,
+    serve,
+    adapters,
+    doctor,
+)

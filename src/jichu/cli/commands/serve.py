@@ -1,0 +1,50 @@
+"""`jichu serve`: runs behind HTTP."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from ..options import Options, add_set, command
+from ..output import print_json
+
+
+def add(commands: Any) -> None:
+    """The command."""
+    parser = command(
+        commands,
+        "serve",
+        answer,
+        "answer other programs over HTTP",
+        "jichu serve runs/quickstart --port 8000",
+    )
+    parser.add_argument(
+        "runs", nargs="+", metavar="[NAME=]RUN", help="run folders; NAME is the folder's if not given"
+    )
+    parser.add_argument(
+        "--host", help="the address to listen at; 127.0.0.1 if not given, others need a token"
+    )
+    parser.add_argument("--port", type=int, help="8000 if not given; 0 takes one that is free")
+    parser.add_argument(
+        "--tokens", metavar="FILE",
+        help="who may ask, on each line NAME TOKEN [expires=DATE] [rate=N] [admin]; or a token in JICHU_TOKEN",
+    )  # fmt: skip
+    add_set(
+        parser,
+        "any other key, such as batch=64, wait=2, queue=512, rows=256, body=32, timeout=60 or rate=600",
+    )
+
+
+def answer(options: Options) -> None:
+    """Answer until Ctrl-C or SIGTERM."""
+    from jichu.core.config import override
+    from jichu.serving import serve, server
+
+    given = {key: getattr(options, key) for key in ("host", "port") if getattr(options, key) is not None}
+    settings = override(given, options.set)
+    if not options.json:
+        return serve(options.runs, tokens=options.tokens, **settings)
+    made = server(options.runs, tokens=options.tokens, **settings)
+    print_json({"address": made.address, "models": made.versions})
+    sys.stdout.flush()  # whoever started it waits for the address
+    made.run()

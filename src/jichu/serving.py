@@ -1,0 +1,64 @@
+"""Runs served to other programs."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jichu.adapt.bases import Bases
+from jichu.core.config import check
+from jichu.core.errors import UsageError, missing_extra
+from jichu.core.progress import say
+from jichu.runs import Run
+
+if TYPE_CHECKING:
+    from jichu.ship.server.process import Running
+
+_NEEDED = ("fastapi", "uvicorn", "prometheus_client", "python_multipart")
+
+
+def server(
+    runs: str | Path | Sequence[str | Path], *, tokens: str | Path | None = None, **settings: Any
+) -> Running:
+    """A server whose models are loaded and which has its address, to be run. Arguments as of `serve`."""
+    for library in _NEEDED:
+        if importlib.util.find_spec(library) is None:
+            raise missing_extra(library, "serve")
+    from jichu.ship.server.process import Running
+    from jichu.ship.server.settings import Settings
+
+    paths = named([runs] if isinstance(runs, (str, Path)) else runs)
+    opened = functools.partial(Run, bases=Bases())
+    file = None if tokens is None else Path(tokens)
+    return Running(paths, opened, check(Settings, settings, where="serve"), file)
+
+
+def serve(
+    runs: str | Path | Sequence[str | Path], *, tokens: str | Path | None = None, **settings: Any
+) -> None:
+    """Answer over HTTP until Ctrl-C or SIGTERM. A run is a folder, or `NAME=FOLDER`; `tokens` is a file that says who may
+    ask. Keywords are those of `jichu serve --set`: host, port, batch, wait, queue, rows, body, timeout, rate, …
+
+    Raises UsageError where the address is open to other machines and nobody is asked for a token."""
+    made = server(runs, tokens=tokens, **settings)
+    at = made.address
+    say(f"serving {', '.join(made.versions)} at {at}; {at}/docs tells how to ask; Ctrl-C ends it")
+    made.run()
+
+
+def named(runs: Sequence[str | Path]) -> dict[str, Path]:
+    """The folders of runs by the names under which they are served. UsageError where two have the same."""
+    found: dict[str, Path] = {}
+    for run in runs:
+        name, equals, path = str(run).partition("=")
+        if not equals or Path(run).exists():
+            name, path = Path(run).resolve().name, str(run)
+        if not name or "/" in name:
+            raise UsageError(f"{name!r} is no name for a model", expected="NAME=RUN")
+        if name in found:
+            raise UsageError(f"two runs are called {name}", expected="a name for one of them: NAME=RUN")
+        found[name] = Path(path)
+    return found

@@ -1,0 +1,112 @@
+"""The application: its paths, and how it is with it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import PlainTextResponse
+
+import jichu
+from jichu.core.errors import JichuError
+
+from . import rows, texts
+from .document import openapi
+from .errors import BROKEN, Refused, as_json, refused, response
+from .metrics import CONTENT_TYPE_LATEST, Metrics
+from .models import Models, Served
+from .page import paths
+from .service import Service
+from .settings import Settings
+
+
+def build(models: Models, settings: Settings, metrics: Metrics) -> FastAPI:
+    """The application."""
+    service = Service(models, settings, metrics)
+
+    @contextlib.asynccontextmanager
+    async def living(_: FastAPI) -> AsyncIterator[None]:
+        models.start()
+        yield
+        await asyncio.to_thread(models.close, 1.0)
+
+    app = FastAPI(
+        title="Jichu", version=jichu.__version__, lifespan=living, docs_url=None, redoc_url=None, redirect_slashes=False,
+        description="Models from run folders: " + ", ".join(models.paths),
+    )  # fmt: skip
+    app.state.service = service
+    for kind in (HTTPException, JichuError, ClientDisconnect, Exception):
+        app.add_exception_handler(kind, _as_refused)
+    _add_watching(app, service)
+    _add_page(app)
+    rows.add(app, service)
+    texts.add(app, service)
+    _add_administration(app, service)
+    app.openapi = partial(openapi, app)  # type: ignore[method-assign]
+    return app
+
+
+async def _as_refused(_: Request, error: Exception) -> Response:
+    if isinstance(error, JichuError):
+        error = refused(error)
+    if isinstance(error, ClientDisconnect):
+        error = Refused(499, "the client has gone")
+    return response(error if isinstance(error, HTTPException) else BROKEN)
+
+
+def _add_watching(app: FastAPI, service: Service) -> None:
+    @app.get("/healthz", summary="Whether it answers, and which models")
+    async def healthz() -> Response:
+        versions = {name: served.version for name, served in service.models.served.items()}
+        state = "ending" if service.ending else "ok"
+        return as_json({"status": state, "models": versions}, 503 if service.ending else 200)
+
+    @app.get("/metrics", summary="Counts for Prometheus", response_class=PlainTextResponse)
+    async def metrics() -> Response:
+        return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+    @app.get("/v1/models", summary="The models, as OpenAI's clients read them")
+    async def models() -> Response:
+        return as_json({"object": "list", "data": [_about(s) for s in service.models.served.values()]})
+
+    @app.get("/v1/models/{name}", summary="One of them")
+    async def model(name: str) -> Response:
+        return as_json(_about(service.models.find(name)))
+
+
+def _add_page(app: FastAPI) -> None:
+    @app.get("/docs", include_in_schema=False)
+    async def docs(request: Request) -> Response:
+        page = paths(app.openapi(), str(request.base_url).rstrip("/"))
+        return Response(page, media_type="text/html; charset=utf-8")
+
+
+def _about(served: Served) -> dict[str, Any]:
+    run, targets = served.run, served.run.targets.values()
+    return {
+        "id": served.name, "object": "model", "created": served.created, "owned_by": "jichu",
+        "system_fingerprint": served.version, "reads": served.kind, "writes": served.writing is not None,
+        "predicts": {target.column: {"task": target.task, "classes": list(target.classes)} for target in targets},
+        "context": run.config.text.context if run.config.text else None,
+    }  # fmt: skip
+
+
+def _add_administration(app: FastAPI, service: Service) -> None:
+    @app.post("/v1/models/{name}/reload", summary="Read a model again from its folder; with an admin's token")
+    async def reload(name: str, request: Request) -> Response:
+        key = request.scope["state"].get("key")
+        if key is None or not key.admin:
+            raise Refused(
+                403,
+                "not with this token; expected one that is told to be an admin's, or the signal SIGHUP",
+                code="not_admin",
+            )
+        before = service.models.find(name).version
+        served = await service.models.reload(name)
+        return as_json(_about(served) | {"changed": served.version != before})

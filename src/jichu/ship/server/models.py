@@ -1,0 +1,268 @@
+"""The models that are served: loaded, warmed, asked, and exchanged for newer ones while they are asked."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from functools import partial
+from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from jichu.core.config import check
+from jichu.core.doctor import with_threads
+from jichu.core.errors import DataError, JichuError, UsageError, nearest
+from jichu.core.files import fingerprint, fingerprint_of_file
+from jichu.data.given import Inputs
+from jichu.models.continuous import Writing
+from jichu.train.config import TrainConfig
+from jichu.train.predict import computing
+from jichu.train.settings import Settings as Computed
+from jichu.train.settings import choose, is_hopeless, plainest
+
+from .batcher import Batcher
+from .errors import Refused, refused
+from .items import kind
+from .metrics import Metrics
+from .settings import Settings
+from .writer import Writer
+
+if TYPE_CHECKING:
+    from jichu.runs import Run
+
+Open = Callable[[Path], "Run"]
+_WARM = 8  # rows
+_MEASURED = 3  # times
+_CPU = torch.device("cpu")
+_EXPLAINED = 16  # rows that wait for an explanation
+
+
+class Served:
+    """One version of a model: a run, read once and warm, with a thread that predicts, one that writes where the model
+    is one of language, and one that explains as soon as that is asked for."""
+
+    def __init__(self, name: str, run: Run, settings: Settings, metrics: Metrics):
+        self.name, self.run, self.version, self.users, self.retired = name, run, version(run), 0, False
+        self.kind = kind(run)
+        self.created = int((run.folder.model / "config.json").stat().st_mtime)
+        self.computed = warm(run, settings.precision)
+        self._settings, self._metrics = settings, metrics
+        self._explaining: Batcher | None = None
+        self.writing: Writing | None = None
+        if version(run) != self.version:
+            raise DataError("the model was changed while it was read", where=run.folder.model)
+        with contextlib.suppress(UsageError):  # a model that does not go on with texts
+            if run.config.language:
+                self._twin = run.twin()
+                self.writing = Writing(self._twin.model, run.tokenizer)
+
+    def start(self) -> None:
+        """Start the threads, which answer in the event loop that is running."""
+        settings = self._settings
+        common: dict[str, Any] = {"room": settings.queue}
+        seen = self._metrics.batches.labels(self.name).observe
+        self.predicting = Batcher(
+            self.name,
+            self._computed,
+            self._inside(self.run),
+            most=settings.batch,
+            wait=settings.wait / 1000,
+            seen=seen,
+            **common,
+        )
+        self.writer: Writer | None = None
+        if self.writing is not None:
+            count = self._metrics.writing.labels(self.name).set
+            self.writer = Writer(
+                self.name, self.writing, self._inside(self._twin), most=settings.texts, seen=count, **common
+            )
+        self._metrics.waiting.labels(self.name).set_function(lambda: sum(line.rows for line in self._lines()))
+
+    def _inside(self, run: Run) -> Callable[[], AbstractContextManager[None]]:
+        return partial(computing, run.model, self.computed, _CPU)
+
+    def explain(self, items: list[Any], **settings: Any) -> asyncio.Future[Any]:
+        """Explanations of items, by a thread of their own: they take long."""
+        if self._explaining is None:
+            twin = self.run.twin()
+            self._explaining = Batcher(
+                f"{self.name}, explaining", lambda _, asked: [twin.explain(given, **how) for given, how in asked],
+                partial(with_threads, self.computed.threads), most=1, wait=0, room=_EXPLAINED, seen=lambda rows: None,
+            )  # fmt: skip
+        return self._explaining.ask("explain", (items, settings), len(items))
+
+    def read(self, items: list[Any]) -> Any:
+        """What is made of a request before it joins others. Each row of a table is read with those that it came with,
+        and nobody waits for another's images to be decoded; texts, of which none is wrong, are read together."""
+        return self.run.inputs(items) if self.run.joins and self.kind != "text" else items
+
+    def _computed(self, kind: str, given: list[Any]) -> list[Any]:
+        """What the model says of each part that was read, or its features, with the number of its tokens."""
+        if not self.run.joins:
+            return [self.run.predict(items) for items in given]
+        if self.kind == "text":
+            sizes = [len(items) for items in given]
+            whole = self.run.inputs([item for items in given for item in items])
+        else:
+            sizes = [len(part.names) for part in given]
+            names = [name for part in given for name in part.names]
+            whole = Inputs(names, {k: torch.cat([p.tensors[k] for p in given]) for k in given[0].tensors})
+        cuts = [slice(end - size, end) for end, size in zip(accumulate(sizes), sizes, strict=True)]
+        if kind == "predict":
+            scores = self.run.scores(whole)
+            parts = [Inputs(whole.names[cut], {}) for cut in cuts] if self.kind == "text" else given
+            return [
+                self.run.told(part, {key: s[cut] for key, s in scores.items()})
+                for part, cut in zip(parts, cuts, strict=True)
+            ]
+        features, tokens = self.run.features(whole), whole.tensors.get("tokens")
+        return [(features[cut], int(tokens.lengths[cut].sum()) if tokens is not None else 0) for cut in cuts]
+
+    def _workers(self) -> list[Batcher | Writer]:
+        return [worker for worker in (self.predicting, self.writer, self._explaining) if worker is not None]
+
+    def _lines(self) -> list[Any]:
+        return [worker.line for worker in self._workers()]
+
+    def close(self, seconds: float = 0.0) -> None:
+        """Let the threads end when what waits is done; wait for that so long."""
+        for worker in self._workers():
+            worker.close()
+        for worker in self._workers() if seconds else ():
+            worker.join(seconds)
+
+
+def version(run: Run) -> str:
+    """The run's name, and a fingerprint of all that its model is made of."""
+    try:
+        files = sorted(path for path in run.folder.model.rglob("*") if path.is_file())
+        parts = [(str(path.relative_to(run.folder.model)), fingerprint_of_file(path)) for path in files]
+    except OSError as error:
+        raise DataError(f"cannot read the model: {error.strerror}", where=run.folder.model) from None
+    return f"{run.path.resolve().name}@{fingerprint(parts)[:12]}"
+
+
+def warm(run: Run, precision: str) -> Computed:
+    """Predict rows of zeros, so that the first request is answered as soon as the others, and measure with how many threads
+    and in which order of images that is fastest; of `auto` in which precision too."""
+    config = check(TrainConfig, {"precision": precision, "compile": False}, where="serve")
+    tensors, model = _zeros(run), run.model
+    if tensors is None:
+        return plainest(model, config, _CPU)
+    given = Inputs([""] * _WARM, tensors)
+    say: Callable[[Inputs], Any] = (
+        run.scores if run.config.targets and not run.config.language else run.features
+    )
+
+    def measure(settings: Computed, limit: float) -> float:
+        times: list[float] = []
+        with computing(model, settings, _CPU):
+            while len(times) < _MEASURED and not (times and is_hopeless(times, limit)):
+                started = time.perf_counter()
+                say(given)
+                times.append(time.perf_counter() - started)
+        return min(times)
+
+    return choose(model, config, _CPU, measure, lambda once: once)[0]
+
+
+def _zeros(run: Run) -> dict[str, Any] | None:
+    """A few rows of nothing, as the model reads them; None of series."""
+    config = run.config
+    if config.text is not None:
+        return run.inputs([("a",) * (1 + config.text.pair)] * _WARM).tensors
+    found: dict[str, Any] = {}
+    for how in (config.image, config.audio):
+        if how is not None:
+            found[how.kind] = torch.zeros(_WARM, *how.shape, dtype=getattr(torch, how.dtype))
+    if config.table is not None:
+        shapes = {"numbers": len(config.table.number_names), "categories": len(config.table.sizes)}
+        dtypes = {"numbers": torch.float32, "categories": torch.int64}
+        found |= {n: torch.zeros(_WARM, count, dtype=dtypes[n]) for n, count in shapes.items() if count}
+    return found or None
+
+
+class Models:
+    """All models by name. `opened` makes a run of a path."""
+
+    def __init__(self, paths: dict[str, Path], opened: Open, settings: Settings, metrics: Metrics):
+        self.paths, self._opened, self._settings, self._metrics = paths, opened, settings, metrics
+        self._loading = threading.Lock()
+        self.served = {name: self._load(name) for name in paths}
+
+    def _load(self, name: str) -> Served:
+        with self._loading:  # one at a time: each takes memory for two
+            return Served(name, self._opened(self.paths[name]), self._settings, self._metrics)
+
+    def start(self) -> None:
+        """Start the threads of all."""
+        for served in self.served.values():
+            self._begin(served)
+
+    def _begin(self, served: Served) -> None:
+        served.start()
+        self.served[served.name] = served
+        self._metrics.versions.labels(served.name, served.version).set(1)
+
+    async def reload(self, name: str) -> Served:
+        """Read a model again from its folder. Only when it is warm does it take the other's place, which answers what
+        it has begun. 409 where it cannot be read: the other stays."""
+        before = self.find(name)
+        try:
+            served = await asyncio.to_thread(self._load, before.name)
+        except JichuError as error:
+            raise refused(error, self.paths, 409, "model_unusable") from None
+        before = self.served[before.name]
+        if served.version == before.version:
+            return before
+        self._metrics.versions.remove(before.name, before.version)
+        self._begin(served)
+        before.retired = True
+        self._let_go(before)
+        return served
+
+    def find(self, name: str | None) -> Served:
+        """The model of that name; the only one where none is named. 404 where there is none."""
+        if name is None and len(self.served) == 1:
+            return next(iter(self.served.values()))
+        if name is None:
+            raise Refused(
+                400,
+                f"no model is named; expected one of {', '.join(self.served)}",
+                param="model",
+                code="model_missing",
+            )
+        if name not in self.served:
+            near = nearest(name, self.served)
+            told = f"; did you mean {near}?" if near else ""
+            raise Refused(
+                404, f"there is no model {name[:100]!r}; expected one of {', '.join(self.served)}{told}", param="model",
+                code="model_not_found",
+            )  # fmt: skip
+        return self.served[name]
+
+    @contextlib.contextmanager
+    def using(self, name: str | None) -> Iterator[Served]:
+        """A model for the length of a request: it stays until that has its answer, be there a newer one or not."""
+        served = self.find(name)
+        served.users += 1
+        try:
+            yield served
+        finally:
+            served.users -= 1
+            self._let_go(served)
+
+    def _let_go(self, served: Served) -> None:
+        if served.retired and not served.users:
+            served.close()
+
+    def close(self, seconds: float) -> None:
+        """End all threads when what waits is done."""
+        for served in self.served.values():
+            served.close(seconds)

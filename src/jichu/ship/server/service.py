@@ -1,0 +1,99 @@
+"""What the paths share: the models, and how requests are read and waited for."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
+from typing import Any, TypeVar
+
+from anyio import CapacityLimiter, to_thread
+from fastapi import Request
+
+from jichu.core.config import Config, check
+from jichu.core.doctor import usable_cores
+from jichu.core.errors import JichuError
+
+from . import items
+from .errors import Refused, refused
+from .metrics import Metrics
+from .models import Models, Served
+from .settings import Settings
+
+_Form = TypeVar("_Form", bound=Config)
+_T = TypeVar("_T")
+
+
+class Service:
+    """The models, and whether the server is about to end."""
+
+    def __init__(self, models: Models, settings: Settings, metrics: Metrics):
+        self.models, self.settings, self.metrics = models, settings, metrics
+        self.ending = False
+        # reading lets other threads go on, but for Python's share of it
+        self._readers = CapacityLimiter(max(2, usable_cores()))
+
+    async def aside(self, call: Callable[..., _T], *arguments: Any) -> _T:
+        """Call in another thread."""
+        return await to_thread.run_sync(partial(call, *arguments), limiter=self._readers)
+
+    async def read(self, request: Request, form: type[_Form]) -> _Form:
+        """The JSON of a request in its form."""
+        if body_type(request) != "application/json":
+            raise wrong_type(request, "application/json")
+        body = await request.body()
+
+        def parse() -> _Form:
+            return check(form, items.parsed(body))
+
+        return await self.aside(parse) if len(body) > 2**14 else parse()
+
+    @contextlib.contextmanager
+    def using(self, request: Request, name: str | None) -> Iterator[Served]:
+        """A model for the length of a request, and what is told of it."""
+        with self.models.using(name) as served:
+            request.scope["state"] |= {"model": served.name, "version": served.version}
+            try:
+                yield served
+            except JichuError as error:  # which names the run by its folder
+                raise refused(error, {served.name: served.run.path}) from None
+
+    def count(self, request: Request, found: list[Any]) -> None:
+        """Refuse more rows than a request may have; what is told of it."""
+        if len(found) > self.settings.rows:
+            told = f"{len(found):,} rows; expected {self.settings.rows:,} at most"
+            raise Refused(413, told, param="inputs", code="too_many_inputs")
+        request.scope["state"]["told"]["rows"] = len(found)
+
+    async def wait(self, request: Request, answer: Awaitable[_T]) -> _T:
+        """What is waited for, no longer than the client does, nor than it may last."""
+        work, gone = asyncio.ensure_future(answer), asyncio.ensure_future(_gone(request))
+        try:
+            await asyncio.wait(
+                {work, gone}, timeout=self.settings.timeout, return_when=asyncio.FIRST_COMPLETED
+            )
+            if work.done():
+                return work.result()
+            if gone.done():
+                raise Refused(499, "the client has gone")
+            raise Refused(504, f"no answer within {self.settings.timeout:g} seconds", code="timeout")
+        finally:
+            work.cancel()
+            gone.cancel()
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def body_type(request: Request) -> str:
+    """What a body is said to be, without its parameters."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def wrong_type(request: Request, expected: str) -> Refused:
+    """The error for a body of another type."""
+    found = body_type(request) or "no type"
+    return Refused(415, f"a body of {found}; expected {expected}", code="unsupported_media_type")

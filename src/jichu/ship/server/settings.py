@@ -1,0 +1,44 @@
+"""What may be said of a server, and how much it takes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from jichu.core.config import Config
+
+Count = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class Settings(Config):
+    """Keys of `jichu serve` and of `jichu.serve`."""
+
+    host: str = Field(
+        "127.0.0.1", description="the address to listen at; others than this machine's own need a token"
+    )
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(8000, description="0 takes one that is free")
+    batch: Count = Field(64, description="rows that are predicted together at most")
+    wait: Annotated[float, Field(ge=0)] = Field(
+        2.0, description="milliseconds that a row waits for others at most"
+    )
+    texts: Count = Field(16, description="texts that a language model writes at the same time")
+    queue: Count = Field(
+        512, description="rows or texts that wait for each model; more are told to come again"
+    )
+    rows: Count = Field(256, description="rows of a request")
+    body: Annotated[float, Field(gt=0)] = Field(32.0, description="MiB of a request")
+    timeout: Seconds = Field(60.0, description="seconds within which an answer is given")
+    patience: Seconds = Field(20.0, description="seconds within which a request has to be sent")
+    drain: Seconds = Field(30.0, description="seconds for what was begun when the server is to end")
+    precision: Literal["float32", "bfloat16", "auto"] = Field(
+        "float32",
+        description="auto measures which is faster; the last digits of answers then differ from jichu predict",
+    )
+    rate: Count | None = Field(None, description="requests a minute of each key")
+
+    @property
+    def most_bytes(self) -> int:
+        """Of a request."""
+        return int(self.body * 2**20)
