@@ -149,10 +149,10 @@ def test_where_nothing_can_be_trained_anew_it_is_said(table, counted, capsys):
 
 
 def test_a_budget_in_time_is_as_many_steps_anew(table, counted, monkeypatch):
-    budgets, usual = [], stages._train
+    budgets, usual = [], stages.train
     monkeypatch.setattr(
         stages,
-        "_train",
+        "train",
         lambda m, s, stage, *rest, **kw: budgets.append(stage) or usual(m, s, stage, *rest, **kw),
     )
     stage = {**MLP, "budget": "0.2s"}

@@ -13,7 +13,7 @@ import jichu
 from jichu.cli.main import main
 from jichu.core.errors import DataError, UsageError
 from jichu.models.resnet import ResNet18
-from jichu.recipe import stages
+from jichu.recipe import fitting
 
 
 def rows(count=240, seed=0):
@@ -118,7 +118,7 @@ def test_another_stage_starts_from_a_table_model(table):
 def test_heads_on_features_computed_once_learn_the_same(in_folder, monkeypatch):
     settings = {"adapt": "head", "budget": "30 steps", "split": {"validation": 0.1, "test": 0.2}}
     once = jichu.finetune("cnn", "sklearn:digits", name="once", **settings)
-    monkeypatch.setattr(stages, "_only_heads_learn", lambda *_: False)
+    monkeypatch.setattr(fitting, "_only_heads_learn", lambda *_: False)
     anew = jichu.finetune("cnn", "sklearn:digits", name="anew", **settings)
     for name, weights in once.model.heads.state_dict().items():
         assert torch.allclose(weights, anew.model.heads.state_dict()[name], atol=1e-5)

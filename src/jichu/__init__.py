@@ -22,6 +22,7 @@ _PUBLIC = {
     "run": "jichu.api",
     "pretrain": "jichu.api",
     "finetune": "jichu.api",
+    "compress": "jichu.api",
     "audit": "jichu.audits",
     "export": "jichu.exports",
     "compare": "jichu.comparing",
@@ -70,6 +71,7 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
+    from jichu.api import compress as compress
     from jichu.api import finetune as finetune
     from jichu.api import inspect as inspect
     from jichu.api import load as load

@@ -17,7 +17,7 @@ from jichu.data.config import IN_MEMORY, DataConfig
 from jichu.data.dataset import Dataset
 from jichu.data.inspection import inspect as look_into
 from jichu.data.load import load as _load
-from jichu.recipe.config import one_stage, read_recipe
+from jichu.recipe.config import compression, one_stage, read_recipe
 from jichu.recipe.run import execute
 from jichu.runs import Run
 
@@ -62,6 +62,20 @@ def finetune(start: Run | str | Path | nn.Module, data: Any, **settings: Any) ->
         return _verb("finetune", data, {"from": str(start.path), **settings}, own)
     key = "from" if os.path.exists(start) else "backbone"
     return _verb("finetune", data, {key: str(start), **settings})
+
+
+def compress(start: Run | str | Path, data: Any = None, **settings: Any) -> Run:
+    """Make the model of a run smaller by `steps`, [{"name": "structured", "amount": 0.5}, …], and train it again for a
+    `budget`. Keywords are those of a compress stage, and `name`, `resume` and `metrics`. The data are those of the run; of
+    a run on data that were given in Python they are to be given again."""
+    path, own = (start.path, start._own) if isinstance(start, Run) else (start, None)
+    objects = {"metrics": settings.pop("metrics", None), "backbone": own}
+    name, resume = settings.pop("name", None), settings.pop("resume", False)
+    recipe = compression(str(path), settings, name=name)
+    if data is None and recipe.data.path == IN_MEMORY:
+        raise UsageError("this run's data were given in memory", expected="data=…")
+    given = {key: value for key, value in objects.items() if value is not None}
+    return Run(execute(recipe, resume=resume, data=data, objects=given).path, own)
 
 
 def _verb(verb: str, data: Any, settings: dict[str, Any], objects: dict[str, Any] | None = None) -> Run:

@@ -28,11 +28,20 @@ from jichu.models.model import Model
 from jichu.objectives.language import Answers
 from jichu.recipe import answers
 from jichu.recipe.build import TOKENS, Work, locate
-from jichu.recipe.config import AuditStage, ModelStage, PretrainStage
+from jichu.recipe.config import AuditStage, FinetuneStage, ModelStage, PretrainStage
 from jichu.recipe.language import Reading, objective_of
 from jichu.recipe.reading import reader
 from jichu.recipe.results import TEXTS
-from jichu.recipe.stages import ONCE, WRITTEN, applicable, kept_in, metric_functions, retrain, trained_on
+from jichu.recipe.stages import (
+    COMPRESSED,
+    ONCE,
+    WRITTEN,
+    applicable,
+    kept_in,
+    metric_functions,
+    retrain,
+    trained_on,
+)
 from jichu.runs import Run
 from jichu.train.predict import predict
 
@@ -133,6 +142,8 @@ def _retraining(
     """How the run's own stage is fitted to other rows, or why it cannot be."""
     if target.task in WRITTEN:
         return ONCE
+    if not isinstance(stage, FinetuneStage):
+        return COMPRESSED
     if "from" in run.config.backbone:
         return "its backbone was given in Python and not by name"
     if stage.from_ is not None:

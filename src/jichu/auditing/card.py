@@ -166,14 +166,18 @@ def _stored(data: dict[str, Any]) -> str:
     return f" {told[0].upper()}{told[1:]}" + words(".") if told else ""
 
 
+def _steps(stage: dict[str, Any]) -> str:
+    return ", ".join(step["name"] for step in stage["steps"])
+
+
 def _training(recipe: dict[str, Any], summary: dict[str, Any]) -> Iterator[str]:
     told = {stage["name"]: stage for stage in summary["stages"]}
     rows = []
     for stage in recipe["stages"]:
-        if stage["stage"] not in ("pretrain", "finetune"):
+        if stage["stage"] not in ("pretrain", "finetune", "compress"):
             continue
         found = told[stage["name"]]["metrics"]
-        by = stage["objective"] if found["steps"] else stage["head"]
+        by = stage["objective"] if found["steps"] else stage.get("head") or {"name": _steps(stage)}
         start = stage["from"] or stage["backbone"]["name"]
         rows.append([stage["name"], start, by["name"], found["steps"], found["parameters"], found["trained_parameters"],
                      clock(told[stage["name"]]["seconds"])])  # fmt: skip

@@ -31,7 +31,7 @@ from jichu.data.spectrum import frames
 from jichu.data.target import Target
 from jichu.data.windows import SeriesInputs
 
-from . import BACKBONES, HEADS, adapters, naming
+from . import BACKBONES, HEADS, adapters, changes, naming, ranges
 from .backbone import Backbone, ModuleBackbone
 from .classical import Estimated
 from .inputs import Inputs
@@ -69,6 +69,8 @@ class ModelConfig:
     series: SeriesInputs | None = None
     rules: Rulebook | None = None  # that its answers are to keep
     pictured: bool = False  # whether series are shown as pictures [1, steps, columns]
+    changes: list[dict[str, Any]] = field(default_factory=list)  # of the backbone, after it was built
+    ranges: list[str] = field(default_factory=list)  # layers whose inputs are rounded to 8 bits
 
     @property
     def kind(self) -> str:
@@ -120,6 +122,7 @@ class ModelConfig:
                     expected="a jichu.Backbone, which reads the whole batch",
                 )
             made = ModuleBackbone(made, shape["channels"], shape["size"])
+        changes.rebuild(made, self.changes)
         heads = {}
         for name, spec in self.heads.items():
             where = f"head {name}"
@@ -139,7 +142,9 @@ class ModelConfig:
             reads["channels"] = self.image.channels
         if self.series is not None:
             reads["series"] = Series(self.series, self.pictured, getattr(made, "levelled", True))
-        return Model(made, heads, Inputs(**reads, scaled=self.scaled, audio=self._hearing()))
+        model = Model(made, heads, Inputs(**reads, scaled=self.scaled, audio=self._hearing()))
+        ranges.watch(model, self.ranges)
+        return model
 
     def _hearing(self) -> nn.Module | None:
         """What sounds become before the backbone sees them."""
@@ -244,7 +249,7 @@ def save(
         about["spectrogram"] = config.spectrogram.model_dump()
     if config.text is not None:
         about["text"]["special"] = config.text.special._asdict()
-    about = {key: value for key, value in about.items() if value is not None or key in _KEYS}
+    about = {key: value for key, value in about.items() if value not in (None, []) or key in _KEYS}
     if naming.has_layout(model):
         about["backbone"].pop("config", None)  # stands beside
         about = {**naming.about(model, config.targets), "jichu": about}

@@ -62,14 +62,14 @@ class Attention(nn.Module):
 
     def __init__(self, width: int, heads: int, dropout: float):
         super().__init__()
-        self.heads = heads
+        self.head_dim = width // heads
         self.project = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
         self.dropout = nn.Dropout(dropout)  # of the attention weights
 
     def forward(self, x: Tensor) -> Tensor:
         # [B, T, 3 D] → three of [B, heads, T, D / heads]
-        query, key, value = self.project(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        query, key, value = self.project(x).unflatten(2, (3, -1, self.head_dim)).permute(2, 0, 3, 1, 4)
         rate = self.dropout.p if self.dropout.training else 0.0
         mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=rate)
         return self.out(mixed.transpose(1, 2).flatten(2))

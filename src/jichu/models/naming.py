@@ -10,6 +10,7 @@ from torch import nn
 
 from jichu.data.target import Target
 
+from .changes import is_changed
 from .heads import Linear
 from .library import quiet
 from .model import Model
@@ -23,8 +24,9 @@ _PROBLEMS = {
 
 
 def has_layout(model: nn.Module) -> bool:
-    """Whether a model can be written so."""
-    return isinstance(getattr(model, "backbone", None), TransformersText)
+    """Whether a model can be written so: the library does not build what was cut or factored."""
+    backbone = getattr(model, "backbone", None)
+    return isinstance(backbone, TransformersText) and not is_changed(backbone)
 
 
 def classifier(model: Model) -> str | None:

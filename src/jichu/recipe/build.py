@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -40,9 +40,10 @@ from jichu.objectives.base import Objective
 from jichu.objectives.language import Answers
 from jichu.train.schedules import FOLLOWS_EVALUATIONS
 
-from .config import FinetuneStage, ModelStage, PretrainStage, Recipe
+from .config import FinetuneStage, ModelStage, PretrainStage, Recipe, SupervisedStage
 from .targets import supervised
 
+Trained = TypeVar("Trained", bound=SupervisedStage)
 # what rows of each kind of data are called
 KINDS = {"image": "images", "audio": "sounds", "series": "series", "table": "tables", "text": "texts"}
 TOKENS = "tokens"  # the tensor of a text's tokens, and the head that predicts them
@@ -182,7 +183,7 @@ def _refuse_constant(target: Target, dataset: Dataset, key: str, rows: Tensor) -
         )
 
 
-def spaced(stage: FinetuneStage, epoch: int, rows: int, evaluated: int) -> FinetuneStage:
+def spaced(stage: Trained, epoch: int, rows: int, evaluated: int) -> Trained:
     """A stage with steps between evaluations: if nothing is said, and nothing waits for them, an epoch of so
     many steps or as many as train on twice the rows that are evaluated: of few labels an epoch is nothing."""
     followed = stage.patience is not None or stage.schedule.name == FOLLOWS_EVALUATIONS
@@ -260,7 +261,7 @@ def start_model(
             source = model_folder.read_config(earlier)
             refuse_other_inputs(source, dataset, stage.from_)
             text, image = work.text if source.text else None, dataset.preprocess if source.image else None
-            config = replace(source, heads=heads, targets=targets, text=text, rules=None)
+            config = replace(source, heads=heads, targets=targets, text=text, rules=None, ranges=[])
             config.image = image if isinstance(image, Preprocess) else None
             model = config.build(own)
             model_folder.take_over(model, earlier)

@@ -47,7 +47,18 @@ from .build import (
     start_supervised,
     usual,
 )
-from .config import AuditStage, FinetuneStage, ModelStage, PretrainStage, Recipe
+from .compress import check as check_compress
+from .compress import make
+from .config import (
+    NOTHING,
+    AuditStage,
+    CompressStage,
+    FinetuneStage,
+    ModelStage,
+    PretrainStage,
+    Recipe,
+    SupervisedStage,
+)
 from .language import objective_of
 from .results import measured
 from .ruling import check_rules
@@ -64,7 +75,7 @@ def check_names(recipe: Recipe, objects: dict[str, Any]) -> None:
         parse(rule.rule, f"rules.{i}")
     for i, stage in enumerate(recipe.stages):
         where = f"stages.{i}"
-        if isinstance(stage, (PretrainStage, FinetuneStage)):
+        if isinstance(stage, ModelStage):
             if stage.backbone and stage.backbone.name != "auto" and "backbone" not in objects:
                 construct("backbone", stage.backbone, BACKBONES, where=f"{where}.backbone",
                           **dict.fromkeys(OF_INPUTS))  # fmt: skip
@@ -83,6 +94,10 @@ def check_names(recipe: Recipe, objects: dict[str, Any]) -> None:
                 tensors=None,
                 rows=None,
             )
+        if isinstance(stage, SupervisedStage):
+            _check_supervised(stage, where)
+        if isinstance(stage, CompressStage):
+            make(stage, f"{where}.steps")
         if isinstance(stage, FinetuneStage):
             construct(
                 "head",
@@ -100,25 +115,6 @@ def check_names(recipe: Recipe, objects: dict[str, Any]) -> None:
                 series=None,
                 steps=1,
             )
-            if stage.objective.name != "auto":
-                _refuse_objective(stage.objective, "finetune", where)
-                together, each = of_each(stage.objective, f"{where}.objective")
-                all_of_it = (
-                    [together, *each.values()] if stage.objective.name == SEVERAL else [stage.objective]
-                )
-                for spec in all_of_it:
-                    construct(
-                        "objective", spec, OBJECTIVES, where=f"{where}.objective", targets=None, inner=None
-                    )
-            for spec in stage.wrap:
-                if "inner" not in inspect.signature(resolve("objective", spec.name, OBJECTIVES)).parameters:
-                    raise UsageError(
-                        f"{spec.name} goes around no other objective",
-                        where=f"{where}.wrap",
-                        expected=f"one of {', '.join(wrappers())}",
-                    )
-                construct("objective", spec, OBJECTIVES, where=f"{where}.wrap", inner=None, targets=None,
-                          spread=None)  # fmt: skip
             if isinstance(stage.adapt, str):
                 rules.refuse_unknown(stage.adapt)
             _refuse_idle_settings(stage, where)
@@ -128,6 +124,25 @@ def check_names(recipe: Recipe, objects: dict[str, Any]) -> None:
             own = [named_metric(spec, f"{where}.metrics")[0] for spec in stage.metrics or []]
             columns = recipe.data.target if isinstance(recipe.data.target, list) else []
             _check_gates(stage, recipe, [*own, *METRICS, *objects.get("metrics", {})], where, columns)
+
+
+def _check_supervised(stage: SupervisedStage, where: str) -> None:
+    """The objective, and what goes around it."""
+    if stage.objective.name != "auto":
+        _refuse_objective(stage.objective, "finetune", where)
+        together, each = of_each(stage.objective, f"{where}.objective")
+        all_of_it = [together, *each.values()] if stage.objective.name == SEVERAL else [stage.objective]
+        for spec in all_of_it:
+            construct("objective", spec, OBJECTIVES, where=f"{where}.objective", targets=None, inner=None)
+    for spec in stage.wrap:
+        if "inner" not in inspect.signature(resolve("objective", spec.name, OBJECTIVES)).parameters:
+            raise UsageError(
+                f"{spec.name} goes around no other objective",
+                where=f"{where}.wrap",
+                expected=f"one of {', '.join(wrappers())}",
+            )
+        construct("objective", spec, OBJECTIVES, where=f"{where}.wrap", inner=None, targets=None,
+                  spread=None)  # fmt: skip
 
 
 def _check_gates(
@@ -248,11 +263,11 @@ def check_before(work: Work) -> None:
     _check_canaries(work)
     for i, stage in enumerate(recipe.stages):
         where = f"stages.{i}"
-        if isinstance(stage, (PretrainStage, FinetuneStage)):
+        if isinstance(stage, ModelStage):
             _check_durations(stage, dataset, where)
         if isinstance(stage, PretrainStage) and dataset.kind != "text" and len(dataset.splits["train"]) < 2:
             raise DataError(f"{len(dataset.splits['train'])} training rows", expected="at least two")
-        if isinstance(stage, FinetuneStage):
+        if isinstance(stage, SupervisedStage):
             work.draw(0)
             _check_validation(stage, work, where)
             if stage.reweigh:
@@ -260,6 +275,9 @@ def check_before(work: Work) -> None:
         if isinstance(stage, (PretrainStage, FinetuneStage)):
             augmenter(stage, dataset)
             _check_model(stage, work, where)
+        if isinstance(stage, CompressStage):
+            augmenter(stage, dataset)
+            check_compress(stage, work, where)
         if isinstance(stage, AuditStage):
             named = {}
             for key, target, _, _ in measured(recipe, dataset):
@@ -308,6 +326,8 @@ def _check_canaries(work: Work) -> None:
 
 def _check_durations(stage: TrainConfig, dataset: Dataset, where: str) -> None:
     for key in ("budget", "checkpoint_every"):
+        if getattr(stage, key) == NOTHING:
+            continue
         packed = key == "budget" and dataset.kind == "text" and isinstance(stage, PretrainStage)
         if Duration.parse(getattr(stage, key)).unit == "tokens" and not packed:
             raise UsageError(
@@ -316,7 +336,7 @@ def _check_durations(stage: TrainConfig, dataset: Dataset, where: str) -> None:
             )  # fmt: skip
 
 
-def _check_validation(stage: FinetuneStage, work: Work, where: str) -> None:
+def _check_validation(stage: SupervisedStage, work: Work, where: str) -> None:
     found = "validation" in work.dataset.splits and len(work.dataset.labelled("validation"))
     waits = {"patience": stage.patience is not None, "schedule": stage.schedule.name == "plateau"}
     for key, wanted in waits.items():

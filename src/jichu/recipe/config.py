@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from jichu.constraints.config import RuleText
 from jichu.core.config import Config, DurationText, Named, Spec, check, override, read_yaml
 from jichu.core.errors import JichuError, UsageError, nearest, shown
+from jichu.core.folder import RunFolder
 from jichu.core.words import Language
 from jichu.data.config import AugmentConfig, DataConfig, SpectrogramConfig
 from jichu.train.config import OptimizerConfig, TrainConfig
@@ -100,20 +102,9 @@ class PretrainStage(ModelStage):
     optimizer: OptimizerConfig = OptimizerConfig(lr=4e-3, weight_decay=1e-4)
 
 
-class FinetuneStage(ModelStage):
-    """Fit a model to the labelled training rows."""
+class SupervisedStage(ModelStage):
+    """A stage that fits a model to the labelled training rows, so that it ends with predictions."""
 
-    stage: Literal["finetune"] = "finetune"
-    name: Name = "finetune"
-    head: Named = Field(
-        Spec(name="linear"),
-        description="linear, logistic-regression, gradient-boosting, …, or an import path",
-    )
-    adapt: str | list[Any] = Field(
-        "full",
-        description="full, head, discriminative, last-2, gradual, lora, dora, or a list of"
-        " [pattern, frozen, rate factor or {lora: rank}]",
-    )
     objective: Named = Field(
         Spec(name="auto"),
         description="classification, multilabel or regression as the target is, if not given",
@@ -127,6 +118,22 @@ class FinetuneStage(ModelStage):
     )
     monitor: str = Field("validation_loss", description="what patience and the schedule plateau watch")
 
+
+class FinetuneStage(SupervisedStage):
+    """Fit a model to the labelled training rows."""
+
+    stage: Literal["finetune"] = "finetune"
+    name: Name = "finetune"
+    head: Named = Field(
+        Spec(name="linear"),
+        description="linear, logistic-regression, gradient-boosting, …, or an import path",
+    )
+    adapt: str | list[Any] = Field(
+        "full",
+        description="full, head, discriminative, last-2, gradual, lora, dora, or a list of"
+        " [pattern, frozen, rate factor or {lora: rank}]",
+    )
+
     @model_validator(mode="after")
     def _pairs(self) -> Self:
         for rule in self.adapt if isinstance(self.adapt, list) else []:
@@ -134,6 +141,46 @@ class FinetuneStage(ModelStage):
                 raise ValueError(
                     f"the rule {rule!r} of `adapt` is not a pair; expected [pattern, frozen or factor]"
                 )
+        return self
+
+
+NOTHING = "none"  # the budget of a compression that trains nothing
+
+
+def _budget_or_none(value: Any) -> Any:
+    nothing = value is None or (isinstance(value, str) and re.fullmatch(r"none|0 ?\w*", value.strip()))
+    return NOTHING if nothing else value
+
+
+class CompressStage(SupervisedStage):
+    """Make a fitted model smaller, and train it again."""
+
+    stage: Literal["compress"] = "compress"
+    name: Name = "compress"
+    steps: Annotated[list[Named], Field(min_length=1)] = Field(
+        description="what is done, in this order: {name: structured, amount: 0.5}, low-rank, distillation, magnitude,"
+        " movement, quantization-aware"
+    )
+    budget: Annotated[Literal["none"] | DurationText, BeforeValidator(_budget_or_none)] = Field(
+        NOTHING, description="how long it is trained again: 2 epochs, 10m or 500 steps; not at all if none"
+    )
+    objective: Named = Field(
+        Spec(name="auto"), description="what the model was fitted by, if not given and that is known"
+    )
+
+    @property
+    def trains(self) -> bool:
+        """Whether the model is trained again."""
+        return self.budget != NOTHING
+
+    @model_validator(mode="after")
+    def _given(self) -> Self:
+        if self.from_ is None:
+            raise ValueError("nothing to compress; expected `from`, a run or an earlier stage")
+        if self.privacy is not None:
+            raise ValueError(
+                "`privacy` goes with no compression; expected a private finetune stage, and budget none"
+            )
         return self
 
 
@@ -158,11 +205,14 @@ class AuditStage(Config):
     )
 
 
-Stage = Annotated[InspectStage | PretrainStage | FinetuneStage | AuditStage, Field(discriminator="stage")]
+Stage = Annotated[
+    InspectStage | PretrainStage | FinetuneStage | CompressStage | AuditStage, Field(discriminator="stage")
+]
 STAGES: dict[str, type[Config]] = {
     "inspect": InspectStage,
     "pretrain": PretrainStage,
     "finetune": FinetuneStage,
+    "compress": CompressStage,
     "audit": AuditStage,
 }
 
@@ -187,7 +237,8 @@ class Recipe(Config):
         [], description="what answers and rows have to keep: age >= 0, if kind = cat then animal = yes"
     )
     result: str | None = Field(
-        None, description="the stage whose model is the run's; the first fitted if not given"
+        None,
+        description="the stage whose model is the run's; the last compressed, else the first fitted, if not given",
     )
     card: CardConfig | None = Field(
         None, description="what MODEL_CARD.md is to say of intended use, licence and contact"
@@ -213,7 +264,7 @@ class Recipe(Config):
                     f"stages.{stage.name} has nothing to measure; expected stages that train, all before it"
                 )
             seen.append(stage.name)
-            if isinstance(stage, (PretrainStage, FinetuneStage)):
+            if isinstance(stage, ModelStage):
                 trained.append(stage.name)
         for kind, name, choices in [
             *(
@@ -235,7 +286,7 @@ class Recipe(Config):
     @property
     def fitted(self) -> list[str]:
         """The names of the stages that end with predictions."""
-        return [s.name for s in self.stages if isinstance(s, FinetuneStage)]
+        return [s.name for s in self.stages if isinstance(s, SupervisedStage)]
 
     @property
     def audit(self) -> AuditStage | None:
@@ -245,8 +296,9 @@ class Recipe(Config):
     @property
     def chosen(self) -> str | None:
         """The stage whose model is the run's."""
-        trained = [s.name for s in self.stages if isinstance(s, (PretrainStage, FinetuneStage))]
-        return self.result or next(iter(self.fitted or trained), None)
+        trained = [s.name for s in self.stages if isinstance(s, ModelStage)]
+        compressed = [s.name for s in reversed(self.stages) if isinstance(s, CompressStage)]
+        return self.result or next(iter(compressed or self.fitted or trained), None)
 
     def questions(self, stage: AuditStage) -> list[Spec]:
         """The parts of an audit: those that are asked for, and where there are rules how they are kept. UsageError where
@@ -311,7 +363,7 @@ def _teachers_beside(recipe: Recipe, folder: Path) -> Recipe:
 
     stages = [
         s.model_copy(update={"wrap": [found(spec) for spec in s.wrap]})
-        if isinstance(s, FinetuneStage) and s.wrap
+        if isinstance(s, SupervisedStage) and s.wrap
         else s
         for s in recipe.stages
     ]
@@ -322,12 +374,12 @@ def one_stage(
     verb: str, path: str, settings: dict[str, Any], *, name: str | None = None, seed: int = 0,
     data: dict[str, Any] | None = None, assignments: list[str] | None = None, rules: Sequence[Any] = (),
 ) -> Recipe:  # fmt: skip
-    """The recipe of one verb: its stage, and for `finetune` the audit that follows."""
+    """The recipe of one verb: its stage, and where that fits a model the audit that follows."""
     tree: dict[str, Any] = {"stage": verb, **settings}
     own = [a for a in assignments or [] if a.split("=")[0].split(".")[0] in _keys(verb)]
     rest = [a for a in assignments or [] if a not in own]
     stages = [override(tree, own)]
-    if verb == "finetune":
+    if verb in ("finetune", "compress"):
         stages.append({"stage": "audit"})
     recipe = {"name": name or verb, "seed": seed, "data": {"path": path, **(data or {})}, "stages": stages}
     recipe |= {"rules": list(rules)} if rules else {}
@@ -339,6 +391,19 @@ def one_stage(
             error.what, where=str(error.where).replace(prefix, "").replace("stages.0.", "") if error.where else None,
             expected=error.expected, nearest=error.nearest,
         ) from None  # fmt: skip
+
+
+def compression(
+    run: str, settings: dict[str, Any], *, name: str | None = None, assignments: list[str] | None = None
+) -> Recipe:
+    """The recipe that makes the model of a run smaller: on its data, with its splits and its rules."""
+    folder = RunFolder.open(run)
+    before = check(Recipe, read_yaml(folder.recipe), where=str(folder.recipe))
+    data = {**before.data.model_dump(by_alias=True, mode="json"), "draws": 1}
+    return one_stage(
+        "compress", data.pop("path"), {"from": run, **settings}, name=name, seed=before.seed, data=data,
+        assignments=assignments, rules=[rule.model_dump(mode="json") for rule in before.rules],
+    )  # fmt: skip
 
 
 def _keys(verb: str) -> set[str]:

@@ -22,7 +22,7 @@ from jichu.objectives.language import Answers, Causal, Language
 from jichu.train.evaluate import token_nats
 
 from .answers import answering, questions
-from .config import FinetuneStage, ModelStage, PretrainStage
+from .config import ModelStage, PretrainStage, SupervisedStage
 from .language import objective_of
 
 _AT_ONCE, _ROWS = 2**13, 512  # tokens, and rows, that are read together
@@ -87,7 +87,7 @@ def reader(
     """How the model of a stage reads; None of one that does not write."""
     if tokenizer is None or inputs is None:
         return None
-    if isinstance(stage, FinetuneStage):
+    if isinstance(stage, SupervisedStage):
         writes = any(target.task == "text" for target in dataset.targets.values())
         return _Answers(dataset, tokenizer, inputs) if writes else None
     assert isinstance(stage, PretrainStage)

@@ -22,7 +22,16 @@ from jichu.train.fitted import Fitted
 from jichu.train.memory import out_of_memory
 
 from .build import TOKENS, Work, locate
-from .config import AuditStage, FinetuneStage, InspectStage, ModelStage, PretrainStage, Recipe, Stage
+from .config import (
+    AuditStage,
+    FinetuneStage,
+    InspectStage,
+    ModelStage,
+    PretrainStage,
+    Recipe,
+    Stage,
+    SupervisedStage,
+)
 
 TEXTS = Target("text", "language")
 _LOOKED_AT = (
@@ -125,6 +134,6 @@ def made(stage: Stage, recipe: Recipe, folder: RunFolder) -> list[Path]:
         model / adapters.FOLDER / adapters.TENSORS if adapters.is_based(model) else model / adapters.WEIGHTS
     )
     files = [weights, model / "config.json"]
-    if isinstance(stage, FinetuneStage) and not folder.predictions.exists():
+    if isinstance(stage, SupervisedStage) and not folder.predictions.exists():
         files += [folder.parts / f"{stage.name}.{draw}.json" for draw in range(recipe.data.draws)]
     return files

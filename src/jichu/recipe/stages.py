@@ -11,22 +11,20 @@ from typing import Any, cast
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from jichu.adapt import rules
 from jichu.auditing import data_page, gates, measure, parts
 from jichu.auditing import table as tables
 from jichu.auditing.kept import Kept
 from jichu.core import devices
 from jichu.core.config import Spec
 from jichu.core.durations import Duration
-from jichu.core.errors import UsageError
 from jichu.core.files import fingerprint, fingerprint_of_file, read_json, write_json, write_table
 from jichu.core.folder import RunFolder
-from jichu.core.progress import clock, say
+from jichu.core.progress import say
 from jichu.core.ranks import gather_objects
 from jichu.core.words import speaking
-from jichu.data.batches import Batches, MixedBatches, gather
+from jichu.data.batches import Batches
 from jichu.data.dataset import Dataset
 from jichu.data.groups import together
 from jichu.data.inspection import inspect as look_into
@@ -37,40 +35,36 @@ from jichu.metrics import fits, metric
 from jichu.models import folder as model_folder
 from jichu.models.backbone import Features
 from jichu.models.classical import Estimated
-from jichu.models.heads import HeadsAlone
 from jichu.models.model import Model
 from jichu.models.modes import evaluating
-from jichu.objectives.base import Objective, as_terms
-from jichu.objectives.ruled import Ruled
 from jichu.objectives.views import collapse
 from jichu.train.fit import fit
 from jichu.train.fitted import Fitted
-from jichu.train.predict import embed, embed_fast, predict
+from jichu.train.predict import embed, predict
 from jichu.train.probes import KNN, LINEAR, TASKS, Probe
 
 from . import answers, language
 from .build import (
     TOKENS,
     Work,
-    adaptation,
     pretraining_objective,
-    spaced,
     start_model,
     start_supervised,
     tell_start,
     usual,
 )
-from .config import AuditStage, FinetuneStage, InspectStage, ModelStage, PretrainStage, Recipe
+from .compress import compress
+from .config import AuditStage, CompressStage, FinetuneStage, InspectStage, ModelStage, PretrainStage, Recipe
+from .fitting import train
 from .reading import reader
 from .results import Result, look, measured, part_of, result, settle_adapters, unseen
 from .weighing import reweighed
-from .wrapping import wrapped
 
 _POPULATION = 10_000  # training rows that the features' mean and deviation are taken from
 _PROBED = 10  # rows trained on for each that a probe looks at, if nothing is said
 _FEWEST = 20  # labelled rows that a probe is worth it with
+COMPRESSED = "what was made smaller is not trained anew"
 WRITTEN, ONCE = ("language", "text"), "models that write are not trained anew"  # the tasks of these
-_LARGE = ("image", "audio", "series", "tokens")  # what networks look at and objectives do not
 
 
 def inspect(stage: InspectStage, work: Work) -> Result:
@@ -192,7 +186,7 @@ def finetune(stage: FinetuneStage, work: Work) -> Result:
             outputs = _estimate(model, config.targets, rows, held_out, weighed, features)
         else:
             remarks = remarks or look(model, stage, rows, work, name)
-            once = _train(model, supervised, stage, rows, weighed, name)
+            once = train(model, supervised, stage, rows, weighed, name)
             based = settle_adapters(model, stage, work, keep=draw == 0)
             remarks += once.remarks
             outputs = predict(model, work.dataset.inputs, held_out, list(config.targets))
@@ -229,91 +223,6 @@ def _count(fitted: Fitted, draw: dict[str, Any]) -> None:
     fitted.privacy = draw["privacy"]
     for phase, spent in draw["phases"].items():
         fitted.phases[phase] = fitted.phases.get(phase, 0.0) + spent
-
-
-def _train(
-    model: Model,
-    supervised: Objective,
-    stage: FinetuneStage,
-    rows: Tensor,
-    work: Work,
-    name: str,
-    kept: bool = True,
-) -> Fitted:
-    dataset, objective = work.dataset, wrapped(stage, supervised, work, rows)
-    tensors: dict[str, Tensor] = dataset.tensors
-    trained: nn.Module = model
-    validation = dataset.labelled("validation") if "validation" in dataset.splits else rows[:0]
-    alone = dataset.series is None  # else heads look at more of the features than their pool
-    plain = objective is supervised or isinstance(objective, Ruled)  # asks for features alone
-    if alone and plain and _only_heads_learn(model, adaptation(stage)):
-        tensors = _features(model, work, torch.cat([rows, validation]), stage)
-        trained = HeadsAlone(model)
-    evaluate = _evaluation(supervised, tensors, validation) if len(validation) else None
-    order: dict[str, Any] = {"batch_size": stage.batch_size, "seed": work.recipe.seed}
-    order["lengths"] = getattr(tensors.get("tokens"), "lengths", None)
-    if stage.privacy is not None:
-        if objective.unlabelled:
-            raise UsageError(
-                "private training has no rows without label",
-                where=f"{stage.name}.wrap",
-                expected="none of these",
-            )
-        batches: Batches = PoissonBatches(tensors, rows, secret=stage.privacy.secret, **order)
-    elif ratio := objective.unlabelled:
-        batches = MixedBatches(dataset.with_labels_of(rows), rows, dataset.others(rows), ratio, **order)
-    else:
-        batches = Batches(tensors, rows, **order)
-    stage = spaced(stage, len(batches), len(rows) * (1 + objective.unlabelled), len(validation))
-    return fit(trained, objective, batches, stage, adapt=adaptation(stage), evaluate=evaluate, monitor=stage.monitor,
-               seed=work.recipe.seed, folder=work.folder if kept else None, name=name,
-               resume=work.resume and kept, records=dataset.names)  # fmt: skip
-
-
-def _only_heads_learn(model: Model, adapt: Any) -> bool:
-    assigned = rules.assign(model, rules.resolve(adapt, model))
-    body = [rule for name, rule in assigned.items() if not name.startswith("heads.")]
-    return bool(body) and all(rule == "frozen" for rule in body)
-
-
-def _features(model: Model, work: Work, rows: Tensor, stage: FinetuneStage) -> dict[str, Tensor]:
-    """The targets with the backbone's features [N, D] in the place of the inputs, computed once; of other
-    rows than these, nothing."""
-    started = time.monotonic()
-    say(f"  {stage.name}: the backbone is frozen; its features are computed once")
-    found, settings = embed_fast(model, work.dataset.inputs, rows, stage)
-    took = time.monotonic() - started
-    say(f"  {len(rows):,} rows in {clock(took)}, {len(rows) / took:,.0f} a second, {settings}")
-    features = torch.zeros(len(work.dataset), found.shape[1])
-    features[rows] = found
-    kept = {n: t for n, t in work.dataset.tensors.items() if n in work.dataset.targets or n == WEIGHT}
-    return {**kept, "features": features}
-
-
-def _evaluation(
-    objective: Objective, tensors: dict[str, Tensor], rows: Tensor
-) -> Callable[[nn.Module], dict[str, float]]:
-    """The objective's own loss on rows held out from training, and what it finds worth a look."""
-    # all but what the network looks at, which may be large
-    batch = gather({name: t for name, t in tensors.items() if name not in _LARGE}, rows)
-
-    def evaluate(model: nn.Module) -> dict[str, float]:
-        heads = list(model.heads) if isinstance(model.heads, nn.ModuleDict) else [LABEL]
-        found = predict(model, tensors, rows, heads)
-        outputs = objective.forward(cast(Any, lambda batch: found), batch)  # in the form that its losses take
-        weights, scales = objective.weights(batch), objective.scales()
-        terms = as_terms(objective.losses(outputs, batch))
-        means = {
-            name: term if term.ndim == 0
-            else (weights[name] * term).sum() / weights[name].sum().clamp(min=1e-12)
-            for name, term in terms.items()
-        }  # fmt: skip
-        loss = sum(scales.get(name, 1.0) * mean for name, mean in means.items())
-        told = objective.diagnose(outputs, batch)
-        named = {n.replace("train_", "validation_"): float(v) for n, v in told.items()}
-        return {"validation_loss": float(loss), **named}
-
-    return evaluate
 
 
 def _estimate(
@@ -409,8 +318,17 @@ def _subject(work: Work, key: str, target: Target, table: pa.Table, so_far: Kept
     return parts.Subject(
         dataset, rows, key, target, table, tuple(stages), load, work.folder.stage_model, recipe.seed,
         trained_on(recipe, dataset, key), work.tokenizer,
-        ONCE if target.task in WRITTEN else functools.partial(retrain, work), reads, so_far,
+        _retraining(work, target), reads, so_far,
     )  # fmt: skip
+
+
+def _retraining(work: Work, target: Target) -> Callable[[str, Tensor, int], Model] | str:
+    """How a stage is fitted to other rows, or why none is."""
+    if target.task in WRITTEN:
+        return ONCE
+    if any(isinstance(stage, CompressStage) for stage in work.recipe.stages):
+        return COMPRESSED
+    return functools.partial(retrain, work)
 
 
 def trained_on(recipe: Recipe, dataset: Dataset, key: str) -> Tensor:
@@ -439,7 +357,7 @@ def retrain(work: Work, name: str, rows: Tensor, number: int) -> Model:
     if supervised is None:
         _estimate(model, config.targets, rows, rows[:0], work, {})
     else:
-        _train(model, supervised, stage, rows, work, f"{name} again", kept=False)
+        train(model, supervised, stage, rows, work, f"{name} again", kept=False)
     return model.eval()
 
 
@@ -489,5 +407,6 @@ STAGES: dict[str, Callable[[Any, Work], Result]] = {
     "inspect": inspect,
     "pretrain": pretrain,
     "finetune": finetune,
+    "compress": compress,
     "audit": audit,
 }

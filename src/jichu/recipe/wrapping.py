@@ -23,7 +23,7 @@ from jichu.objectives.ruled import Ruled
 from jichu.objectives.wrapper import Augmented, Wrapper
 
 from .build import KINDS, Work, augmenter, locate, refuse_other_inputs, spread
-from .config import FinetuneStage
+from .config import SupervisedStage
 
 
 def wrappers(kind: str | None = None) -> list[str]:
@@ -33,7 +33,7 @@ def wrappers(kind: str | None = None) -> list[str]:
     return [name for name, cls in around.items() if kind is None or kind in (cls.kinds or (kind,))]
 
 
-def wrapped(stage: FinetuneStage, supervised: Objective, work: Work, rows: Tensor) -> Objective:
+def wrapped(stage: SupervisedStage, supervised: Objective, work: Work, rows: Tensor) -> Objective:
     """The objective with the penalties of rules around it, then augmentation, and then what the stage names, the last one
     outermost, to learn from some rows. UsageError where one does not fit the data or the others."""
     augment, where = augmenter(stage, work.dataset), f"{stage.name}.wrap"
@@ -83,11 +83,13 @@ def _refuse_weak(objective: Objective, work: Work, where: str) -> None:
         )  # fmt: skip
 
 
-def _teacher(name: str, stage: FinetuneStage, work: Work) -> Path:
+def _teacher(name: str, stage: SupervisedStage, work: Work) -> Path:
     """The folder of a model that reads these data and tells these classes: of a run, or of an earlier stage, which may
     have yet to run."""
     where, stages = f"{stage.name}.wrap.teacher", work.recipe.stages
-    earlier = [s.name for s in stages[: stages.index(stage)] if isinstance(s, FinetuneStage)]
+    earlier = [
+        s.name for s in stages[: [s.name for s in stages].index(stage.name)] if isinstance(s, SupervisedStage)
+    ]
     if name in earlier:
         folder = getattr(work, "folder", None)
         return locate(name, folder) if folder else Path(name)
