@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,9 +20,11 @@ from jichu.data.target import Target
 from jichu.runs import Run
 from jichu.ship.export.base import Arrays, Batch
 from jichu.ship.export.program import LEAST, LEAST_WRITTEN, Shapes
+from jichu.ship.measured import Inputs
 from jichu.ship.scores import Held
 
 _AT_ONCE = 64  # rows
+_ALONE = 8  # rows that are timed one by one
 
 
 def proof_rows(dataset: Dataset, most: int) -> list[Tensor]:
@@ -48,12 +50,26 @@ def calibration(run: Run, dims: Shapes, count: int) -> Iterator[Arrays]:
     rows = dataset.splits.get("train", torch.empty(0, dtype=torch.int64))
     if not len(rows):
         raise DataError("no training rows to see ranges of activations on", expected="one at least")
-    return iter(_arrays(run, dataset, evenly(rows, count), dims))
+    return iter(_arrays(run, dataset, list(evenly(rows, count).split(_AT_ONCE)), dims))
 
 
-def held(run: Run, dims: Shapes, data: Any = None, splits: tuple[str, ...] = ("test", "validation")) -> Held:
-    """The labelled rows of the first split that there is, and the first metric of the run's audit that is for its first
-    target. UsageError where the run's model has no score to lose, DataError where there are no such rows."""
+def timing(run: Run, dims: Shapes, data: Any, batch_size: int) -> Inputs:
+    """Rows to time a graph with: eight alone, and a batch; repeated where there are too few."""
+    dataset = run.dataset(data)
+    rows = torch.cat(
+        [dataset.splits[name] for name in ("test", "validation", "train") if name in dataset.splits]
+    )
+    rows = rows[torch.arange(max(batch_size, _ALONE)) % len(rows)]
+    *alone, batch = _arrays(run, dataset, [*rows[:_ALONE].split(1), rows[:batch_size]], dims)
+    return Inputs(alone, batch)
+
+
+def held(
+    run: Run, dims: Shapes, data: Any = None, splits: Sequence[str] = ("test", "validation"), part: slice = slice(None)
+) -> Held:  # fmt: skip
+    """The labelled rows of the first split that there is, or a `part` of them, and the first metric of the run's audit that
+    is for its first target. UsageError where the run's model has no score to lose, DataError where there are no such
+    rows."""
     target = run.targets.get(LABEL)
     if target is None or target.task == "text":
         raise UsageError(
@@ -68,22 +84,16 @@ def held(run: Run, dims: Shapes, data: Any = None, splits: tuple[str, ...] = ("t
             expected=f"data.split.{splits[0]} in its recipe, or --data",
         )  # fmt: skip
     dataset, rows = held_out(run, data, split)
-    rows = rows[_whole(dataset, rows, target)]
+    rows = rows[_whole(dataset, rows, target)][part]
+    if not len(rows):
+        raise DataError(f"{split} has too few rows with a label to compare on", expected="more of them")
     truth = dataset.tensors[LABEL][rows].numpy()
     if target.task == "forecast":
-        truth = (truth - np.array(target.means)) / np.array(target.stds)
+        truth = ((truth - np.array(target.means)) / np.array(target.stds)).reshape(len(truth), -1)
     if target.task == "multilabel":
         truth = truth.astype(np.int64)
     name, metric = next(iter(metrics_of(run, target).items()))
-    given = _arrays(run, dataset, rows, dims)
-    return Held(
-        given,
-        LABEL,
-        target,
-        truth.reshape(len(truth), -1) if target.task == "forecast" else truth,
-        name,
-        metric,
-    )
+    return Held(_arrays(run, dataset, list(rows.split(_AT_ONCE)), dims), LABEL, target, truth, name, metric)
 
 
 def _whole(dataset: Dataset, rows: Tensor, target: Target) -> Tensor:
@@ -93,9 +103,9 @@ def _whole(dataset: Dataset, rows: Tensor, target: Target) -> Tensor:
     return dataset.known(rows)
 
 
-def _arrays(run: Run, dataset: Dataset, rows: Tensor, dims: Shapes) -> list[Arrays]:
+def _arrays(run: Run, dataset: Dataset, parts: list[Tensor], dims: Shapes) -> list[Arrays]:
     text = run.config.text
-    given = batches(dataset, list(rows.split(_AT_ONCE)), dims, text.context if text else 0)
+    given = batches(dataset, parts, dims, text.context if text else 0)
     return [{name: values.numpy() for name, values in batch.items()} for batch in given]
 
 

@@ -58,8 +58,9 @@ class OnnxModel:
         return answered(names, targets, scores, self.signature.kept, columns)
 
 
-def session(model: Path | bytes) -> Any:
-    """ONNX Runtime's session of a file, or of its bytes. DataError where it is no graph."""
+def session(model: Path | bytes, threads: int = 0) -> Any:
+    """ONNX Runtime's session of a file, or of its bytes, on so many threads, or as many as it likes. DataError where it is no
+    graph."""
     try:
         import onnxruntime
     except ImportError:
@@ -68,6 +69,10 @@ def session(model: Path | bytes) -> Any:
         raise UsageError(f"no file at {model}", expected="an ONNX file")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # what it advises is for those who make graphs
+    options.intra_op_num_threads = threads
+    options.add_session_config_entry(
+        "session.force_spinning_stop", "1"
+    )  # of threads that wait for the next call
     try:
         return onnxruntime.InferenceSession(
             str(model) if isinstance(model, Path) else model, options, providers=["CPUExecutionProvider"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -90,8 +90,13 @@ class Compared:
 
     def plain(self) -> dict[str, Any]:
         """For JSON."""
-        told = asdict(self)
-        return told | {key: getattr(self, key)._asdict() for key in ("before", "after", "lost")}
+        return {k: v._asdict() if isinstance(v, Interval) else v for k, v in vars(self).items()}
+
+    @classmethod
+    def of(cls, told: dict[str, Any]) -> Compared:
+        """What `plain` gave."""
+        made: Any = {k: Interval(**v) if isinstance(v, dict) else v for k, v in told.items()}
+        return cls(**made)
 
 
 def compare(held: Held, before: np.ndarray, after: np.ndarray) -> Compared:
