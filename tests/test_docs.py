@@ -190,11 +190,22 @@ def test_recipes_of_the_page_on_series_run(in_folder):
 
 @pytest.mark.parametrize(
     "table",
-    ["BACKBONES", "HEADS", "METRICS", "SCHEDULES", "INITIALISATIONS", "OBJECTIVES", "ATTACKS", "PARTS"],
+    [
+        "BACKBONES",
+        "HEADS",
+        "METRICS",
+        "SCHEDULES",
+        "INITIALISATIONS",
+        "OBJECTIVES",
+        "ATTACKS",
+        "PARTS",
+        "STEPS",
+    ],
 )
 def test_every_name_is_on_a_page(table):
     import jichu.attacks
     import jichu.auditing.parts
+    import jichu.compression
     import jichu.metrics
     import jichu.models
     import jichu.objectives
@@ -202,6 +213,7 @@ def test_every_name_is_on_a_page(table):
 
     homes = (
         jichu.models, jichu.metrics, jichu.objectives, jichu.train.schedules, jichu.attacks, jichu.auditing.parts,
+        jichu.compression,
     )  # fmt: skip
     names = next(getattr(home, table) for home in homes if hasattr(home, table))
     pages = "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs").glob("*.md"))
@@ -360,6 +372,22 @@ def test_the_page_on_explanations_runs(in_folder):
         assert main(["run", "page.yaml", "--quiet"]) == 0
     page = (ROOT / "docs/explain.md").read_text(encoding="utf-8")
     assert [name for name in METHODS if f"| `{name}` |" not in page] == []
+
+
+def test_the_page_on_compression_runs(in_folder):
+    """Its recipe, its command on the run that the recipe made, its code, and a step of one's own."""
+    (recipe,), commands, (code, own) = (
+        blocks("docs/compression.md", kind) for kind in ("yaml", "bash", "python")
+    )
+    Path("page.yaml").write_text(shrink(recipe))
+    assert main(["run", "page.yaml", "--quiet"]) == 0
+    for line in "".join(commands).replace("\\\n", "").splitlines():
+        assert main([*shlex.split(line)[1:], "--quiet"]) == 0
+    exec(compile(code.replace("2 epochs", "3 steps"), "compression.md", "exec"), {})
+    Path("noise.py").write_text(own)
+    steps = [{"name": "noise:Coarse", "digits": 2}]
+    weight = jichu.compress("runs/smaller", steps=steps).model.backbone.blocks[0][0].weight
+    assert bool((100 * weight).sub((100 * weight).round()).abs().max() < 1e-4)
 
 
 def test_the_page_on_the_report_runs(in_folder, monkeypatch):

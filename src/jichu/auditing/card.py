@@ -166,8 +166,10 @@ def _stored(data: dict[str, Any]) -> str:
     return f" {told[0].upper()}{told[1:]}" + words(".") if told else ""
 
 
-def _steps(stage: dict[str, Any]) -> str:
-    return ", ".join(step["name"] for step in stage["steps"])
+def _by(stage: dict[str, Any], trained: int | None) -> str:
+    """What a stage came by: the steps of a compression, and the objective or, of what is estimated at once, the head."""
+    steps = [step["name"] for step in stage.get("steps", [])]
+    return ", ".join([*steps, stage["objective"]["name"]] if trained else steps or [stage["head"]["name"]])
 
 
 def _training(recipe: dict[str, Any], summary: dict[str, Any]) -> Iterator[str]:
@@ -177,9 +179,8 @@ def _training(recipe: dict[str, Any], summary: dict[str, Any]) -> Iterator[str]:
         if stage["stage"] not in ("pretrain", "finetune", "compress"):
             continue
         found = told[stage["name"]]["metrics"]
-        by = stage["objective"] if found["steps"] else stage.get("head") or {"name": _steps(stage)}
         start = stage["from"] or stage["backbone"]["name"]
-        rows.append([stage["name"], start, by["name"], found["steps"], found["parameters"], found["trained_parameters"],
+        rows.append([stage["name"], start, _by(stage, found["steps"]), found["steps"], found["parameters"], found["trained_parameters"],
                      clock(told[stage["name"]]["seconds"])])  # fmt: skip
     heads = [
         words("stage"), words("from"), words("by"), words("steps"), words("parameters"), words("of these trained"),

@@ -88,7 +88,11 @@ class Retrained(Wrapper):
 def chosen(model: nn.Module, pattern: str | None, step: str) -> dict[str, nn.Module]:
     """The dense layers and convolutions of the backbone, those whose whole name matches a pattern. UsageError where there
     is none."""
-    names = [name for name in layers(model).values() if name.startswith(BACKBONE)]
+    plain = set(layers(model).values())
+    names = [
+        name for name, layer in model.named_modules()
+        if name.startswith(BACKBONE) and (name in plain or is_on(layer))
+    ]  # fmt: skip
     if not names:
         raise UsageError(
             f"{step}: {type(getattr(model, 'backbone', model)).__name__} has no dense layer and no convolution",
@@ -125,12 +129,16 @@ def put_on(layer: nn.Module, way: OnWeight) -> None:
     parametrize.register_parametrization(layer, "weight", way, unsafe=True)
 
 
+def is_on(layer: nn.Module) -> bool:
+    """Whether such stands on a layer's weight."""
+    ways = getattr(layer, "parametrizations", {})
+    return "weight" in ways and any(isinstance(way, OnWeight) for way in ways["weight"])
+
+
 def fold(model: nn.Module) -> None:
     """The weights as they are used become the weights."""
-    for layer in list(model.modules()):
-        ways = getattr(layer, "parametrizations", {})
-        if "weight" in ways and any(isinstance(way, OnWeight) for way in ways["weight"]):
-            parametrize.remove_parametrizations(layer, "weight")
+    for layer in [layer for layer in model.modules() if is_on(layer)]:
+        parametrize.remove_parametrizations(layer, "weight")
 
 
 def ramp(context: Context, until: float) -> float | None:

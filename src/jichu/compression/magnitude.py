@@ -78,4 +78,5 @@ def _mask_of(layer: Any) -> Tensor:
 def smallest_left_out(scores: Tensor, amount: float) -> Tensor:
     """True but for the smallest share of some scores, to the nearest number of them, as torch's own pruning has it."""
     method = prune.L1Unstructured(amount=round(amount * scores.numel()))
+    scores = scores.contiguous()  # which torch's wants
     return method.compute_mask(scores, torch.ones_like(scores)).bool()

@@ -17,8 +17,8 @@ def size(model: nn.Module, batch: Batch) -> dict[str, int]:
     as gzip), and multiplications with additions (MACs) for the first row of a batch."""
     parameters = [parameter.detach().cpu() for parameter in model.parameters()]
     row = select(batch, torch.arange(len(batch["row"])) == 0)
-    with evaluating(model):
-        macs = forward_flops(model, row)["forward"] // 2
+    with evaluating(model) as device:
+        macs = forward_flops(model, {name: value.to(device) for name, value in row.items()})["forward"] // 2
     return {
         "parameters": sum(p.numel() for p in parameters),
         "nonzero": sum(int(p.count_nonzero()) for p in parameters),

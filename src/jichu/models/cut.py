@@ -23,7 +23,7 @@ _OUTPUTS = ("out_features", "out_channels", "num_features", "nf")
 
 def is_crosswise(layer: nn.Module) -> bool:
     """Whether its weight is [inputs, outputs], as of GPT-2's dense layers."""
-    return type(layer).__name__ == "Conv1D"
+    return hasattr(layer, "nf")
 
 
 def is_dense(layer: nn.Module) -> bool:

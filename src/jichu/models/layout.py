@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 _CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
+
+
+def learnt(layer: Any) -> Tensor:
+    """A layer's weight as it is learned, where something stands between that and the weight as it is used."""
+    ways = getattr(layer, "parametrizations", {})
+    return getattr(ways["weight"], "original", layer.weight) if "weight" in ways else layer.weight
 
 
 def has_layout(module: nn.Module) -> bool:
@@ -45,7 +52,8 @@ def lay_out(module: nn.Module, memory_format: str) -> None:
         if isinstance(part, _CONVOLUTIONS):
             if ".lora_" in name:
                 continue  # of which peft takes plain views
-            part.weight.data = laid_out(part.weight.data, FORMATS[memory_format])
+            weight = learnt(part)
+            weight.data = laid_out(weight.data, FORMATS[memory_format])
         elif hasattr(part, "memory_format"):
             part.memory_format = FORMATS[memory_format]
 

@@ -47,8 +47,6 @@ from .build import (
     start_supervised,
     usual,
 )
-from .compress import check as check_compress
-from .compress import make
 from .config import (
     NOTHING,
     AuditStage,
@@ -60,6 +58,8 @@ from .config import (
     SupervisedStage,
 )
 from .language import objective_of
+from .origins import check as check_compress
+from .origins import check_start, make
 from .results import measured
 from .ruling import check_rules
 from .stages import metric_functions, named_metric
@@ -98,6 +98,7 @@ def check_names(recipe: Recipe, objects: dict[str, Any]) -> None:
             _check_supervised(stage, where)
         if isinstance(stage, CompressStage):
             make(stage, f"{where}.steps")
+            check_start(stage, recipe, where)
         if isinstance(stage, FinetuneStage):
             construct(
                 "head",

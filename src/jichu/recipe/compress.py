@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-import os
 import time
-from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -16,32 +11,24 @@ from jichu.auditing import table as tables
 from jichu.auditing.measure import USUAL
 from jichu.auditing.table import answers
 from jichu.compression import steps as stepping
-from jichu.compression.base import Step, Subject
+from jichu.compression.base import Subject
 from jichu.compression.size import size, told
-from jichu.core.config import Spec, read_yaml
-from jichu.core.config import check as check_config
-from jichu.core.errors import UsageError
 from jichu.core.files import write_json, write_table
 from jichu.core.progress import say
-from jichu.data.batches import Batch, gather
-from jichu.data.decode import Preprocess
+from jichu.data.batches import gather
 from jichu.metrics import metric
 from jichu.models import folder as model_folder
-from jichu.models.classical import Estimated
 from jichu.models.folder import ModelConfig
-from jichu.models.model import Model
-from jichu.objectives.base import Objective
 from jichu.train.fitted import Fitted
 from jichu.train.predict import predict
 
-from .build import Work, default_backbone, locate, refuse_other_inputs, start_supervised
-from .config import CompressStage, FinetuneStage, ModelStage, Recipe
+from .build import Work
+from .config import CompressStage
 from .fitting import train
+from .origins import make, start
 from .results import Result, part_of, result
-from .targets import supervised
 from .weighing import reweighed
 
-_LOOKED_AT = 8  # batches that steps look at
 _SCORED = ("classification", "multilabel", "regression")
 
 
@@ -50,226 +37,67 @@ def compress(stage: CompressStage, work: Work) -> Result:
     started = time.monotonic()
     rows, dataset = work.draw(0), work.dataset
     work = work.on(reweighed(dataset, stage.reweigh, rows)) if stage.reweigh else work
+    subject, steps = start(stage, work, rows), make(stage, f"{stage.name}.steps")
     held_out = dataset.labelled("test") if "test" in dataset.splits else rows[:0]
-    subject, steps = _subject(stage, work, rows), make(stage, f"{stage.name}.steps")
-    example = gather(dataset.inputs, rows[:1])
-    score = functools.partial(_score, work, held_out, subject.config)
-    sizes, scores = [size(subject.model, example)], {"before": score(subject.model)}
+
+    def answer() -> dict[str, Tensor]:
+        return predict(subject.model.eval(), dataset.inputs, held_out, list(subject.config.targets))
+
+    example, fitted = gather(dataset.inputs, rows[:1]), Fitted()
+    sizes, outputs = [size(subject.model, example)], {"before": answer()}
     stepping.begin(steps, subject)
-    model, config, fitted = subject.model, subject.config, Fitted()
     if stage.trains:
-        scores["cut"] = score(model)
-        fitted = train(model, subject.objective, stage, rows, work, stage.name, steps=steps)
-    stepping.end(steps, model.eval(), stage.trains)
-    sizes.append(size(model, example))
-    outputs = predict(model, dataset.inputs, held_out, list(config.targets))
-    scores["after"] = score(model, outputs)
-    say(f"  {stage.name}: {told(*sizes)}")
+        outputs["cut"] = answer()
+        fitted = train(subject.model, subject.objective, stage, rows, work, stage.name, steps=steps)
+    stepping.end(steps, subject.model.eval(), stage.trains)
+    sizes.append(size(subject.model, example))
+    outputs["after"] = answer()
+    scores = {when: _score(work, held_out, subject.config, each) for when, each in outputs.items()}
     remarks = stepping.remarks(steps)
+    _tell(stage.name, sizes, {when: value for when, value in scores.items() if value is not None},
+          _metric(subject.config), remarks)  # fmt: skip
+    if work.folder.writes:
+        spent = time.monotonic() - started + fitted.before
+        _write(stage.name, subject, work, held_out, outputs["after"], spent)
+    metrics: dict[str, Any] = {"size": dict(zip(("before", "after"), sizes, strict=True))}
+    metrics |= {"score": scores, "labelled_rows": len(rows)}
+    found = result(fitted, subject.model, work, stage.name, metrics)
+    return {**found, "warnings": [*fitted.remarks, *remarks]}
+
+
+def _tell(
+    name: str, sizes: list[dict[str, int]], scores: dict[str, float], of: str, remarks: list[str]
+) -> None:
+    say(f"  {name}: {told(*sizes)}")
     for remark in remarks:
         say(f"  {remark}")
-    if any(value is not None for value in scores.values()):
-        shown = ", ".join(f"{value:.4g} {when}" for when, value in scores.items() if value is not None)
-        say(f"  {_metric(config)} of the held-out rows: {shown}")
-    if work.folder.writes:
-        model_folder.save(work.folder.stage_model(stage.name), model, config, work.tokenizer)
-        spent = time.monotonic() - started + fitted.before
-        write_json(work.folder.parts / f"{stage.name}.0.json", {"before": spent})
-        for key, target in config.targets.items():
-            known = dataset.known(held_out, key)
-            mine, truth = held_out[known], dataset.tensors[key][held_out[known]]
-            made = tables.make(stage.name, 0, mine, dataset.names, target, truth, outputs[key][known])
-            write_table(part_of(work, stage.name, 0, key), made)
-    metrics = {
-        "size": dict(zip(("before", "after"), sizes, strict=True)),
-        "score": scores,
-        "labelled_rows": len(rows),
-    }
-    return {**result(fitted, model, work, stage.name, metrics), "warnings": [*fitted.remarks, *remarks]}
+    if scores:
+        say(f"  {of} of the held-out rows: {', '.join(f'{v:.4g} {when}' for when, v in scores.items())}")
 
 
-def make(stage: CompressStage, where: str) -> list[Step]:
-    """The steps of a stage. UsageError where they cannot be, or do not go with what else it says."""
-    steps = stepping.make(stage.steps, where, stage.trains)
-    gradual = next((step.name for step in steps if step.gradual), None)
-    if gradual and stage.patience is not None:
-        raise UsageError(
-            f"patience would go back to weights that {gradual} had not done with", where=f"{where}.patience",
-            expected="no such key",
-        )  # fmt: skip
-    return steps
-
-
-def _subject(stage: CompressStage, work: Work, rows: Tensor) -> Subject:
-    """The model that a stage starts from, and what it learns by."""
-    assert stage.from_ is not None
-    path = locate(stage.from_, getattr(work, "folder", None))
-    model, config = _loaded(stage.from_, path, work)
-    return subject(stage, work, rows, model, config)
-
-
-def _loaded(start: str, path: Path, work: Work) -> tuple[Model, ModelConfig]:
-    """A fitted network that reads these data and tells these targets."""
-    config, dataset = model_folder.read_config(path), work.dataset
-    if config.language or any(target.task == "text" for target in config.targets.values()):
-        raise UsageError(
-            f"{start} is a language model, of which no labels can say what is left",
-            where="from", expected="a run of finetune with classes, tags or numbers",
-        )  # fmt: skip
-    if not config.targets or not config.heads:
-        raise UsageError(
-            f"the model in {start} has no head to predict with", where="from",
-            expected="a finetune stage in between",
-        )  # fmt: skip
-    refuse_other_inputs(config, dataset, start)
-    image = dataset.preprocess if isinstance(dataset.preprocess, Preprocess) else None
-    if config.image and image != config.image:
-        raise UsageError(
-            f"{start} takes {config.image}, and these data are {image}", where="data",
-            expected=f"data.size: {config.image.size}",
-        )  # fmt: skip
-    _refuse_other_targets(start, config, work)
-    model, config = model_folder.load(path, work.own_backbone())
-    config.text = work.text if config.text else None
-    return model, config
-
-
-def _refuse_other_targets(start: str, config: ModelConfig, work: Work) -> None:
-    theirs = {key: (t.column, t.task, t.classes) for key, t in config.targets.items()}
-    ours = {key: (t.column, t.task, t.classes) for key, t in work.dataset.targets.items()}
-    if theirs != ours:
-        said = [
-            " and ".join(f"{c} ({task})" for c, task, _ in found.values()) or "nothing"
-            for found in (theirs, ours)
-        ]
-        raise UsageError(
-            f"{start} predicts {said[0]}, and these data ask for {said[1]}", where="data.target",
-            expected="the same targets with the same classes",
-        )  # fmt: skip
-
-
-def subject(stage: CompressStage, work: Work, rows: Tensor, model: Model, config: ModelConfig) -> Subject:
-    """A model with what it learns by. UsageError where it learns nothing by gradients."""
-    for key, head in model.heads.items():
-        if isinstance(head, Estimated):
-            raise UsageError(
-                f"the head {config.heads[key]['name']} is estimated in one go, and there is no network to make smaller",
-                where=f"{stage.name}.from", expected="a run with the head linear",
-            )  # fmt: skip
-    objective = _objective(stage, work, config)
-    wanted = min(_LOOKED_AT * stage.batch_size, len(rows))
-    sample = rows[:: len(rows) // wanted][:wanted]
-
-    def batches() -> list[Batch]:
-        return [gather(work.dataset.tensors, part) for part in sample.split(stage.batch_size)]
-
-    return Subject(model, config, objective, batches, work.recipe.seed)
-
-
-def _objective(stage: CompressStage, work: Work, config: ModelConfig) -> Objective:
-    spec = stage.objective
-    if spec.name == "auto":
-        spec = _learnt_by(stage, work) or spec
-    where = f"{stage.name}.objective"
-    plain = {key: replace(target, quantiles=()) for key, target in config.targets.items()}
-    objective = supervised(spec, plain, work.dataset.tensors, where)
-    for key, target in plain.items():
-        if objective.answer(key, target) != config.targets[key]:
-            raise UsageError(
-                f"{target.column} was learnt by another objective, whose head gives {config.targets[key].outputs} numbers",
-                where=where, expected="that objective",
-            )  # fmt: skip
-    return objective
-
-
-def _learnt_by(stage: CompressStage, work: Work) -> Spec | None:
-    """The objective of the stage that a model comes from, where that is known."""
-    origin = origin_of(stage, work.recipe.stages)
-    return origin.objective if isinstance(origin, FinetuneStage) else None
-
-
-def origin_of(stage: ModelStage, stages: Sequence[Any]) -> ModelStage | None:
-    """The stage that fitted the model that a stage starts from, in this run or in another; None where nothing is kept of
-    it."""
-    start = stage.from_
-    found = next((s for s in stages if isinstance(s, ModelStage) and s.name == start), None)
-    if found is None and start is not None and os.path.exists(file := Path(start) / "recipe.yaml"):
-        recipe = check_config(Recipe, read_yaml(file), where=str(file))
-        stages, found = recipe.stages, next((s for s in recipe.stages if s.name == recipe.chosen), None)  # type: ignore[assignment]
-    return origin_of(found, stages) if isinstance(found, CompressStage) else found
-
-
-def check(stage: CompressStage, work: Work, where: str) -> None:
-    """Try every step on the model, or on a fresh one like that which an earlier stage will give. UsageError where one does
-    not suit it."""
-    if work.recipe.data.draws > 1:
-        raise UsageError(
-            f"{work.recipe.data.draws} draws of labels, and one model is compressed",
-            where="data.draws",
-            expected="1",
-        )
-    rows = work.draw(0)
-    steps = make(stage, f"{where}.steps")
-    origin = origin_of(stage, work.recipe.stages)
-    asks = stage.trains or any(step.looks for step in steps)
-    if origin is not None and origin.privacy is not None and asks:
-        raise UsageError(
-            f"{stage.from_} keeps its rows private, and would be trained on them without noise", where=where,
-            expected="budget: none, and steps that look at weights alone: structured by l1, low-rank, magnitude",
-        )  # fmt: skip
-    stepping.begin(steps, _trial(stage, work, rows, where))
-
-
-def _trial(stage: CompressStage, work: Work, rows: Tensor, where: str) -> Subject:
-    """What a stage will start from, as far as that can be had before anything runs: of a few rows."""
-    earlier: Any = {s.name: s for s in work.recipe.stages if isinstance(s, ModelStage)}.get(str(stage.from_))
-    small = stage.model_copy(update={"batch_size": 2})
-    if earlier is None:
-        found = _subject(small, work, rows[:4])
-    elif isinstance(earlier, CompressStage):
-        found = _trial(earlier, work, rows, where)
-        steps = make(earlier, where)
-        stepping.begin(steps, found)
-        stepping.end(steps, found.model.eval(), earlier.trains)
-    elif isinstance(earlier, FinetuneStage):
-        model, config, objective = start_supervised(_rooted(earlier, work), rows, work)
-        if objective is not None and config.language:
-            raise UsageError(
-                f"{earlier.name} is a language model", where=f"{where}.from", expected="a classifier"
-            )
-        found = subject(small, work, rows[:4], model, config)
-    else:
-        raise UsageError(
-            f"{earlier.name} has no head to predict with", where=f"{where}.from", expected="a finetune stage"
-        )
-    found.model.eval()
-    return found
-
-
-def _rooted(stage: FinetuneStage, work: Work) -> FinetuneStage:
-    """With the backbone that the first of the stages before it starts from."""
-    stages = {s.name: s for s in work.recipe.stages if isinstance(s, ModelStage)}
-    root: ModelStage = stage
-    while root.from_ in stages:
-        root = stages[root.from_]
-    backbone = root.backbone or (default_backbone(work.dataset) if root is not stage else None)
-    return stage.model_copy(update={"from_": root.from_, "backbone": backbone, "weights": root.weights})
+def _write(
+    name: str, subject: Subject, work: Work, held_out: Tensor, outputs: dict[str, Tensor], spent: float
+) -> None:
+    """The model, and what it says of the held-out rows."""
+    dataset, config = work.dataset, subject.config
+    model_folder.save(work.folder.stage_model(name), subject.model, config, work.tokenizer)
+    write_json(work.folder.parts / f"{name}.0.json", {"before": spent})
+    for key, target in config.targets.items():
+        known = dataset.known(held_out, key)
+        mine, truth = held_out[known], dataset.tensors[key][held_out[known]]
+        made = tables.make(name, 0, mine, dataset.names, target, truth, outputs[key][known])
+        write_table(part_of(work, name, 0, key), made)
 
 
 def _metric(config: ModelConfig) -> str:
     return USUAL[next(iter(config.targets.values())).task][0]
 
 
-def _score(
-    work: Work, rows: Tensor, config: ModelConfig, model: Model, outputs: dict[str, Tensor] | None = None
-) -> float | None:
+def _score(work: Work, held_out: Tensor, config: ModelConfig, outputs: dict[str, Tensor]) -> float | None:
     """The usual first metric of the first target, of the rows that are held out; None where there are none."""
     key, target = next(iter(config.targets.items()))
-    rows = rows[work.dataset.known(rows, key)] if len(rows) else rows
-    if not len(rows) or target.task not in _SCORED:
+    known = work.dataset.known(held_out, key)
+    if not known.any() or target.task not in _SCORED:
         return None
-    found = (
-        outputs[key] if outputs is not None else predict(model.eval(), work.dataset.inputs, rows, [key])[key]
-    )
-    truth = work.dataset.tensors[key][rows].numpy()
-    return float(metric(_metric(config), task=target.task)(truth, answers(target, found)))
+    truth = work.dataset.tensors[key][held_out[known]].numpy()
+    return float(metric(_metric(config), task=target.task)(truth, answers(target, outputs[key][known])))

@@ -9,12 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from jichu.models.cut import is_crosswise
+from jichu.models.layout import learnt
+
 # A quintic that is steep at zero: five rounds bring singular values from 0.01 up into 0.7 to 1.2
 _A, _B, _C = 3.4445, -4.7750, 2.0315
 _ROUNDS = 5
 _ADAMS_RMS = 0.2  # of an AdamW update; what Muon's is scaled to (Liu et al., 2025, arXiv 2502.16982)
 _MATRICES = (nn.Linear, nn.modules.conv._ConvNd)
-_OF_GPT2 = "Conv1D"  # a dense layer of transformers, whose weight lies the other way round
 
 
 def matrices(module: nn.Module) -> set[Tensor]:
@@ -25,8 +27,8 @@ def matrices(module: nn.Module) -> set[Tensor]:
     embeddings = {part.weight for part in module.modules() if isinstance(part, nn.Embedding)}
     for name, part in module.named_modules():
         outside = not {"heads", "lm_head"} & set(name.split("."))
-        if outside and (isinstance(part, _MATRICES) or type(part).__name__ == _OF_GPT2):
-            found.add(part.weight)
+        if outside and (isinstance(part, _MATRICES) or is_crosswise(part)):
+            found.add(learnt(part))
         elif outside and isinstance(part, nn.MultiheadAttention) and part.in_proj_weight is not None:
             found.add(part.in_proj_weight)
     return {p for p in found - embeddings if min(p.flatten(1).shape) > 1}
