@@ -20,6 +20,7 @@ from jichu.core.config import Spec
 from jichu.core.errors import CheckFailed, DataError, UsageError
 from jichu.data.target import Target
 from jichu.metrics import metric
+from jichu.models.ranges import seen
 from jichu.ship.export.onnx_file import Onnx
 from jichu.ship.onnx_model import ask, session
 from jichu.ship.quantize import QUANTIZATIONS
@@ -323,8 +324,8 @@ def test_a_run_becomes_a_smaller_graph_that_says_the_same(name, place, capsys):
 class Spoiling:
     """A scheme that makes one layer's weights nothing, unless it is kept."""
 
-    def __call__(self, graph, to, skipped, rows):
-        model = onnx.load(graph)
+    def __call__(self, given, to, skipped, rows):
+        model = onnx.load(given.path)
         node = [n for n in model.graph.node if n.op_type == "Conv"][1]
         if node.name not in skipped:
             held = next(i for i in model.graph.initializer if i.name == node.input[1])
@@ -390,6 +391,25 @@ def test_without_labels_or_held_out_rows_nothing_is_compared(place, capsys):
     recipe.write_text(recipe.read_text().replace("test: 0.2", "test: 0.0"))
     run("export", "runs/digits", "--quantize", "int8-weights", code=3)
     assert "no held-out rows" in capsys.readouterr().err
+
+
+def test_ranges_that_training_saw_are_those_of_the_graph(place):
+    """A model that was trained with rounded weights and inputs: int8 of its graph says what the model says."""
+    run_ = jichu.compress("runs/digits", steps=["quantization-aware"], budget="20 steps", name="rounded")
+    found = jichu.export(run_, quantize={"name": "int8-static", "rows": 8})
+    ends = seen(run_.model)
+    graph = onnx.load(found.path).graph
+    held = {i.name: onnx.numpy_helper.to_array(i) for i in graph.initializer}
+    for layer, place in (("backbone.blocks.1.0", 1), ("backbone.blocks.2.0", 2)):
+        node = [n for n in graph.node if n.op_type == "Conv"][place]
+        dequantize = next(n for n in graph.node if n.output[0] == node.input[0])
+        low, high = ends[layer]
+        assert held[dequantize.input[1]] == pytest.approx((max(high, 0) - min(low, 0)) / 255, rel=1e-5)
+    dataset = run_.dataset()
+    images = dataset.tensors["image"][dataset.splits["test"]]
+    theirs = jichu.open(str(found.path)).run({"image": images.numpy()})["label"]
+    ours = run_.model({"image": images})["label"].softmax(1).detach().numpy()
+    assert decibels(ours, theirs) > 40
 
 
 def test_no_row_of_the_data_is_in_the_file(place):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 import shutil
@@ -19,7 +20,7 @@ from jichu.core.names import resolve
 from jichu.core.progress import say
 from jichu.data.config import IN_MEMORY, DataConfig
 from jichu.graph_inputs import batches, held, proof_rows
-from jichu.models import adapters
+from jichu.models import adapters, ranges
 from jichu.models.model import Model
 from jichu.quantized import ALLOWED, asked_for, quantized
 from jichu.runs import Run
@@ -83,7 +84,7 @@ def export(
         say(f"{run.path} is written for {to}, and then run there on held-out rows")
         made.write(subject, temporary)
         proof = check(subject, made.read(temporary, subject), tolerance)
-        lost = quantized(temporary, run, scheme, asked, keep, allow_loss) if scheme and asked else None
+        lost = quantized(temporary, run, data, scheme, asked, keep, allow_loss) if scheme and asked else None
         size = sum(f.stat().st_size for f in [temporary, *temporary.rglob("*")] if f.is_file())
     return Exported(path, to, size, proof.rows, proof.difference, tolerance, lost)
 
@@ -150,6 +151,9 @@ def _aside(path: Path) -> Iterator[Path]:
 
 def _subject(run: Run, data: Any) -> Subject:
     model, config = cast(Model, run.model), run.config
+    if ranges.seen(model):  # which int8-static rounds by; every other graph has the weights alone
+        model = copy.deepcopy(model)
+        ranges.forget(model)
     dims = inputs(config, model)
     dataset = run.dataset(data)
     given = batches(dataset, proof_rows(dataset, _ROWS), dims, config.text.context if config.text else 0)

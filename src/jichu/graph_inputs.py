@@ -13,6 +13,7 @@ from torch import Tensor
 from jichu.audits import held_out, metrics_of
 from jichu.core.errors import DataError, UsageError
 from jichu.data.batches import gather
+from jichu.data.config import IN_MEMORY
 from jichu.data.dataset import Dataset
 from jichu.data.schema import LABEL
 from jichu.data.splits import evenly
@@ -44,9 +45,10 @@ def batches(dataset: Dataset, parts: list[Tensor], dims: Shapes, context: int) -
     return [_as_read(gather(columns, part), dims, context) for part in parts]
 
 
-def calibration(run: Run, dims: Shapes, count: int) -> Iterator[Arrays]:
-    """At most so many training rows of a run, evenly spread, in batches. DataError where there are none."""
-    dataset = run.dataset()
+def calibration(run: Run, dims: Shapes, data: Any, count: int) -> Iterator[Arrays]:
+    """At most so many training rows of a run, evenly spread, in batches; of the data given where its own are not kept.
+    DataError where there are none."""
+    dataset = run.dataset(data if run.recipe.data.path == IN_MEMORY else None)
     rows = dataset.splits.get("train", torch.empty(0, dtype=torch.int64))
     if not len(rows):
         raise DataError("no training rows to see ranges of activations on", expected="one at least")

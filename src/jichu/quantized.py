@@ -12,6 +12,7 @@ from jichu.core.config import Spec, check
 from jichu.core.errors import CheckFailed, UsageError, unknown
 from jichu.core.progress import number, say
 from jichu.graph_inputs import calibration
+from jichu.models.ranges import seen
 from jichu.runs import Run
 from jichu.ship.onnx_model import OnnxModel
 from jichu.ship.quantize import QUANTIZATIONS
@@ -36,16 +37,22 @@ def asked_for(given: str | dict[str, Any], allowed: float = ALLOWED) -> Spec:
 
 
 def quantized(
-    graph: Path, run: Run, spec: Spec, held: Held, keep: Sequence[str] = (), allowed: float = ALLOWED
+    graph: Path,
+    run: Run,
+    data: Any,
+    spec: Spec,
+    held: Held,
+    keep: Sequence[str] = (),
+    allowed: float = ALLOWED,
 ) -> Compared:
     """Put a graph of a run into fewer bits, in its place. With "auto" in `keep` the layers that it hurts most stay as they
     are, one, two, four and so on, as many as it takes, and at most half of them. CheckFailed, with these layers, where
     more is lost; then the file is as it was."""
-    rows = training_rows(run, graph)
+    rows = training_rows(run, data, graph)
     named = [name for name in keep if name != AUTO]
     to = graph.with_name(f"{graph.name}.{spec.name}")
     before = held.answers(graph)
-    with prepared(graph) as given:
+    with prepared(graph, seen(run.model)) as given:
         say(f"{spec.name}: held beside float32 on {len(held.truth):,} held-out rows")
 
         def tried(kept: list[str]) -> Compared:
@@ -73,10 +80,11 @@ def _counts(layers: int) -> Iterator[int]:
         count *= 2
 
 
-def training_rows(run: Run, graph: Path) -> Rows:
-    """Rows of a run to see ranges of activations on, as one of its graphs takes them."""
+def training_rows(run: Run, data: Any, graph: Path) -> Rows:
+    """Rows of a run to see ranges of activations on, as one of its graphs takes them; of data that were given where its own
+    are not kept."""
     dims = OnnxModel(graph).signature.inputs
-    return lambda count: calibration(run, dims, count)
+    return lambda count: calibration(run, dims, data, count)
 
 
 def refused(spec: Spec, found: Compared, order: list[tuple[str, float]], allowed: float) -> CheckFailed:

@@ -18,6 +18,7 @@ from jichu.core.words import speaking, words
 from jichu.data.config import IN_MEMORY
 from jichu.exports import export
 from jichu.graph_inputs import held, timing
+from jichu.models.ranges import seen
 from jichu.quantized import ALLOWED, training_rows
 from jichu.recipe.config import compression
 from jichu.recipe.run import execute
@@ -144,7 +145,7 @@ class _Search:
         run, dims, data = self.run, self.dims, self.data
         try:
             chosen_by = held(run, dims, data, ("validation",))
-        except DataError:
+        except (DataError, UsageError):  # no such rows
             even, odd = slice(0, None, 2), slice(1, None, 2)
             by = held(run, dims, data, ("test",), even)
             return by, "test", lambda: held(run, dims, data, ("test",), odd)
@@ -183,11 +184,14 @@ class _Search:
         if plan.quantize is None:
             export(changed or self.run, output=self._room(graph), data=self.data)
             return changed
+        ends = seen(Run(changed).model if changed else self.run.model)
         with (
-            prepared(self._graph(replace(plan, quantize=None))) as given,
+            prepared(self._graph(replace(plan, quantize=None)), ends) as given,
             replacing(self._room(graph)) as temporary,
         ):
-            quantize(given, Spec(name=plan.quantize), temporary, training_rows(self.run, given.model))
+            quantize(
+                given, Spec(name=plan.quantize), temporary, training_rows(self.run, self.data, given.model)
+            )
         return changed
 
     def _changed(self, plan: Plan) -> str | None:

@@ -13,7 +13,6 @@ from pydantic import BeforeValidator, Field, model_validator
 from jichu.constraints.config import RuleText
 from jichu.core.config import Config, DurationText, Named, Spec, check, override, read_yaml
 from jichu.core.errors import JichuError, UsageError, nearest, shown
-from jichu.core.folder import RunFolder
 from jichu.core.words import Language
 from jichu.data.config import AugmentConfig, DataConfig, SpectrogramConfig
 from jichu.train.config import OptimizerConfig, TrainConfig
@@ -397,6 +396,8 @@ def compression(
     run: str, settings: dict[str, Any], *, name: str | None = None, assignments: list[str] | None = None
 ) -> Recipe:
     """The recipe that makes the model of a run smaller: on its data, with its splits and its rules."""
+    from jichu.core.folder import RunFolder  # here, because it needs torch
+
     folder = RunFolder.open(run)
     before = check(Recipe, read_yaml(folder.recipe), where=str(folder.recipe))
     data = {**before.data.model_dump(by_alias=True, mode="json"), "draws": 1}

@@ -23,29 +23,32 @@ from . import QUANTIZATIONS
 from .graph import WEIGHTS, of_layers, store, weighted
 
 Rows = Callable[[int], Iterable[Arrays]]  # batches of so many training rows, as the graph is given them
-
-
-class Quantization(Protocol):
-    """One way of making a graph smaller or faster; constructed with its arguments."""
-
-    def __call__(self, graph: Path, to: Path, skipped: Collection[str], rows: Rows) -> None:
-        """Write it, with the nodes of these names as they are. What has weights of float32 still is put into 8 bits
-        afterwards."""
+Ends = dict[str, tuple[float, float]]  # the lowest and the highest value of each
 
 
 @dataclass(frozen=True)
 class Prepared:
     """A float32 graph in a form that can be quantized: constants folded, batch norms within the convolutions before them.
-    `model` is where it comes from, and `nodes` {node: layer} what has weights."""
+    `model` is where it comes from, `nodes` {node: layer} what has weights, and `ends` those of tensors that are known."""
 
     model: Path
     path: Path
     nodes: dict[str, str]
+    ends: Ends
+
+
+class Quantization(Protocol):
+    """One way of making a graph smaller or faster; constructed with its arguments."""
+
+    def __call__(self, given: Prepared, to: Path, skipped: Collection[str], rows: Rows) -> None:
+        """Write it, with the nodes of these names as they are. What has weights of float32 still is put into 8 bits
+        afterwards."""
 
 
 @contextlib.contextmanager
-def prepared(model: Path) -> Iterator[Prepared]:
-    """A graph made ready, while the block runs. UsageError where it has no weights to quantize."""
+def prepared(model: Path, ends: Ends | None = None) -> Iterator[Prepared]:
+    """A graph made ready, while the block runs; `ends` are those of what goes into layers, where training has seen them.
+    UsageError where it has no weights to quantize."""
     import onnx
 
     with tempfile.TemporaryDirectory() as folder, quietly():
@@ -59,7 +62,10 @@ def prepared(model: Path) -> Iterator[Prepared]:
                 f"nothing in it has weights that could be of fewer bits: it is made of {has}",
                 where="--quantize", expected=f"a model with one of {', '.join(WEIGHTS)} of 64 weights at least",
             )  # fmt: skip
-        yield Prepared(model, path, nodes)
+        known = {
+            node.input[0]: ends[nodes[node.name]] for node in graph.graph.node if nodes.get(node.name) in (ends or {})
+        } if ends else {}  # fmt: skip
+        yield Prepared(model, path, nodes, known)
 
 
 def scheme(spec: Spec) -> Quantization:
@@ -82,7 +88,7 @@ def quantize(
         raise UsageError("no layer is left to quantize", where="--keep", expected="fewer of them")
     skipped |= {f"{node}_MatMul" for node in skipped}  # what ONNX Runtime calls the product within a Gemm
     with quietly():
-        scheme(spec)(given.path, to, skipped, rows)
+        scheme(spec)(given, to, skipped, rows)
     made = onnx.load(to)
     store(made, skipped)
     about = {

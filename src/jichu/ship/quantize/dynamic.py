@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
-from .base import Rows, library
+from .base import Prepared, Rows, library
 
 
 class Int8Dynamic:
@@ -17,9 +17,9 @@ class Int8Dynamic:
     def __init__(self, reduce_range: bool = False):
         self.reduce_range = reduce_range
 
-    def __call__(self, graph: Path, to: Path, skipped: Collection[str], rows: Rows) -> None:
+    def __call__(self, given: Prepared, to: Path, skipped: Collection[str], rows: Rows) -> None:
         tools = library()
         tools.quantize_dynamic(
-            graph, to, op_types_to_quantize=["MatMul", "LSTM", "Gather"], per_channel=True, reduce_range=self.reduce_range,
+            given.path, to, op_types_to_quantize=["MatMul", "LSTM", "Gather"], per_channel=True, reduce_range=self.reduce_range,
             weight_type=tools.QuantType.QInt8, nodes_to_exclude=list(skipped),
         )  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any
 
 from jichu.core.errors import UsageError
 
-from .base import Rows, library
+from .base import Prepared, Rows, library
 
 _INT8_PRODUCTS = 4  # what ONNX Runtime calls the level at which rows too are rounded, to 8 bits in each block
 
@@ -27,10 +27,10 @@ class Int8Weights:
             )
         self.block = block
 
-    def __call__(self, graph: Path, to: Path, skipped: Collection[str], rows: Rows) -> None:
+    def __call__(self, given: Prepared, to: Path, skipped: Collection[str], rows: Rows) -> None:
         import onnx
 
-        model: Any = library().onnx_model.ONNXModel(onnx.load(graph))
+        model: Any = library().onnx_model.ONNXModel(onnx.load(given.path))
         model.replace_gemm_with_matmul()
         quantizer = library().matmul_nbits_quantizer.MatMulNBitsQuantizer(
             model.model, bits=self.bits, block_size=self.block, is_symmetric=True, accuracy_level=_INT8_PRODUCTS,
