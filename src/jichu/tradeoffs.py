@@ -20,7 +20,7 @@ from jichu.exports import export
 from jichu.graph_inputs import held, timing
 from jichu.models.ranges import seen
 from jichu.quantized import ALLOWED, training_rows
-from jichu.recipe.config import compression
+from jichu.recipe.config import ModelStage, compression
 from jichu.recipe.run import execute
 from jichu.runs import Run
 from jichu.ship.goal import Goal, goal
@@ -32,6 +32,7 @@ from jichu.ship.tradeoff import Candidate, Plan, chosen, groups, nearest
 from jichu.ship.tradeoff_page import outcome, write
 
 FOLDER, STATE, PAGE, MODEL = "compress", "compression.json", "compression.html", "model.onnx"
+_AS_BEFORE = {"augment", "batch_size"}
 
 
 @dataclass(frozen=True)
@@ -207,6 +208,12 @@ class _Search:
         )
         given = self.data if recipe.data.path == IN_MEMORY else None
         return str(execute(recipe, resume=(runs / plan.cut).exists(), data=given, runs=runs).path)
+
+    def _as_before(self) -> dict[str, Any]:
+        """What training anew takes from the stage that fitted the model."""
+        recipe = self.run.recipe
+        stage = next(s for s in recipe.stages if isinstance(s, ModelStage) and s.name == recipe.chosen)
+        return stage.model_dump(include=_AS_BEFORE, exclude_none=True, mode="json", by_alias=True)
 
     def _measured(self, plan: Plan, graph: Path, changed: str | None) -> Candidate:
         pair = [self.whole] if graph == self.whole else [self.whole, graph]

@@ -114,10 +114,15 @@ def quietly() -> Iterator[None]:
 
 def library() -> Any:
     """ONNX Runtime's tools of quantization. UsageError where they are not installed."""
+    root = logging.getLogger()
+    level, handlers = root.level, list(root.handlers)
     try:
         import onnx  # noqa: F401, which they need
         from onnxruntime import quantization
         from onnxruntime.quantization import matmul_nbits_quantizer, shape_inference  # noqa: F401
     except ImportError as error:
         raise missing_extra(error.name or "onnxruntime", "onnx") from None
+    finally:  # importing them turns on the log of everything
+        root.setLevel(level)
+        root.handlers[:] = handlers
     return quantization
