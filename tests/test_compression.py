@@ -18,6 +18,7 @@ from jichu.core.files import read_json
 from jichu.models import ranges
 from jichu.models.folder import load
 from jichu.objectives.base import Context
+from jichu.recipe.config import CompressStage
 
 CUT = [{"name": "structured", "amount": 0.5}]
 RECIPE = """
@@ -154,6 +155,12 @@ def test_ranges_are_kept_for_who_writes_int8(in_folder):
     found = ranges.seen(jichu.open("runs/both").model)
     assert list(found) == ["backbone.blocks.0.0", "backbone.blocks.1.0", "heads.label.linear"]
     assert jichu.open("runs/both").config.ranges == list(found)
+    with pytest.raises(UsageError, match="rounded already"):
+        jichu.compress("runs/both", steps=CUT)
+    again = jichu.compress("runs/both", steps=[{"name": "magnitude", "amount": 0.5}], budget="2 steps")
+    assert list(ranges.seen(again.model)) == list(found)
+    tuned = jichu.finetune(again, "sklearn:digits", budget="2 steps")  # begins plain
+    assert not ranges.seen(tuned.model) and not tuned.config.ranges
 
 
 # ------------------------------------------------------------------- other kinds of data
@@ -322,3 +329,15 @@ def test_a_stage_that_starts_from_nothing_is_refused(in_folder, capsys):
         )
         assert main(["run", str(file)]) == 2
         assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text, kept", [("none", "none"), (None, "none"), (0, "none"), ("0 steps", "none"), ("0.0 epochs", "none"),
+                                        ("05 steps", "05 steps"), ("0.5 epochs", "0.5 epochs")])  # fmt: skip
+def test_budgets_of_nothing(text, kept):
+    stage = CompressStage(**{"from": "x", "steps": ["distillation"], "budget": text})
+    assert stage.budget == kept and stage.trains == (kept != "none")
+
+
+def test_a_budget_that_is_none_is_refused():
+    with pytest.raises(ValueError, match="not a duration"):
+        CompressStage(**{"from": "x", "steps": ["distillation"], "budget": "often"})

@@ -416,6 +416,11 @@ def test_steps_in_no_order_are_refused(names, trains, told):
     assert told in str(caught.value)
 
 
+def test_a_teacher_may_stand_anywhere():
+    specs = [Spec(name="distillation"), Spec(name="structured", amount=0.5)]
+    assert [step.name for step in steps.make(specs, "steps", True)] == ["distillation", "structured"]
+
+
 def test_a_network_without_layers_is_refused():
     for step in (Magnitude(0.5), LowRank(amount=0.5), QuantizationAware()):
         with pytest.raises(UsageError, match="Columns has no dense layer"):

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from jichu.compression.base import Subject
-from jichu.compression.structured import Structured, _loss, chosen_units, remove, taylor
+from jichu.compression.importance import least, taylor
+from jichu.compression.importance import loss as loss_of
+from jichu.compression.structured import Structured, remove
 from jichu.compression.tracing import trace
 from jichu.core.errors import JichuError, UsageError
 from jichu.core.files import read_json, write_json
@@ -202,7 +204,7 @@ def test_taylor_is_the_first_order_change_of_the_loss():
     found = trace(given.model, batch)
     (units,) = found.families.values()
     weigh = taylor(given, found, [batch])
-    layer, loss = given.model.backbone.layers[0], lambda: _loss(given, batch, 0)
+    layer, loss = given.model.backbone.layers[0], lambda: loss_of(given, batch, 0)
     for unit in units:
         row, (at,) = layer.weight.data, (place.number for place in unit.outputs)
         whole, small = row[at].clone(), 1e-3
@@ -220,7 +222,7 @@ def test_taylor_is_the_first_order_change_of_the_loss():
 )
 def test_of_each_family_the_best_stays(values, amount, scope):
     scores = {(str(i),): torch.tensor(row) for i, row in enumerate(values)}
-    gone = chosen_units(scores, amount, scope)
+    gone = least(scores, amount, scope)
     assert len(set(gone)) == len(gone)
     for names, score in scores.items():
         mine = [i for family, i in gone if family == names]

@@ -394,7 +394,7 @@ def test_fewer_bits_of_the_page_on_compression(in_folder, monkeypatch):
     assert [name for name in QUANTIZATIONS if f"| `{name}` |" not in page] == []
 
 
-def test_the_page_on_compression_runs(in_folder):
+def test_the_page_on_compression_runs(in_folder, monkeypatch):
     """Its recipe, its command on the run that the recipe made, its code, and a step of one's own."""
     (recipe,), (commands, *_), (code, *_, own) = (
         blocks("docs/compression.md", kind) for kind in ("yaml", "bash", "python")
@@ -404,8 +404,9 @@ def test_the_page_on_compression_runs(in_folder):
     for line in commands.replace("\\\n", "").splitlines():
         assert main([*shlex.split(line)[1:], "--quiet"]) == 0
     exec(compile(code.replace("2 epochs", "3 steps"), "compression.md", "exec"), {})
-    Path("noise.py").write_text(own)
-    steps = [{"name": "noise:Coarse", "digits": 2}]
+    Path("coarse.py").write_text(own)
+    monkeypatch.syspath_prepend(".")
+    steps = [{"name": "coarse:Coarse", "digits": 2}]
     weight = jichu.compress("runs/smaller", steps=steps).model.backbone.blocks[0][0].weight
     assert bool((100 * weight).sub((100 * weight).round()).abs().max() < 1e-4)
 

@@ -38,13 +38,15 @@ class Subject:
 class Step:
     """Base of every step; the keyword arguments of `__init__` are its settings.
 
-    `structural` says that layers are other ones afterwards: such steps come first. `gradual` ones go on while the model
-    is trained, so that its weights on the way are none to go back to. One that `trains` comes to nothing without. One
-    that `looks` learns from training rows before that. One that `replaces` the model leaves nothing of what was before.
+    `structural` says that layers are other ones afterwards: such steps come before one that `holds` weights. `gradual`
+    ones go on while the model is trained, so that its weights on the way are none to go back to. One that `trains` comes
+    to nothing without. One that `looks` learns from training rows before that. One that `replaces` the model leaves
+    nothing of what was before.
     """
 
     name: str
     structural = False
+    holds = False
     gradual = False
     trains = False
     looks = False

@@ -53,9 +53,9 @@ class Taught(Step):
     def begin(self, subject: Subject) -> None:
         if self.student is None:
             return
+        inputs_for(self.student, _shown(subject.config), where="distillation.student")
         subject.config.backbone = self.student.model_dump()
         subject.config.changes, subject.config.ranges = [], []
-        inputs_for(self.student, _shown(subject.config), where="distillation.student")
         with guarded(torch.device("cpu")):
             seed_step(torch.device("cpu"), subject.seed, "student")
             student = subject.config.build()

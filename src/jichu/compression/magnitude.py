@@ -32,8 +32,8 @@ class Magnitude(Step):
     after another until the share `until` of the steps, and stay away."""
 
     name = "magnitude"
-    gradual = True
-    remark = "zeros in dense matrices: smaller when packed (gzip), not faster"
+    holds = gradual = True
+    remark = "zeros in dense matrices are smaller when packed (gzip), not faster"
 
     def __init__(
         self,

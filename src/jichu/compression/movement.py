@@ -43,8 +43,8 @@ class Movement(Step):
     the rate of the weights."""
 
     name = "movement"
-    gradual = trains = True
-    remark = "zeros in dense matrices: smaller when packed (gzip), not faster"
+    holds = gradual = trains = True
+    remark = "zeros in dense matrices are smaller when packed (gzip), not faster"
 
     def __init__(
         self,

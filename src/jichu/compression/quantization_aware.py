@@ -43,8 +43,8 @@ class QuantizationAware(Step):
     layer is one of them."""
 
     name = "quantization-aware"
-    looks = True
-    remark = "weights of 8 bits in files of 32: smaller and perhaps faster once exported with int8"
+    holds = looks = True
+    remark = "rounded weights are kept in 32 bits, smaller and perhaps faster once exported as int8"
 
     def __init__(self, bits: Literal[4, 8] = 8, layers: str | None = None):
         self.bits, self.layers = bits, layers

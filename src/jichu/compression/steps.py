@@ -34,19 +34,24 @@ def make(specs: Sequence[Spec], where: str, trains: bool) -> list[Step]:
                 f"{step.name} with a student undoes {before.name}", where=f"{where}.{i}",
                 expected="it as the first of the steps",
             )  # fmt: skip
-        if step.structural and before is not None and not before.structural:
+        if step.structural and (holder := next((other for other in found if other.holds), None)):
             raise UsageError(
-                f"{step.name} changes layers whose weights {before.name} holds already", where=f"{where}.{i}",
-                expected=f"{step.name} before {before.name}",
+                f"{step.name} changes layers whose weights {holder.name} holds already", where=f"{where}.{i}",
+                expected=f"{step.name} before {holder.name}",
             )  # fmt: skip
         if any(step.name == other.name and not step.structural for other in found):
             raise UsageError(f"{step.name} stands there twice", where=f"{where}.{i}", expected="it once")
         found.append(step)
-    return sorted(found, key=lambda step: not step.structural)
+    return found
 
 
 def begin(steps: Sequence[Step], subject: Subject) -> None:
-    """Change the subject by each step."""
+    """Change the subject by each step. UsageError where layers are to be changed that already round their inputs."""
+    if (structural := next((step for step in steps if step.structural), None)) and subject.config.ranges:
+        raise UsageError(
+            f"{structural.name} changes layers whose inputs are rounded already", where="steps",
+            expected=f"{structural.name} first, and quantization-aware after it",
+        )  # fmt: skip
     for step in steps:
         step.meet(subject)
     for step in steps:

@@ -12,10 +12,10 @@ from jichu.core.errors import UsageError
 from jichu.models import cut
 from jichu.models.changes import CUT, mark
 from jichu.models.model import Model
-from jichu.models.modes import evaluating, keeping_modes
-from jichu.objectives.base import Context, as_terms
+from jichu.models.modes import evaluating
 
 from .base import BACKBONE, Amount, Step, Subject, matching
+from .importance import l1, least, taylor
 from .tracing import Traced, Unit, trace
 
 _FITS = "alexnet, vgg, resnet, resnet9, densenet, inception-v3, cnn and mlp without group normalisation, or a transformer"
@@ -48,7 +48,7 @@ class Structured(Step):
         families = self._asked(found, model)
         weigh = l1(model, found) if self.by == "l1" else taylor(subject, found, batches)
         scores = {names: torch.stack([weigh(unit) for unit in units]) for names, units in families.items()}
-        gone = [families[names][i] for names, i in chosen_units(scores, self.amount, self.scope)]
+        gone = [families[names][i] for names, i in least(scores, self.amount, self.scope)]
         if not gone:
             raise UsageError(
                 f"{self.amount:g} of no layer is one whole", where=self.name, expected="a larger amount"
@@ -74,78 +74,6 @@ class Structured(Step):
                 expected="a pattern that matches all of them",
             )  # fmt: skip
         return asked
-
-
-Scores = dict[tuple[str, ...], Tensor]  # of the units of each family
-
-
-def chosen_units(scores: Scores, amount: float, scope: str) -> list[tuple[tuple[str, ...], int]]:
-    """The units with the lowest scores: the whole part of a share of each family, or of all; never the best of one."""
-    if scope == "layer":
-        return [pair for names, score in scores.items() for pair in _lowest({names: score}, amount)]
-    return _lowest(scores, amount)
-
-
-def _lowest(scores: Scores, amount: float) -> list[tuple[tuple[str, ...], int]]:
-    best = {(names, int(score.argmax())) for names, score in scores.items()}
-    ranked = sorted(
-        (value, names, i) for names, score in scores.items() for i, value in enumerate(score.tolist())
-    )
-    count = int(amount * len(ranked) + 1e-9)
-    return [(names, i) for _, names, i in ranked if (names, i) not in best][:count]
-
-
-def _by_block(values: Tensor, layer: Any, width: int) -> Tensor:
-    """The sum over the weights of each block of outputs [blocks]."""
-    return values.movedim(cut.output_axis(layer), 0).flatten(1).sum(1).view(-1, width).sum(1)
-
-
-def l1(model: Model, found: Traced) -> Any:
-    """The L1 norm of a unit's weights, each in units of its layer's mean."""
-    layers, norms = dict(model.named_modules()), {}
-    for name, width in found.widths.items():
-        norm = _by_block(layers[name].weight.detach().abs(), layers[name], width)
-        norms[name] = norm / norm.mean().clamp(min=1e-12)
-    return lambda unit: torch.stack([norms[place.name][place.number] for place in unit.outputs]).sum()
-
-
-def taylor(subject: Subject, found: Traced, batches: list[Any]) -> Any:
-    """(Σ gradient × weight)² of a unit's weights, summed over batches."""
-    model = subject.model
-    layers = dict(model.named_modules())
-    sums: dict[str, list[Tensor]] = defaultdict(list)
-    with keeping_modes(model), torch.enable_grad():
-        model.eval()
-        for i, batch in enumerate(batches):
-            loss = _loss(subject, batch, i)
-            weights = {name: layers[name].weight for name in found.widths}
-            slopes = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
-            for (name, weight), slope in zip(weights.items(), slopes, strict=True):
-                product = torch.zeros_like(weight) if slope is None else slope * weight
-                sums[name].append(_by_block(product.detach(), layers[name], found.widths[name]))
-    scores = {name: torch.stack(each) for name, each in sums.items()}  # [batches, blocks]
-
-    def weigh(unit: Unit) -> Tensor:
-        together = torch.stack([scores[place.name][:, place.number] for place in unit.outputs]).sum(0)
-        return together.square().sum()
-
-    return weigh
-
-
-def _loss(subject: Subject, batch: Any, step: int) -> Tensor:
-    """The loss of a batch, as training has it."""
-    objective = subject.objective
-    ready = objective.prepare(batch, Context(subject.seed, step))
-    terms, weights = (
-        as_terms(objective.losses(objective(subject.model, ready), ready)),
-        objective.weights(ready),
-    )
-    scales = objective.scales()
-    means = {
-        n: t if t.ndim == 0 else (weights[n] * t).sum() / weights[n].sum().clamp(min=1e-12)
-        for n, t in terms.items()
-    }
-    return torch.stack([scales.get(name, 1.0) * mean for name, mean in means.items()]).sum()
 
 
 def remove(model: Model, units: list[Unit], widths: dict[str, int]) -> dict[str, list[int]]:

@@ -9,14 +9,14 @@ layers are reached by marks that can be read; they pass zeros on.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.hooks import RemovableHandle
 
 from jichu.models.cut import channel_axis, is_dense, is_follower, sizes
@@ -54,8 +54,10 @@ def trace(model: Model, batch: Batch) -> Traced:
     """All that can be removed of a model's backbone; the example is the first row of the batch that is not empty."""
     layers = dict(model.named_modules())
     widths = _producers(model)
+    if not widths:
+        return Traced({}, {})
     arrived = {name: _follow(model, layers, name, width, batch) for name, width in widths.items()}
-    tainted = _from_others(model, layers, batch)
+    tainted = _from_others(model, layers, widths, batch)
     for marks in arrived.values():
         if not marks.readable:
             tainted |= marks.touched
@@ -68,9 +70,7 @@ class _Marks(NamedTuple):
     lost: bool  # whether something met them that is no layer known here
     readable: bool
     touched: set[Place]
-    origins: list[
-        tuple[str, Tensor]
-    ]  # a layer they arrived at, and of each of its inputs the block, or _NONE
+    origins: list[tuple[str, Tensor]]  # where they arrived, and of each input there the block, or _NONE
 
 
 def _producers(model: Model) -> dict[str, int]:
@@ -85,9 +85,9 @@ def _producers(model: Model) -> dict[str, int]:
             continue  # of which nobody knows how it is cut into heads
         for own, layer in above.named_children():
             name = f"{above_name}.{own}".lstrip(".")
-            if name.startswith("backbone.") and is_dense(layer) and uses[id(layer.weight)] == 1:
-                whole = isinstance(width, int) and sizes(layer)[1] % width == 0
-                found[name] = width if width is not None and whole else 1
+            alone = name.startswith("backbone.") and is_dense(layer) and uses[id(layer.weight)] == 1
+            if alone and sizes(layer)[1] % (width or 1) == 0:
+                found[name] = width or 1
     return found
 
 
@@ -112,7 +112,7 @@ def _in_parts(
     for part in torch.arange(blocks).chunk(parts):
         here = torch.isin(torch.arange(blocks), part)
         pattern = torch.cat([spelt & here, ~spelt & here]).repeat_interleave(width, 1)  # [rows, channels]
-        found, lost_too = _run(model, layers, batch, {name: pattern})
+        found, lost_too = _run(model, layers, batch, {name: pattern}, len(pattern))
         origins += [(at, _read(marks)) for at, marks in found.items()]
         lost |= lost_too
     readable = not lost and not any((origin == _UNREAD).any() for _, origin in origins)
@@ -120,12 +120,12 @@ def _in_parts(
     return _Marks(lost, readable, touched, origins)
 
 
-def _from_others(model: Model, layers: dict[str, Any], batch: Batch) -> set[Place]:
-    """The inputs that come from what is neither dense nor a follower: embeddings, normalisation over channels, recurrent
+def _from_others(model: Model, layers: dict[str, Any], widths: dict[str, int], batch: Batch) -> set[Place]:
+    """The inputs that come from what is not marked and no follower: embeddings, normalisation over channels, recurrent
     layers, other parameters; and those of heads that are not as wide as the backbone says."""
-    every = torch.ones(2, 1, dtype=torch.bool)
-    others = {name: every for name, layer in layers.items() if name and _is_other(layer)}
-    found, _ = _run(model, layers, batch, others)
+    unmarked = {name for name, layer in layers.items() if is_dense(layer)} - set(widths)
+    others = dict.fromkeys(n for n, layer in layers.items() if n in unmarked or (n and _is_other(layer)))
+    found, _ = _run(model, layers, batch, others, 2)
     places = {Place(at, i) for at, marks in found.items() for i in marks.any(0).nonzero()[:, 0].tolist()}
     for name, layer in layers.items():
         if name.startswith("heads.") and is_dense(layer) and sizes(layer)[0] != model.backbone.width:
@@ -139,10 +139,10 @@ def _is_other(layer: nn.Module) -> bool:
 
 
 def _run(
-    model: Model, layers: dict[str, Any], batch: Batch, patterns: dict[str, Tensor]
+    model: Model, layers: dict[str, Any], batch: Batch, patterns: Mapping[str, Tensor | None], rows: int
 ) -> tuple[dict[str, Tensor], bool]:
-    """The marks [rows, inputs] that arrived at each dense layer and follower; and whether anything else met one."""
-    rows = len(next(iter(patterns.values()))) if patterns else 2
+    """The marks [rows, inputs] that arrived at each dense layer and follower, where some layers' outputs are marked by a
+    pattern, or all of them; and whether anything else met one."""
     found: dict[str, Tensor] = {}
     strange: list[str] = []
 
@@ -152,11 +152,12 @@ def _run(
             marks = x.isnan()
             if not marks.any():
                 return None
-            if len(x) % rows:
-                strange.append(name)
-                return (x.nan_to_num(), *given[1:])
             marks = marks.movedim(channel_axis(layer), -1)
-            marks = marks.reshape(rows, -1, marks.shape[-1]).any(1)
+            if len(x) % rows:  # whose mark is whose cannot be told
+                strange.append(name)
+                marks = torch.ones(rows, marks.shape[-1], dtype=torch.bool, device=x.device)
+            else:
+                marks = marks.reshape(rows, -1, marks.shape[-1]).any(1)
             found[name] = marks | found[name] if name in found else marks
             return (x.nan_to_num(), *given[1:]) if stops else None
 
@@ -190,15 +191,16 @@ def _marked(x: Any) -> bool:
     return isinstance(x, Tensor) and x.is_floating_point() and bool(x.isnan().any())
 
 
-def _marking(pattern: Tensor, rows: int, strange: list[str]) -> Callable[..., Any]:
+def _marking(pattern: Tensor | None, rows: int, strange: list[str]) -> Callable[..., Any]:
     def hook(layer: nn.Module, given: tuple[Any, ...], out: Any) -> Any:
+        if pattern is None:
+            return tree_map_only(Tensor, lambda x: x * torch.nan if x.is_floating_point() else x, out)
         if not isinstance(out, Tensor) or not out.is_floating_point() or len(out) % rows:
             strange.append(type(layer).__name__)
             return None
         mask = pattern.to(out.device).repeat_interleave(len(out) // rows, 0)
-        axis = channel_axis(layer) if is_dense(layer) else -1
         shape = [len(out), *[1] * (out.ndim - 1)]
-        shape[axis] = mask.shape[1]
+        shape[channel_axis(layer)] = mask.shape[1]
         return out.masked_fill(mask.view(shape), torch.nan)
 
     return hook

@@ -731,6 +731,7 @@ NAMES = {
 KEPT = {
     # why a part could not be measured
     "models that write are not trained anew": "生成文本的模型不会重新训练",
+    "what was made smaller is not trained anew": "压缩后的模型不会重新训练",
     "these are not the data that the run was trained on": "这些不是该次运行所用的训练数据",
     "the data have changed since the run was trained": "自训练以来数据已改变",
     "its backbone was given in Python and not by name": "其主干网络由 Python 直接给出而非按名称指定",
@@ -854,6 +855,10 @@ KEPT = {
     "{stage}: {text}": "{stage}：{text}",
     "the loss is hardly lower than at its first step, {first}: the model learnt nothing, perhaps for an optimizer.lr far too"
     " large or too small": "损失与第一步（{first}）相比几乎没有下降：模型什么也没学到，可能是 optimizer.lr 过大或过小",
+    "zeros in dense matrices are smaller when packed (gzip), not faster": "稠密矩阵中的零只在打包（gzip）后更小，并不更快",
+    "rounded weights are kept in 32 bits, smaller and perhaps faster once exported as int8": (
+        "舍入后的权重仍以 32 位保存；导出为 int8 后才更小，也许更快"
+    ),
     "the loss of {record}{more} was not finite; left out, see quarantine.jsonl": (
         "{record}{more} 的损失不是有限值；已剔除，见 quarantine.jsonl"
     ),

@@ -147,8 +147,7 @@ NOTHING = "none"  # the budget of a compression that trains nothing
 
 
 def _budget_or_none(value: Any) -> Any:
-    nothing = value is None or (isinstance(value, str) and re.fullmatch(r"none|0 ?\w*", value.strip()))
-    return NOTHING if nothing else value
+    return NOTHING if re.fullmatch(r"none|None|0+(\.0+)?\s*[a-z]*", str(value).strip()) else value
 
 
 class CompressStage(SupervisedStage):
