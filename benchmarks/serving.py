@@ -11,6 +11,7 @@ The load is wrk's where it is installed, else that of an asyncio client, which t
 import random
 
 import duel
+import torch
 
 from jichu.core.config import dump_yaml
 from jichu.core.files import write_text
@@ -33,16 +34,16 @@ def sentence(rng):
     return " ".join(rng.choices(WORDS, k=rng.randint(5, 45)))
 
 
-def run(name, config, tokenizer):
+def kept(folder, config, tokenizer):
     """A run's folder with fresh weights."""
-    folder = duel.CACHE / "serving" / name
     model_folder.save(folder / "model", config.build(), config, tokenizer)
-    recipe = one_stage("finetune", "nowhere", EMPTY, name=name, seed=0, data={}, assignments=[])
+    recipe = one_stage("finetune", "nowhere", EMPTY, name=folder.name, seed=0, data={}, assignments=[])
     write_text(folder / "recipe.yaml", dump_yaml(recipe.plain()))
     return str(folder)
 
 
-def labels():
+def labels(folder=None, seed=0):
+    torch.manual_seed(seed)
     rng = random.Random(0)
     trained = TokenizerConfig(name="wordpiece", vocabulary=1000)
     tokenizer = Tokenizer.train(trained, [sentence(rng) for _ in range(500)])
@@ -51,7 +52,7 @@ def labels():
         {"name": "bert-mini"}, heads={"label": {"name": "linear"}}, targets={"label": target},
         text=TextInputs(len(tokenizer), 128, tokenizer.special, template="bert"),
     )  # fmt: skip
-    return run("bert", config, tokenizer)
+    return kept(folder or duel.CACHE / "serving" / "bert", config, tokenizer)
 
 
 def writes():
@@ -59,8 +60,10 @@ def writes():
         TokenizerConfig(vocabulary=1000), ["To be, or not to be: that is the question."]
     )
     text = TextInputs(len(tokenizer), 512, tokenizer.special._replace(end=None))
-    return run(
-        "gpt", ModelConfig({"name": "gpt-nano"}, heads={"tokens": {"name": LANGUAGE}}, text=text), tokenizer
+    return kept(
+        duel.CACHE / "serving" / "gpt",
+        ModelConfig({"name": "gpt-nano"}, heads={"tokens": {"name": LANGUAGE}}, text=text),
+        tokenizer,
     )
 
 

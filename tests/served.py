@@ -22,7 +22,7 @@ from jichu.data.windows import SeriesInputs
 from jichu.models import folder as model_folder
 from jichu.models.folder import LANGUAGE, ModelConfig
 from jichu.recipe.config import one_stage
-from jichu.runs import Run
+from jichu.serving import opener
 from jichu.ship.server.process import Running
 from jichu.ship.server.settings import Settings
 
@@ -102,7 +102,7 @@ class Server:
     def __init__(self, paths, tokens=None, **settings):
         self.logged = []
         given = {"port": 0, "timeout": 20.0, "wait": 1.0, **settings}
-        self.running = Running(paths, Run, Settings(**given), tokens, self.logged.append)
+        self.running = Running(paths, opener(), Settings(**given), tokens, self.logged.append)
         self.address = self.running.address
         self._thread = threading.Thread(target=self.running.run)
         self._thread.start()

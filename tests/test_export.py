@@ -6,6 +6,7 @@ import logging
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -128,6 +129,33 @@ def test_a_graph_is_asked_without_torch_and_says_the_same(place):
         assert [p["input"] for p in theirs] == [p["input"] for p in ours]
         for a, b in zip(theirs, ours, strict=True):
             assert a["label"] == b["label"] and a["scores"] == pytest.approx(b["scores"], abs=1e-5)
+
+
+def test_graphs_are_served(place):
+    """Requests join, and are answered as the runs answer; what a graph does not give is told."""
+    from served import server
+
+    files = {kind: jichu.export(f"runs/{kind}").path for kind in ASKED}
+    rows = [{"n": i, "width": f"{i % 5},5", "kind": "uvx"[i % 3], "day": "2030-01-11"} for i in range(6)]
+    given = {"table": rows, "text": ["good", "bad " * 30, "光", "a b"]}
+    with server(files, wait=50.0) as found, found.client() as client:
+        for kind, items in given.items():
+            expected = jichu.open(f"runs/{kind}").predict(items)
+            bodies = [{"model": kind, "inputs": [item]} for item in items]
+            with ThreadPoolExecutor(4) as pool:
+                answers = list(pool.map(lambda body: client.post("/v1/predict", json=body), bodies))
+            told = [answer.json()["predictions"][0] for answer in answers]
+            for a, b in zip(told, expected, strict=True):
+                assert a["label"] == b["label"] and a["scores"] == pytest.approx(b["scores"], abs=1e-5)
+        for kind, file in (("image", next(Path("runs/image/examples").glob("*"))), ("sound", ASKED["sound"])):
+            content = {"content": Path(file).read_bytes(), "headers": {"content-type": "image/png"}}
+            told = client.post(f"/v1/predict?model={kind}", **content).json()["predictions"]
+            (expected,) = jichu.open(f"runs/{kind}").predict(str(file))
+            assert told[0]["scores"] == pytest.approx(expected["scores"], abs=1e-5)
+        others = {"explain": {"inputs": ["a"]}, "embeddings": {"input": "a"}, "completions": {"prompt": "a"}}
+        for path, body in others.items():
+            told = client.post(f"/v1/{path}", json={"model": "text", **body})
+            assert told.status_code == 400 and "expected" in told.json()["error"]["message"]
 
 
 def test_what_it_is_travels_inside_and_no_path_does(place, capsys):

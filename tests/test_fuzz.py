@@ -76,7 +76,7 @@ def test_a_place_in_a_list_is_given_by_plain_digits_only():
 
 
 def test_a_compressed_file_unpacks_to_no_more_than_memory_allows(tmp_path, monkeypatch):
-    monkeypatch.setattr(delimited, "memory_available", lambda device: 4_000_000)
+    monkeypatch.setattr(delimited, "free_memory", lambda: 4_000_000)
     (tmp_path / "a.csv.gz").write_bytes(gzip.compress(b"a,b\n" + b"1,2\n" * 250_001))
     with pytest.raises(DataError, match="more than memory"):
         load(str(tmp_path / "a.csv.gz"))

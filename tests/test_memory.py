@@ -1,6 +1,7 @@
 """Memory: what is predicted against counts by hand and against a child's peak; what is done where it runs out."""
 
 import copy
+import multiprocessing
 import os
 import resource
 import signal
@@ -297,24 +298,26 @@ def test_running_out_of_memory_is_an_error_where_nothing_helps(tensors):
         )
 
 
+def halved():
+    torch.set_num_threads(1)
+    model, x = Tower(), torch.randn(96_000, 256)
+    used = psutil.Process().memory_info().vms
+    resource.setrlimit(resource.RLIMIT_AS, (used + 220 * MIB,) * 2)
+
+    def step(parts):
+        for part in x.tensor_split(parts):
+            (model(part).sum() / parts).backward()
+        return True
+
+    return halving(step, 1, len(x), model, True, model.zero_grad)
+
+
 @linux
 def test_a_process_that_may_have_no_more_halves_its_batch():
-    """A real one: the address space is limited, and an allocation fails."""
-
-    def work():
-        torch.set_num_threads(1)
-        model, x = Tower(), torch.randn(96_000, 256)
-        used = psutil.Process().memory_info().vms
-        resource.setrlimit(resource.RLIMIT_AS, (used + 220 * MIB,) * 2)
-
-        def step(parts):
-            for part in x.tensor_split(parts):
-                (model(part).sum() / parts).backward()
-            return True
-
-        return halving(step, 1, len(x), model, True, model.zero_grad)
-
-    done, parts = in_child(work, 60)
+    """A real one, new, so that no other test has left it any memory: the address space is limited, and an allocation
+    fails."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        done, parts = pool.apply(halved)
     assert done and 2 <= parts <= 64
 
 

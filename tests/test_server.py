@@ -489,6 +489,11 @@ def test_health_models_and_counts(client, runs):
     assert 'jichu_batch_rows_count{model="table"}' in counts and "a-path-of-mine" not in counts
 
 
+def test_answers_do_not_wait_for_the_client_to_acknowledge_their_heads(all_of_them):
+    """Nagle's algorithm and delayed acknowledgements would make each answer on a kept connection 40 ms late."""
+    assert all_of_them.running.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 def test_the_page_of_paths_asks_nothing_of_others(client):
     page = client.get("/docs").text
     assert "//" not in page.replace(str(client.base_url).rstrip("/"), "") and "<script" not in page

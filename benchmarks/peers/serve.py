@@ -28,7 +28,7 @@ def bodies(settings):
 def started(settings, port):
     if settings["server"] == "jichu":
         command = ["-m", "jichu", "serve", settings["run"], "--port", str(port)]
-        command += ["--set", f"precision={settings.get('precision', 'float32')}"]
+        command += ["--set", f"precision={settings.get('precision', 'float32')}", *settings.get("more", ())]
     else:
         command = [str(HERE / f"serve_{settings['server']}.py"), settings["run"] + "/model", str(port)]
     process = subprocess.Popen(
@@ -37,13 +37,20 @@ def started(settings, port):
         stderr=open(Path(settings["folder"]) / "log", "w"),  # noqa: SIM115
     )
     for _ in range(600):
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-            return process
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 60) as asked:
+            asked.sendall(b"GET / HTTP/1.0\r\n\r\n")  # one that listens may not answer yet
+            if asked.recv(1):
+                return process
         if process.poll() is not None:
             break
         time.sleep(0.2)
     process.kill()
     raise RuntimeError((Path(settings["folder"]) / "log").read_text()[-2000:])
+
+
+def length_of(head):
+    """Of the body that an answer's head tells."""
+    return int(re.search(rb"content-length: (\d+)", head, re.I)[1])
 
 
 async def load(port, path, given, clients, seconds):
@@ -60,8 +67,7 @@ async def load(port, path, given, clients, seconds):
             begun = time.perf_counter()
             writer.write(head.encode() + body)
             answer = await reader.readuntil(b"\r\n\r\n")
-            length = int(re.search(rb"content-length: (\d+)", answer, re.I)[1])
-            content = await reader.readexactly(length)
+            content = await reader.readexactly(length_of(answer))
             found.append((time.perf_counter() - begun, int(answer.split()[1]), content))
         writer.close()
 

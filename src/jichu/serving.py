@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from jichu.core.config import check
 from jichu.core.errors import UsageError, missing_extra
 from jichu.core.progress import say
 from jichu.runs import Run
+from jichu.ship.onnx_model import OnnxModel
 
 if TYPE_CHECKING:
     from jichu.ship.server.process import Running
@@ -31,15 +31,14 @@ def server(
     from jichu.ship.server.settings import Settings
 
     paths = named([runs] if isinstance(runs, (str, Path)) else runs)
-    opened = functools.partial(Run, bases=Bases())
     file = None if tokens is None else Path(tokens)
-    return Running(paths, opened, check(Settings, settings, where="serve"), file)
+    return Running(paths, opener(), check(Settings, settings, where="serve"), file)
 
 
 def serve(
     runs: str | Path | Sequence[str | Path], *, tokens: str | Path | None = None, **settings: Any
 ) -> None:
-    """Answer over HTTP until Ctrl-C or SIGTERM. A run is a folder, or `NAME=FOLDER`; `tokens` is a file that says who may
+    """Answer over HTTP until Ctrl-C or SIGTERM. A run is a folder or an .onnx file of `export`, or `NAME=` one; `tokens` is a file that says who may
     ask. Keywords are those of `jichu serve --set`: host, port, batch, wait, queue, rows, body, timeout, rate, …
 
     Raises UsageError where the address is open to other machines and nobody is asked for a token."""
@@ -49,13 +48,19 @@ def serve(
     made.run()
 
 
+def opener() -> Callable[[Path], Run | OnnxModel]:
+    """What reads models of paths: of runs on one base the weights are in memory once."""
+    bases = Bases()
+    return lambda path: OnnxModel(path) if path.suffix == ".onnx" else Run(path, bases=bases)
+
+
 def named(runs: Sequence[str | Path]) -> dict[str, Path]:
     """The folders of runs by the names under which they are served. UsageError where two have the same."""
     found: dict[str, Path] = {}
     for run in runs:
         name, equals, path = str(run).partition("=")
         if not equals or Path(run).exists():
-            name, path = Path(run).resolve().name, str(run)
+            name, path = Path(run).resolve().name.removesuffix(".onnx"), str(run)
         if not name or "/" in name:
             raise UsageError(f"{name!r} is no name for a model", expected="NAME=RUN")
         if name in found:

@@ -50,5 +50,9 @@ class Bases:
         return model, config
 
     def _weights(self, folder: Path) -> _Weights:
-        found = _Weights(adapters.tensors(folder))
-        return self._kept.setdefault(adapters.fingerprint(found), found)
+        found = adapters.tensors(folder)
+        name = adapters.fingerprint(found)
+        if (kept := self._kept.get(name)) is None:
+            # what was read is the file itself, in which another model may be put while this one is asked
+            kept = self._kept[name] = _Weights({key: tensor.clone() for key, tensor in found.items()})
+        return kept

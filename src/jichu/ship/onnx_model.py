@@ -9,6 +9,8 @@ import numpy as np
 
 from jichu.constraints.answering import answered
 from jichu.core.errors import DataError, UsageError, missing_extra
+from jichu.data.given import Inputs
+from jichu.data.target import Target
 
 from .signature import TASKS, Signature
 
@@ -18,6 +20,8 @@ _ROWS = 256  # asked at once
 
 class OnnxModel:
     """A file that `jichu export` wrote. `signature` says what it reads and gives, and where it comes from."""
+
+    joins = True  # what was read of several inputs can be put together and predicted at once
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
@@ -35,27 +39,55 @@ class OnnxModel:
         """The names of the first target's classes, in the order of its output."""
         return list(next((t.classes for t in self.signature.targets.values()), ()))
 
+    @property
+    def config(self) -> Signature:
+        """What it reads and predicts, as a run's model tells it."""
+        return self.signature
+
+    @property
+    def targets(self) -> dict[str, Target]:
+        """What it predicts, by head."""
+        return self.signature.targets
+
     def run(self, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """What the graph gives, by the names of its outputs, for tensors by those of its inputs."""
         return ask(self._session, tensors)
 
     def predict(self, items: Any) -> list[dict[str, Any]]:
         """As `Run.predict`: of images, sounds, rows of a table or texts."""
-        targets = self.signature.targets
-        odd = [target.task for target in targets.values() if target.task not in TASKS]
+        self.require_head()
+        given = self.inputs(items)
+        return self.told(given, self.scores(given))
+
+    def require_head(self) -> None:
+        """UsageError where what the graph gives is no prediction."""
+        targets = self.signature.targets.values()
+        odd = [target.task for target in targets if target.task not in TASKS]
         if odd or not targets:
             gives = " and ".join(odd or self.signature.outputs)
             raise UsageError(
                 f"{self.path} gives {gives}, which is no prediction to be told row by row",
                 expected="jichu predict RUN, or its tensors by .run",
             )
-        names, tensors, columns = self.signature.arrays(items)
+
+    def inputs(self, items: Any) -> Inputs:
+        """What the graph reads of inputs, as for `predict`."""
+        return self.signature.arrays(items)
+
+    def scores(self, given: Inputs) -> dict[str, np.ndarray]:
+        """Of each target what the graph says: probabilities [N, K], or numbers [N, Q]."""
         parts = [
-            self.run({name: array[at : at + _ROWS] for name, array in tensors.items()})
-            for at in range(0, len(names), _ROWS)
+            self.run({name: array[at : at + _ROWS] for name, array in given.tensors.items()})
+            for at in range(0, len(given.names), _ROWS)
         ]
-        scores = {key: np.concatenate([part[key] for part in parts]).astype(np.float64) for key in targets}
-        return answered(names, targets, scores, self.signature.kept, columns)
+        return {
+            key: np.concatenate([part[key] for part in parts]).astype(np.float64)
+            for key in self.signature.targets
+        }
+
+    def told(self, given: Inputs, scores: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+        """What is said of inputs in the end, answers that keep the rules."""
+        return answered(given.names, self.signature.targets, scores, self.signature.kept, given.columns)
 
 
 def session(model: Path | bytes, threads: int = 0) -> Any:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -48,9 +48,9 @@ class Signature:
     rules: Rulebook | None = None
     data: DataConfig = field(default_factory=lambda: DataConfig(path=IN_MEMORY))
     tokenizer: str | None = None
-    quantized: dict[str, Any] | None = (
-        None  # the scheme, its arguments, and the layers that it left as they were
-    )
+    quantized: dict[str, Any] | None = None  # the scheme, its arguments, and layers left as they were
+    series: ClassVar[None] = None  # forecasts are no one look at an input
+    language: ClassVar[bool] = False  # texts are not written by one either
 
     def arrays(self, items: Any) -> Inputs:
         """The tensors of inputs as `Run.predict` takes them. UsageError where such a model is not asked so."""

@@ -19,7 +19,10 @@ def add(commands: Any) -> None:
         "jichu serve runs/quickstart --port 8000",
     )
     parser.add_argument(
-        "runs", nargs="+", metavar="[NAME=]RUN", help="run folders; NAME is the folder's if not given"
+        "runs",
+        nargs="+",
+        metavar="[NAME=]RUN",
+        help="run folders, or .onnx files of jichu export; NAME is theirs if not given",
     )
     parser.add_argument(
         "--host", help="the address to listen at; 127.0.0.1 if not given, others need a token"

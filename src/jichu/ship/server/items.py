@@ -17,6 +17,7 @@ from .errors import Refused
 
 if TYPE_CHECKING:
     from jichu.runs import Run
+    from jichu.ship.onnx_model import OnnxModel
 
 _PIXELS = 2**25  # of an image: 33 million, a photograph
 _SAMPLES = 2**28  # of a sound, over its channels: an hour at 48 kHz
@@ -25,7 +26,7 @@ _DEEPEST = 64  # levels of JSON
 MEDIA = ("image/", "audio/", "application/octet-stream")
 
 
-def kind(run: Run) -> str:
+def kind(run: Run | OnnxModel) -> str:
     """What a run's model reads: text, image, audio, series or table."""
     config = run.config
     if config.text is not None:
@@ -59,7 +60,7 @@ def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is no number of JSON; null stands for what is missing")
 
 
-def of_json(given: list[Any], run: Run, where: str = "inputs") -> list[Any]:
+def of_json(given: list[Any], run: Run | OnnxModel, where: str = "inputs") -> list[Any]:
     """Items as `run.inputs` takes them: texts (or pairs), rows of tables as objects, images and sounds as base64."""
     what = kind(run)
     if what in ("table", "series"):
@@ -74,14 +75,14 @@ def of_json(given: list[Any], run: Run, where: str = "inputs") -> list[Any]:
     ]
 
 
-def of_parts(parts: list[tuple[str, bytes]], run: Run) -> list[Any]:
+def of_parts(parts: list[tuple[str, bytes]], run: Run | OnnxModel) -> list[Any]:
     """The files of a form, whatever their fields are called."""
     if not parts:
         raise Refused(400, "a form without files", param="file", code="invalid_request")
     return [of_body(content, run, name) for name, content in parts]
 
 
-def of_body(body: bytes, run: Run, where: str = "body") -> Any:
+def of_body(body: bytes, run: Run | OnnxModel, where: str = "body") -> Any:
     """One item that is a body or a file: an image, a sound or a text in UTF-8."""
     what = kind(run)
     if what == "text":

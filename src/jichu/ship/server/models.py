@@ -13,6 +13,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from jichu.core.config import check
@@ -21,6 +22,7 @@ from jichu.core.errors import DataError, JichuError, UsageError, nearest
 from jichu.core.files import fingerprint, fingerprint_of_file
 from jichu.data.given import Inputs
 from jichu.models.continuous import Writing
+from jichu.ship.onnx_model import OnnxModel
 from jichu.train.config import TrainConfig
 from jichu.train.predict import computing
 from jichu.train.settings import Settings as Computed
@@ -36,7 +38,7 @@ from .writer import Writer
 if TYPE_CHECKING:
     from jichu.runs import Run
 
-Open = Callable[[Path], "Run"]
+Open = Callable[[Path], "Run | OnnxModel"]
 _WARM = 8  # rows
 _MEASURED = 3  # times
 _CPU = torch.device("cpu")
@@ -44,21 +46,22 @@ _EXPLAINED = 16  # rows that wait for an explanation
 
 
 class Served:
-    """One version of a model: a run, read once and warm, with a thread that predicts, one that writes where the model
+    """One version of a model: a run or a graph, read once and warm, with a thread that predicts, one that writes where the model
     is one of language, and one that explains as soon as that is asked for."""
 
-    def __init__(self, name: str, run: Run, settings: Settings, metrics: Metrics):
+    def __init__(self, name: str, run: Run | OnnxModel, settings: Settings, metrics: Metrics):
         self.name, self.run, self.version, self.users, self.retired = name, run, version(run), 0, False
         self.kind = kind(run)
-        self.created = int((run.folder.model / "config.json").stat().st_mtime)
+        self.created = int(max(file.stat().st_mtime for file in _files(run)))
         self.computed = warm(run, settings.precision)
         self._settings, self._metrics = settings, metrics
         self._explaining: Batcher | None = None
         self.writing: Writing | None = None
         if version(run) != self.version:
-            raise DataError("the model was changed while it was read", where=run.folder.model)
+            raise DataError("the model was changed while it was read", where=run.path)
         with contextlib.suppress(UsageError):  # a model that does not go on with texts
             if run.config.language:
+                assert not isinstance(run, OnnxModel)
                 self._twin = run.twin()
                 self.writing = Writing(self._twin.model, run.tokenizer)
 
@@ -84,13 +87,26 @@ class Served:
             )
         self._metrics.waiting.labels(self.name).set_function(lambda: sum(line.rows for line in self._lines()))
 
-    def _inside(self, run: Run) -> Callable[[], AbstractContextManager[None]]:
+    def _inside(self, run: Run | OnnxModel) -> Callable[[], AbstractContextManager[None]]:
+        if isinstance(run, OnnxModel):
+            return contextlib.nullcontext
+        assert self.computed is not None
         return partial(computing, run.model, self.computed, _CPU)
+
+    @property
+    def whole(self) -> Run:
+        """The run. UsageError where there is a graph alone, which gives its predictions and nothing else."""
+        if isinstance(self.run, OnnxModel):
+            raise UsageError(
+                f"{self.name} is a graph that predicts alone", expected="the run that it was made of"
+            )
+        return self.run
 
     def explain(self, items: list[Any], **settings: Any) -> asyncio.Future[Any]:
         """Explanations of items, by a thread of their own: they take long."""
         if self._explaining is None:
-            twin = self.run.twin()
+            twin = self.whole.twin()
+            assert self.computed is not None
             self._explaining = Batcher(
                 f"{self.name}, explaining", lambda _, asked: [twin.explain(given, **how) for given, how in asked],
                 partial(with_threads, self.computed.threads), most=1, wait=0, room=_EXPLAINED, seen=lambda rows: None,
@@ -112,7 +128,7 @@ class Served:
         else:
             sizes = [len(part.names) for part in given]
             names = [name for part in given for name in part.names]
-            whole = Inputs(names, {k: torch.cat([p.tensors[k] for p in given]) for k in given[0].tensors})
+            whole = Inputs(names, {k: _joined([p.tensors[k] for p in given]) for k in given[0].tensors})
         cuts = [slice(end - size, end) for end, size in zip(accumulate(sizes), sizes, strict=True)]
         if kind == "predict":
             scores = self.run.scores(whole)
@@ -121,7 +137,7 @@ class Served:
                 self.run.told(part, {key: s[cut] for key, s in scores.items()})
                 for part, cut in zip(parts, cuts, strict=True)
             ]
-        features, tokens = self.run.features(whole), whole.tensors.get("tokens")
+        features, tokens = self.whole.features(whole), whole.tensors.get("tokens")
         return [(features[cut], int(tokens.lengths[cut].sum()) if tokens is not None else 0) for cut in cuts]
 
     def _workers(self) -> list[Batcher | Writer]:
@@ -138,21 +154,37 @@ class Served:
             worker.join(seconds)
 
 
-def version(run: Run) -> str:
-    """The run's name, and a fingerprint of all that its model is made of."""
+def _joined(parts: list[Any]) -> Any:
+    return torch.cat(parts) if isinstance(parts[0], torch.Tensor) else np.concatenate(parts)
+
+
+def _files(run: Run | OnnxModel) -> list[Path]:
+    if isinstance(run, OnnxModel):
+        return [run.path]
+    return sorted(path for path in run.folder.model.rglob("*") if path.is_file())
+
+
+def version(run: Run | OnnxModel) -> str:
+    """The name of the run or of the graph, and a fingerprint of all that the model is made of."""
     try:
-        files = sorted(path for path in run.folder.model.rglob("*") if path.is_file())
-        parts = [(str(path.relative_to(run.folder.model)), fingerprint_of_file(path)) for path in files]
+        parts = [(str(path.relative_to(run.path)), fingerprint_of_file(path)) for path in _files(run)]
     except OSError as error:
-        raise DataError(f"cannot read the model: {error.strerror}", where=run.folder.model) from None
+        raise DataError(f"cannot read the model: {error.strerror}", where=run.path) from None
     return f"{run.path.resolve().name}@{fingerprint(parts)[:12]}"
 
 
-def warm(run: Run, precision: str) -> Computed:
+def warm(run: Run | OnnxModel, precision: str) -> Computed | None:
     """Predict rows of zeros, so that the first request is answered as soon as the others, and measure with how many threads
     and in which order of images that is fastest; of `auto` in which precision too."""
     config = check(TrainConfig, {"precision": precision, "compile": False}, where="serve")
-    tensors, model = _zeros(run), run.model
+    tensors = _zeros(run)
+    if isinstance(run, OnnxModel):  # computes as it was written
+        run.require_head()
+        run.scores(
+            Inputs([""] * _WARM, {name: np.asarray(values) for name, values in (tensors or {}).items()})
+        )
+        return None
+    model = run.model
     if tensors is None:
         return plainest(model, config, _CPU)
     given = Inputs([""] * _WARM, tensors)
@@ -172,7 +204,7 @@ def warm(run: Run, precision: str) -> Computed:
     return choose(model, config, _CPU, measure, lambda once: once)[0]
 
 
-def _zeros(run: Run) -> dict[str, Any] | None:
+def _zeros(run: Run | OnnxModel) -> dict[str, Any] | None:
     """A few rows of nothing, as the model reads them; None of series."""
     config = run.config
     if config.text is not None:

@@ -200,6 +200,8 @@ def _socket(host: str, port: int) -> socket.socket:
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         found = socket.create_server(address[:2], family=family, backlog=_WAITING)
+        # inherited by what is accepted; else the body of an answer waits until the client has told that it has the head
+        found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except OSError as error:
         raise UsageError(
             f"cannot listen at {host}, port {port}: {error.strerror}", where="--host and --port",

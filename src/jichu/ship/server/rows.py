@@ -64,7 +64,7 @@ def add(app: FastAPI, service: Service) -> None:
             _refuse_features(served)
 
             def read() -> Any:
-                return served.read(items.of_json(given, served.run, "input"))
+                return served.read(items.of_json(given, served.whole, "input"))
 
             what = await service.aside(read)
             work = served.predicting.ask("embed", what, len(given))

@@ -24,9 +24,9 @@ _FINISHED = {"end": "stop", "stop": "stop", "most": "length"}
 def prompts(asked: CompletionRequest | ChatRequest, served: Served) -> list[str | list[int]]:
     """The prompts of a request. 400 where the model does not talk."""
     if isinstance(asked, ChatRequest):
-        served.run.require_chat()
+        served.whole.require_chat()
         said = [{"role": _role(m.role), "content": _content(m, i)} for i, m in enumerate(asked.messages)]
-        return [served.run.tokenizer.chat(said, prompt=True)[0]]
+        return [served.whole.tokenizer.chat(said, prompt=True)[0]]
     given: Any = asked.prompt
     return given if isinstance(given, list) and not isinstance(given[0], int) else [given]
 
