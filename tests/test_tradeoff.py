@@ -234,6 +234,10 @@ def test_a_target_that_is_not_met_ends_with_4_and_the_curve_is_kept(place, monke
     assert before == {p: p.stat().st_mtime_ns for p in Path("runs/digits/compress/candidates").iterdir()}
     run("compress", "runs/digits", "--target", "size=0.5", "--threads", 2, "--quiet", code=2)
     assert "measured with threads 1" in capsys.readouterr().err
+    state = Path("runs/digits/compress/compression.json")
+    state.write_text(state.read_text().replace('"measured"', '"measure"'))
+    run("compress", "runs/digits", "--target", "size=0.5", "--threads", 1, "--quiet", code=3)
+    assert "damaged" in capsys.readouterr().err
 
 
 def test_steps_that_do_not_suit_a_network_are_told_and_passed_over(place, monkeypatch):

@@ -113,7 +113,6 @@ class _Search:
         found: list[Candidate] = []
         best = None
         for group in groups():
-            say(words("{goal}: {names}", goal=aim, names=", ".join(plan.name for plan in group)))
             found += [self._candidate(plan) for plan in group]
             best = chosen(found, aim, allowed)
             if best is not None:
@@ -173,6 +172,7 @@ class _Search:
             made = self._measured(plan, graph, self._made(plan, graph))
         except UsageError as error:  # a step that does not suit the network, a graph without what has bits
             made = Candidate(plan.name, refused=error.what)
+        say(f"{plan.name}: {made.refused or made.told}")
         self.known[plan.name] = made
         self._keep()
         return made
@@ -244,7 +244,10 @@ class _Search:
                     f"candidates were measured with {key} {told['settings'].get(key)}, and now it is {value}", where=file,
                     expected="the same, or another --output",
                 )  # fmt: skip
-        return {found["name"]: Candidate.of(found) for found in told["candidates"]}
+        try:
+            return {found["name"]: Candidate.of(found) for found in told["candidates"]}
+        except (KeyError, TypeError) as error:
+            raise DataError(f"damaged: {error}", where=file, expected="JSON as it was written") from None
 
     def _keep(self, **outcome: Any) -> None:
         """All that is known, written at once."""

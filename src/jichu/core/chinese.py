@@ -21,7 +21,6 @@ SENTENCES = {
     "on {rows:,} rows that nothing was chosen by {metric} is {after}, {before} in float32: {lost} {ends} points lost": "在未用于挑选的 {rows:,} 条样本上，{metric}为 {after}，float32 为 {before}：损失 {lost} {ends} 个百分点",
     "What is given for what": "取舍",
     "Candidates": "候选",
-    "{goal}: {names}": "{goal}：{names}",
     "{run} made smaller": "压缩 {run}",
     "{stage} was trained with differential privacy of every training row: epsilon {epsilon}, delta {delta}.": (
         "{stage} 的训练对每条训练样本满足差分隐私：ε = {epsilon}，δ = {delta}。"

@@ -101,10 +101,9 @@ def session(model: Path | bytes, threads: int = 0) -> Any:
         raise UsageError(f"no file at {model}", expected="an ONNX file")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # what it advises is for those who make graphs
-    options.intra_op_num_threads = threads
-    options.add_session_config_entry(
-        "session.force_spinning_stop", "1"
-    )  # of threads that wait for the next call
+    if threads:  # and those that wait for more to do stand not in the way of another graph's
+        options.intra_op_num_threads = threads
+        options.add_session_config_entry("session.force_spinning_stop", "1")
     try:
         return onnxruntime.InferenceSession(
             str(model) if isinstance(model, Path) else model, options, providers=["CPUExecutionProvider"]

@@ -71,6 +71,14 @@ class Candidate:
             told["refused"],
         )  # fmt: skip
 
+    @property
+    def told(self) -> str:
+        """What it costs and loses, in a line."""
+        if self.measured is None or self.compared is None:
+            return ""
+        faster, lost = self.measured.throughput_ratio.value, self.compared.lost.value
+        return f"{self.measured.size_ratio:.3f} of the size, {faster:.2f}× as fast, {lost:.2f} points lost"
+
     def reaches(self, goal: Goal, allowed: float) -> bool:
         """Whether it meets the goal and loses no more than so many points."""
         return self.measured is not None and goal.met(self.measured) and self.loses(allowed)
