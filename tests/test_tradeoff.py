@@ -286,6 +286,8 @@ def test_a_search_that_was_killed_goes_on(place, monkeypatch):
         (["--target", "size=0.5", "--allow-loss", "-1"], "0 or more"),
         (["--target", "size=0.5", "--rows", "0"], "1 at least"),
         (["--target", "size=0.5", "--threads", "0"], "1 at least"),
+        (["--target", "size=0.5", "--budget", "much"], "budget"),
+        (["--target", "size=0.5", "--name", "other"], "--name does nothing with --target"),
         (["--target", "size=0.5", "--set", "data.size=3"], "--set does nothing with --target"),
         (["--target", "size=0.5", "--target", "speed=1"], "over 1"),
     ],

@@ -18,9 +18,10 @@ from jichu.core.words import speaking, words
 from jichu.data.config import IN_MEMORY
 from jichu.exports import export
 from jichu.graph_inputs import held, timing
+from jichu.models import adapters
 from jichu.models.ranges import seen
 from jichu.quantized import ALLOWED, training_rows
-from jichu.recipe.config import ModelStage, compression
+from jichu.recipe.config import ModelStage, Recipe, compression
 from jichu.recipe.run import execute
 from jichu.runs import Run
 from jichu.ship.goal import Goal, goal
@@ -94,17 +95,20 @@ class _Search:
     ):
         self.run, self.folder, self.data = run, folder, data
         self.budget, self.threads, self.batch_size, self.rounds = budget, threads, batch_size, rounds
+        self._recipe(
+            Plan(({"name": "structured", "amount": 0.5},))
+        )  # whatever is wrong with the budget is told now
         self.whole = self._graph(Plan())
         if not self.whole.exists():
             export(run, output=self._room(self.whole), data=data)
-        signature = OnnxModel(self.whole).signature
-        self.dims = signature.inputs
+        self.dims = OnnxModel(self.whole).signature.inputs
         self.held, self.chosen_on, self._final = self._rows()
         self.inputs: Inputs = timing(run, self.dims, data, batch_size)
         self.about = {
-            "weights": signature.weights, "metric": self.held.name, "rows": len(self.held.truth), "threads": threads,
+            "weights": adapters.fingerprint(adapters.tensors(run.folder.model)), "metric": self.held.name, "rows": len(self.held.truth), "threads": threads,
             "chosen_on": self.chosen_on, "batch_size": self.inputs.rows, "rounds": rounds, "budget": budget,
         }  # fmt: skip
+        self.known: dict[str, Candidate] = {}
         self.known = self._kept()
         self._answers: np.ndarray | None = None
 
@@ -202,18 +206,19 @@ class _Search:
         plain = self.known.get(plan.cut)
         if plain is not None and plain.refused:
             raise UsageError(plain.refused)
-        runs = self.folder / "runs"
-        recipe = compression(
-            str(self.run.path), {"steps": list(plan.steps), "budget": self.budget}, name=plan.cut
-        )
+        if plain is not None:
+            return plain.run
+        runs, recipe = self.folder / "runs", self._recipe(plan)
         given = self.data if recipe.data.path == IN_MEMORY else None
         return str(execute(recipe, resume=(runs / plan.cut).exists(), data=given, runs=runs).path)
 
-    def _as_before(self) -> dict[str, Any]:
-        """What training anew takes from the stage that fitted the model."""
-        recipe = self.run.recipe
-        stage = next(s for s in recipe.stages if isinstance(s, ModelStage) and s.name == recipe.chosen)
-        return stage.model_dump(include=_AS_BEFORE, exclude_none=True, mode="json", by_alias=True)
+    def _recipe(self, plan: Plan) -> Recipe:
+        """How the model is changed and trained again: like the stage that fitted it. UsageError where that cannot be."""
+        before = self.run.recipe
+        stage = next(s for s in before.stages if isinstance(s, ModelStage) and s.name == before.chosen)
+        settings = stage.model_dump(include=_AS_BEFORE, exclude_none=True, mode="json", by_alias=True)
+        settings |= {"steps": list(plan.steps), "budget": self.budget}
+        return compression(str(self.run.path), settings, name=plan.cut)
 
     def _measured(self, plan: Plan, graph: Path, changed: str | None) -> Candidate:
         pair = [self.whole] if graph == self.whole else [self.whole, graph]
@@ -236,6 +241,7 @@ class _Search:
         """What was measured before. UsageError where that was by other settings."""
         file = self.folder / STATE
         if not file.exists():
+            self._keep()
             return {}
         told = read_json(file, ("settings", "candidates"))
         for key, value in self.about.items():

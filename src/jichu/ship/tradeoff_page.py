@@ -63,9 +63,9 @@ def _no_faster(name: str, found: Measured) -> list[str]:
 def _cells(found: Measured, compared: Compared) -> list[Any]:
     changed = "–" if compared.changed is None else f"{compared.changed:.1%}"
     return [
-        f"{found.size_bytes / 2**20:.2f}", f"{found.size_ratio:.3f}", f"{found.latency_ms.value:.3g}",
-        found.latency_ratio._asdict(), found.throughput_ratio._asdict(), number(compared.after.value),
-        compared.lost._asdict(), changed,
+        round(found.size_bytes / 2**20, 2), round(found.size_ratio, 3), found.latency_ms.value,
+        found.latency_ratio._asdict(), found.throughput_ratio._asdict(), compared.after.value, compared.lost._asdict(),
+        changed,
     ]  # fmt: skip
 
 

@@ -140,7 +140,7 @@ def _searched(options: Options, settings: dict[str, Any]) -> None:
     from jichu.tradeoffs import PAGE, search
 
     given = _settings(options)
-    own = {"name": options.name, "resume": options.resume, "set": options.set, **given}
+    own = {"name": options.name, "set": options.set, **given}
     if idle := next((key for key, value in own.items() if value and key not in ("budget", "threads")), None):
         raise UsageError(
             f"--{idle.replace('_', '-')} does nothing with --target", expected="--steps, or without it"
