@@ -374,14 +374,34 @@ def test_the_page_on_explanations_runs(in_folder):
     assert [name for name in METHODS if f"| `{name}` |" not in page] == []
 
 
+def test_fewer_bits_of_the_page_on_compression(in_folder, monkeypatch):
+    """Its code and commands on graphs, and every scheme is on it."""
+    pytest.importorskip("onnxruntime")
+    from jichu.ship import measured
+    from jichu.ship.quantize import QUANTIZATIONS
+
+    monkeypatch.setattr(measured, "_SECONDS", 0.005)
+    for code in blocks("docs/compression.md", "python")[1:-1]:
+        exec(compile(code, "compression.md", "exec"), {"jichu": jichu})
+    for line in "".join(blocks("docs/compression.md", "bash")[1:]).splitlines():
+        given = [
+            name
+            for word in shlex.split(line)[1:]
+            for name in (sorted(map(str, Path().glob(word))) if "*" in word else [word])
+        ]
+        assert main([*given, "--quiet"]) == 0
+    page = (ROOT / "docs/compression.md").read_text(encoding="utf-8")
+    assert [name for name in QUANTIZATIONS if f"| `{name}` |" not in page] == []
+
+
 def test_the_page_on_compression_runs(in_folder, monkeypatch):
     """Its recipe, its command on the run that the recipe made, its code, and a step of one's own."""
-    (recipe,), commands, (code, own) = (
+    (recipe,), (commands, *_), (code, *_, own) = (
         blocks("docs/compression.md", kind) for kind in ("yaml", "bash", "python")
     )
     Path("page.yaml").write_text(shrink(recipe))
     assert main(["run", "page.yaml", "--quiet"]) == 0
-    for line in "".join(commands).replace("\\\n", "").splitlines():
+    for line in commands.replace("\\\n", "").splitlines():
         assert main([*shlex.split(line)[1:], "--quiet"]) == 0
     exec(compile(code.replace("2 epochs", "3 steps"), "compression.md", "exec"), {})
     Path("coarse.py").write_text(own)

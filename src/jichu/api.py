@@ -21,6 +21,7 @@ from jichu.recipe.config import one_stage, read_recipe
 from jichu.recipe.origins import compression
 from jichu.recipe.run import execute
 from jichu.runs import Run
+from jichu.tradeoffs import Searched, search
 
 
 def load(data: Any, *, seed: int = 0, **config: Any) -> Dataset:
@@ -65,10 +66,17 @@ def finetune(start: Run | str | Path | nn.Module, data: Any, **settings: Any) ->
     return _verb("finetune", data, {key: str(start), **settings})
 
 
-def compress(start: Run | str | Path, data: Any = None, **settings: Any) -> Run:
+def compress(
+    start: Run | str | Path, data: Any = None, *, target: str | None = None, **settings: Any
+) -> Run | Searched:
     """Make the model of a run smaller by `steps`, [{"name": "structured", "amount": 0.5}, …], and train it again for a
     `budget`. Keywords are those of a compress stage, and `name`, `resume` and `metrics`. The data are those of the run; of
-    a run on data that were given in Python they are to be given again."""
+    a run on data that were given in Python they are to be given again. With a `target` such as "size=0.25" steps and bits
+    are searched for; keywords are then those of `jichu.tradeoffs.search`."""
+    if target is not None:
+        if "steps" in settings:
+            raise UsageError("steps, and a target by which steps are chosen", expected="one of them")
+        return search(start, target, data=data, **settings)
     path, own = (start.path, start._own) if isinstance(start, Run) else (start, None)
     objects = {"metrics": settings.pop("metrics", None), "backbone": own}
     name, resume = settings.pop("name", None), settings.pop("resume", False)

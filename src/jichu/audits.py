@@ -61,17 +61,8 @@ def audit(
     questions = parts_of_audit.make(run.recipe.questions(stage))
     if not run.config.language:
         run.require_head()
-    dataset = run.dataset(data)
     targets = run.targets or {TOKENS: TEXTS}
-    if split in dataset.splits and (data is None or dataset.splits_given):
-        rows = dataset.labelled(split) if run.targets else dataset.splits[split]
-    elif data is not None and split == "test":
-        rows = _usable(dataset, bool(run.targets))
-        dataset = replace(dataset, splits={split: rows})  # none of them are there to learn from
-    else:
-        raise unknown_name("split", split, dataset.splits)
-    if not run.config.language:
-        dataset = _in_the_models_codes(run, dataset, rows)
+    dataset, rows = held_out(run, data, split)
     parts_of_audit.check(questions, dataset, targets)
     named = {
         key: metric_functions(
@@ -98,6 +89,25 @@ def audit(
     if questions:
         shutil.rmtree(run.folder.findings, ignore_errors=True)
     return found | {"gates": gates_of_audit.measured(asked, found, run.recipe.name)}
+
+
+def held_out(run: Run, data: Any, split: str) -> tuple[Dataset, Tensor]:
+    """A run's data, or others, in the codes that its model has, and the rows of a split with a value of a target; of other
+    data without splits all."""
+    dataset = run.dataset(data)
+    if split in dataset.splits and (data is None or dataset.splits_given):
+        rows = dataset.labelled(split) if run.targets else dataset.splits[split]
+    elif data is not None and split == "test":
+        rows = _usable(dataset, bool(run.targets))
+        dataset = replace(dataset, splits={split: rows})  # none of them are there to learn from
+    else:
+        raise unknown_name("split", split, dataset.splits)
+    return dataset if run.config.language else _in_the_models_codes(run, dataset, rows), rows
+
+
+def metrics_of(run: Run, target: Target) -> dict[str, Any]:
+    """The metrics of a run's own audit that are for one of its targets, by name; the usual ones where it has none."""
+    return metric_functions(run.recipe.audit or AuditStage(), {}, target, several=True)
 
 
 def _subject(

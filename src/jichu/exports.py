@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-import torch.nn.functional as F
-
 import jichu
+from jichu.core.config import Spec
 from jichu.core.errors import DataError, UsageError, unknown
 from jichu.core.files import aside, flush, replacing
 from jichu.core.names import resolve
 from jichu.core.progress import say
-from jichu.data.batches import gather
 from jichu.data.config import IN_MEMORY, DataConfig
-from jichu.data.dataset import Dataset
-from jichu.data.splits import evenly
-from jichu.models import adapters
+from jichu.graph_inputs import batches, held, proof_rows
+from jichu.models import adapters, ranges
 from jichu.models.model import Model
+from jichu.quantized import ALLOWED, asked_for, quantized
 from jichu.runs import Run
 from jichu.ship.export import FORMATS
-from jichu.ship.export.base import Batch, Format, Subject
+from jichu.ship.export.base import Format, Subject
 from jichu.ship.export.parity import check
-from jichu.ship.export.program import LEAST, LEAST_WRITTEN, ROWS, TOKENS, WRITTEN, Shapes, inputs, reference
+from jichu.ship.export.program import ROWS, TOKENS, WRITTEN, Shapes, inputs, reference
+from jichu.ship.scores import Compared
 from jichu.ship.signature import ABOUT, Signature
 
 TOLERANCE = 1e-4
@@ -47,40 +47,69 @@ class Exported:
     rows: int
     difference: float
     tolerance: float
+    quantized: Compared | None = None  # beside the float32 graph
+
+    def plain(self) -> dict[str, Any]:
+        """For JSON."""
+        return {**vars(self), "path": str(self.path), "quantized": self.quantized and self.quantized.plain()}
 
 
 def export(
     run: Run | str | Path, to: str = "onnx", output: str | Path | None = None, *, tolerance: float = TOLERANCE,
-    data: Any = None, overwrite: bool = False,
+    data: Any = None, overwrite: bool = False, quantize: str | dict[str, Any] | None = None, keep: Sequence[str] = (),
+    allow_loss: float = ALLOWED,
 ) -> Exported:  # fmt: skip
     """Write the model of a run as `onnx`, `torch` (torch.export), `hf` (a folder for transformers) or `gguf`, by default
     into the run's folder `export`. It is run in its own runtime on held-out rows, of the run's own data or of `data`, and
     compared with the model; only then it takes its place.
 
-    CheckFailed, with the first layer that differs, where a difference is over the tolerance; UsageError where the format
-    has no words for such a model, or there is something at `output` already and not to `overwrite`."""
+    `quantize` is a scheme for the graph of `onnx` (a name of `jichu.ship.quantize.QUANTIZATIONS`, or {"name": …} with
+    arguments), `keep` names layers that it leaves as they are, "auto" as many as it takes. Such a graph is held beside
+    the float32 one by the score on held-out labelled rows: `allow_loss` points of the run's first metric may be lost.
+
+    CheckFailed, with the first layer that differs, where a difference is over the tolerance, or with the layers that lose
+    most, where the score is; UsageError where the format has no words for such a model, or there is something at `output`
+    already and not to `overwrite`."""
     run = run if isinstance(run, Run) else Run(run)
     if to not in FORMATS:
         raise unknown("format", to, FORMATS, where="--to")
     if not (math.isfinite(tolerance) and tolerance > 0):
         raise UsageError(f"a tolerance of {tolerance}", where="--tolerance", expected="a number above 0")
     made: Format = resolve("format", to, FORMATS)()
-    path = _place(run, made, output, overwrite)
+    scheme = _scheme(to, quantize, keep, allow_loss)
+    path = _place(run, made, output, overwrite, f"-{scheme.name}" if scheme else "")
     subject = _subject(run, data)
+    asked = held(run, subject.signature.inputs, data) if scheme else None
     with _aside(path) as temporary:
         say(f"{run.path} is written for {to}, and then run there on held-out rows")
         made.write(subject, temporary)
         proof = check(subject, made.read(temporary, subject), tolerance)
+        lost = quantized(temporary, run, data, scheme, asked, keep, allow_loss) if scheme and asked else None
         size = sum(f.stat().st_size for f in [temporary, *temporary.rglob("*")] if f.is_file())
-    return Exported(path, to, size, proof.rows, proof.difference, tolerance)
+    return Exported(path, to, size, proof.rows, proof.difference, tolerance, lost)
+
+
+def _scheme(
+    to: str, quantize: str | dict[str, Any] | None, keep: Sequence[str], allowed: float
+) -> Spec | None:
+    """UsageError, before anything is computed, where these do not go together."""
+    if quantize is None:
+        if keep:
+            raise UsageError(
+                "layers to keep, and nothing is quantized", where="--keep", expected="--quantize too"
+            )
+        return None
+    if to != "onnx":
+        raise UsageError(f"--quantize with --to {to}", where="--quantize", expected="--to onnx")
+    return asked_for(quantize, allowed)
 
 
 # --- where
 
 
-def _place(run: Run, made: Format, output: str | Path | None, overwrite: bool) -> Path:
+def _place(run: Run, made: Format, output: str | Path | None, overwrite: bool, kind: str) -> Path:
     """Where to. UsageError, before anything is computed, where that cannot be."""
-    path = run.path / "export" / f"model{made.ending}" if output is None else Path(output)
+    path = run.path / "export" / f"model{kind}{made.ending}" if output is None else Path(output)
     folder = run.path if output is None else path.parent
     kept = path.is_dir() and not (path / ABOUT).exists()  # a folder that no export has made is not taken away
     for wrong, what, expected in (
@@ -122,8 +151,12 @@ def _aside(path: Path) -> Iterator[Path]:
 
 def _subject(run: Run, data: Any) -> Subject:
     model, config = cast(Model, run.model), run.config
+    if ranges.seen(model):  # which int8-static rounds by; every other graph has the weights alone
+        model = copy.deepcopy(model)
+        ranges.forget(model)
     dims = inputs(config, model)
-    batches = _batches(run.dataset(data), dims, config.text.context if config.text else 0)
+    dataset = run.dataset(data)
+    given = batches(dataset, proof_rows(dataset, _ROWS), dims, config.text.context if config.text else 0)
     tokenizer = run.tokenizer if config.text is not None else None
     card, recipe = run.recipe.card, run.recipe.data
     read = recipe.model_dump(include=set(_READ), exclude_defaults=True, by_alias=True)
@@ -134,9 +167,9 @@ def _subject(run: Run, data: Any) -> Subject:
         rules=config.rules,
         data=DataConfig.model_validate({"path": IN_MEMORY, **read}), tokenizer=tokenizer.to_str() if tokenizer is not None else None,
     )  # fmt: skip
-    subject = Subject(model, config, signature, tokenizer, batches)
+    subject = Subject(model, config, signature, tokenizer, given)
     try:
-        found = reference(subject, batches[-1])
+        found = reference(subject, given[-1])
     except RuntimeError as error:  # of a head that takes the shapes of its weights from their file
         told = str(error).splitlines()[0]
         raise DataError(
@@ -151,29 +184,3 @@ def _named(shape: tuple[int, ...], dims: Shapes) -> list[int | str]:
     if len(shape) != 3 or "tokens" not in dims:
         return [ROWS, *shape[1:]]
     return [ROWS, WRITTEN if "answer" in dims else TOKENS, shape[2]]
-
-
-def _batches(dataset: Dataset, dims: Shapes, context: int) -> list[Batch]:
-    """Held-out rows, one, two and then the others together, so that the dimensions that vary do."""
-    split = next((s for s in ("test", "validation", "train") if len(dataset.splits.get(s, ()))), None)
-    if split is None:
-        raise DataError("no row to run the export on", expected="one at least")
-    rows = evenly(dataset.splits[split], _ROWS)
-    columns = {name: dataset.tensors[name] for name in dims if name in dataset.tensors}
-    if missing := next((name for name in dims if name not in columns and name != "answer"), None):
-        raise DataError(f"the data have no {missing}, which the model reads", expected="data like the run's")
-    parts = [part for part in (rows[:1], rows[1:3], rows[3:]) if len(part)]
-    return [_as_read(gather(columns, part), dims, context) for part in parts]
-
-
-def _as_read(batch: Batch, dims: Shapes, context: int) -> Batch:
-    """The columns that are read: texts not shorter than programs are traced with, those in windows as long as all of
-    them; and with an answer where one is, for which the first tokens of the text do."""
-    found = {name: batch[name] for name in dims if name in batch}
-    if "tokens" in dims:
-        width = dims["tokens"][1]
-        least = width if isinstance(width, int) else min(context, LEAST)
-        found["tokens"] = F.pad(found["tokens"], (0, max(0, least - found["tokens"].shape[1])), value=-1)
-    if "answer" in dims:
-        found["answer"] = found["tokens"][:, : max(LEAST_WRITTEN, found["tokens"].shape[1] // 2)]
-    return found

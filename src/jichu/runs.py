@@ -298,6 +298,13 @@ class Run:
 
     def dataset(self, data: Any = None) -> Dataset:
         """The run's data, or other data decoded as this model wants them."""
+        return self._own_data if data is None else self._read(data)
+
+    @cached_property
+    def _own_data(self) -> Dataset:
+        return self._read(None)
+
+    def _read(self, data: Any) -> Dataset:
         model = self.config
         p, table = model.image or model.audio, model.table
         if isinstance(data, Dataset):

@@ -252,6 +252,21 @@ def scaling(
     return _svg(figure, words("{figure} against {across}", figure=up, across=across))
 
 
+def tradeoff(models: dict[str, list[dict[str, float]]], across: str, up: str) -> str:
+    """Intervals of several sizes of each model, [{at, value, low, high}], joined from left to right."""
+    figure, axes = _figure(4.8, 3.4)
+    for i, (name, found) in enumerate(models.items()):
+        colour, found = PALETTE[i % len(PALETTE)], sorted(found, key=lambda point: point["at"])
+        at, value, low, high = ([point[key] for point in found] for key in ("at", "value", "low", "high"))
+        axes.vlines(at, low, high, color=colour, lw=1, alpha=0.4)
+        axes.plot(at, value, color=colour, lw=1, marker="o", ms=5, label=_written(name))
+    axes.set(xlabel=across, ylabel=_written(up, 40))
+    axes.set_xlim(left=0)
+    axes.grid(color=_INK, alpha=0.25, lw=0.6)
+    _legend(figure, axes)
+    return _svg(figure, words("{figure} against {across}", figure=up, across=across))
+
+
 def forecast(truth: np.ndarray, told: dict[str, np.ndarray], label: str, title: str) -> str:
     """What came, [steps], and what each model told of it."""
     figure, axes = _figure(4.8, 2.5)

@@ -2,6 +2,26 @@
 stands in files in English and is `retold`."""
 
 SENTENCES = {
+    "candidate": "候选",
+    "size, MiB": "大小（MiB）",
+    "share of the size": "大小占比",
+    "ms for one row": "单条耗时（毫秒）",
+    "times as fast, one row": "单条速度倍数",
+    "times as fast, {rows} rows": "{rows} 条批次的速度倍数",
+    "times as fast": "速度倍数",
+    "points lost": "损失（百分点）",
+    "{metric} on {rows:,} rows ({which}). Timed by ONNX Runtime in {rounds} rounds, in turns with float32; threads: {threads}.": "{rows:,} 条样本（{which}）上的{metric}。由 ONNX Runtime 与 float32 轮流计时，共 {rounds} 轮；线程数：{threads}。",
+    "the validation rows": "验证集",
+    "every second test row": "测试集中每隔一条",
+    "{name} could not be: {why}": "无法得到 {name}：{why}",
+    "{name} is {ratio}× as fast as float32 here": "在本机上 {name} 的速度是 float32 的 {ratio} 倍",
+    "{name} is no faster than float32 here": "在本机上 {name} 并不比 float32 快",
+    "{goal} is met by {name}": "{name} 达到了目标 {goal}",
+    "{goal} is not met; {name} comes nearest": "未达到目标 {goal}；最接近的是 {name}",
+    "on {rows:,} rows that nothing was chosen by {metric} is {after}, {before} in float32: {lost} {ends} points lost": "在未用于挑选的 {rows:,} 条样本上，{metric}为 {after}，float32 为 {before}：损失 {lost} {ends} 个百分点",
+    "What is given for what": "取舍",
+    "Candidates": "候选",
+    "{run} made smaller": "压缩 {run}",
     "{stage} was trained with differential privacy of every training row: epsilon {epsilon}, delta {delta}.": (
         "{stage} 的训练对每条训练样本满足差分隐私：ε = {epsilon}，δ = {delta}。"
     ),

@@ -90,8 +90,9 @@ class OnnxModel:
         return answered(given.names, self.signature.targets, scores, self.signature.kept, given.columns)
 
 
-def session(model: Path | bytes) -> Any:
-    """ONNX Runtime's session of a file, or of its bytes. DataError where it is no graph."""
+def session(model: Path | bytes, threads: int = 0) -> Any:
+    """ONNX Runtime's session of a file, or of its bytes, on so many threads, or as many as it likes. DataError where it is no
+    graph."""
     try:
         import onnxruntime
     except ImportError:
@@ -100,6 +101,9 @@ def session(model: Path | bytes) -> Any:
         raise UsageError(f"no file at {model}", expected="an ONNX file")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # what it advises is for those who make graphs
+    if threads:  # and those that wait for more to do stand not in the way of another graph's
+        options.intra_op_num_threads = threads
+        options.add_session_config_entry("session.force_spinning_stop", "1")
     try:
         return onnxruntime.InferenceSession(
             str(model) if isinstance(model, Path) else model, options, providers=["CPUExecutionProvider"]

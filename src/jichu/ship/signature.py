@@ -48,6 +48,7 @@ class Signature:
     rules: Rulebook | None = None
     data: DataConfig = field(default_factory=lambda: DataConfig(path=IN_MEMORY))
     tokenizer: str | None = None
+    quantized: dict[str, Any] | None = None  # the scheme, its arguments, and layers left as they were
     series: ClassVar[None] = None  # forecasts are no one look at an input
     language: ClassVar[bool] = False  # texts are not written by one either
 

@@ -9,10 +9,14 @@ from typing import Any, get_origin
 from pydantic.fields import FieldInfo
 
 from jichu.core.config import Spec, models_in, parse_yaml
+from jichu.core.errors import CheckFailed, UsageError
 from jichu.recipe.config import STAGES, one_stage
 
 from ..options import Options, add_data, add_set, add_target, command
+from ..output import print_blocks, print_json
 from .run import execute
+
+_OF_A_SEARCH = ("allow_loss", "output", "rows")  # options that go with --target
 
 
 def add(commands: Any) -> None:
@@ -44,7 +48,17 @@ def add(commands: Any) -> None:
     )
     parser = command(commands, "compress", compress, about, example)
     parser.add_argument("run", help="the run folder whose model is to be smaller")
-    parser.add_argument("--steps", metavar="LIST", required=True, help=_about("compress", "steps"))
+    parser.add_argument("--steps", metavar="LIST", help=_about("compress", "steps"))
+    parser.add_argument(
+        "--target", metavar="GOAL",
+        help="search steps and bits until the exported graph meets size=0.25, speed=2 or latency=5ms",
+    )  # fmt: skip
+    for option, kind, about in (
+        ("allow-loss", float, "points of the run's first metric that a target may cost; 1 if not given"),
+        ("output", str, "the folder of a search; the run's folder compress if not given"),
+        ("rows", int, "of a batch when it is timed; 32 if not given"),
+    ):
+        parser.add_argument(f"--{option}", type=kind, help=about)
     _add_settings(parser, "compress", but=("from", "backbone", "weights", "initialise", "spectrogram"))
 
 
@@ -105,11 +119,44 @@ def finetune(options: Options) -> None:
 
 
 def compress(options: Options) -> None:
-    """A recipe of one compress stage and its audit, on the data of the run that it starts from."""
+    """A recipe of one compress stage and its audit, on the data of the run that it starts from; or a search."""
+    if (options.steps is None) == (options.target is None):
+        raise UsageError("neither steps nor a target" if options.steps is None else "steps and a target",
+                         where="jichu compress", expected="one of --steps and --target")  # fmt: skip
+    search = {key: getattr(options, key) for key in _OF_A_SEARCH if getattr(options, key) is not None}
+    if options.target is not None:
+        return _searched(options, search)
+    if search:
+        raise UsageError(f"--{next(iter(search)).replace('_', '-')} with --steps", expected="--target")
     from jichu.recipe.origins import compression
 
     own = {"steps": parse_yaml(options.steps, "--steps"), **_settings(options)}
     execute(compression(options.run, own, name=options.name, assignments=options.set), options)
+
+
+def _searched(options: Options, settings: dict[str, Any]) -> None:
+    """A search, what it came to, and CheckFailed where the target is not met."""
+    from jichu.core.words import speaking
+    from jichu.runs import Run
+    from jichu.ship.tradeoff_page import section
+    from jichu.tradeoffs import PAGE, search
+
+    given = _settings(options)
+    own = {"name": options.name, "set": options.set, **given}
+    if idle := next((key for key, value in own.items() if value and key not in ("budget", "threads")), None):
+        raise UsageError(
+            f"--{idle.replace('_', '-')} does nothing with --target", expected="--steps, or without it"
+        )
+    found = search(options.run, options.target, **settings, **given)
+    page = found.folder / PAGE
+    if options.json:
+        print_json({**found.plain(), "page": str(page)})
+    else:
+        with speaking(Run(options.run).recipe.language):
+            print_blocks(found.told[0], section(found.candidates, found.chosen_on))
+        print("\n" + "\n".join([*found.told[1:], f"{found.path or ''}", str(page)]))
+    if not found.met:
+        raise CheckFailed(found.told[0], where=page, expected="another target, or --allow-loss allows more")
 
 
 def _settings(options: Options) -> dict[str, Any]:

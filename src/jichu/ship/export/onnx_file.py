@@ -75,7 +75,7 @@ class Runtime:
         import onnx
 
         graph = onnx.load(self.path)
-        last = {layer: node.output[0] for node in graph.graph.node for layer in _layers(node)}
+        last = {layer: node.output[0] for node in graph.graph.node for layer in layers_of(node)}
         known = {made.name for made in graph.graph.output}
         graph.graph.output.extend(onnx.ValueInfoProto(name=name) for name in set(last.values()) - known)
         found = ask(session(graph.SerializeToString()), {n: values.numpy() for n, values in batch.items()})
@@ -90,12 +90,12 @@ def _not_there(error: DataError, path: Path) -> JichuError:
     if found is None:
         return error
     nodes = onnx.load(path).graph.node
-    layers = [layer for node in nodes if node.name == found[2] for layer in _layers(node)]
+    layers = [layer for node in nodes if node.name == found[2] for layer in layers_of(node)]
     where = f"layer {layers[-1]}" if layers else None
     return UsageError(f"ONNX Runtime has no {found[1]} for such values", where=where, expected=_INSTEAD)
 
 
-def _layers(node: Any) -> Iterator[str]:
+def layers_of(node: Any) -> Iterator[str]:
     """The names, as the model has them, of the layers that a node is in."""
     for entry in node.metadata_props:
         if entry.key == _SCOPES:
