@@ -123,12 +123,25 @@ def test_a_text_stops_and_is_cancelled():
     assert writing.rows == [second] and not first.telling.ended
 
 
+def test_so_cold_that_scores_would_overflow_the_likeliest_is_written():
+    expected = generate(model("gpt"), Bytes(), [[7, 8]], most=10, temperature=0)[0].tokens
+    for cold in (1e-9, 1e-40, 5e-324):
+        writing = Writing(model("gpt"), Bytes())
+        row = writing.row([7, 8], lambda piece: None, most=10, temperature=cold)
+        writing.step([row])
+        while writing.rows:
+            writing.step()
+        other = generate(model("gpt"), Bytes(), [[7, 8]], most=10, temperature=cold)[0].tokens
+        assert row.telling.ids == expected == other
+
+
 @pytest.mark.parametrize(
     ("name", "prompt", "how", "words"),
     [
         ("gpt", "x" * 64, {}, "a prompt of 65 tokens, and the model holds 64"),
         ("gpt", "x" * 40, {"most": 30}, "41 tokens and 30 more(.|\n)*23 more at most"),
         ("gpt", "x", {"temperature": -1}, "where: temperature"),
+        ("gpt", "x", {"repetition_penalty": 1e-40}, "where: repetition_penalty"),
         ("gpt", [300], {}, "the token 300"),
         ("t5", "x", {}, "reads a text whole"),
     ],

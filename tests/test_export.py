@@ -158,6 +158,20 @@ def test_graphs_are_served(place):
             assert told.status_code == 400 and "expected" in told.json()["error"]["message"]
 
 
+def test_the_version_of_a_graph_is_that_of_what_was_read(place):
+    from jichu.ship.server.models import version
+
+    jichu.export("runs/image", output="a.onnx")
+    jichu.export("runs/table", output="b.onnx")
+    one, other = (jichu.open(f"{name}.onnx") for name in "ab")
+    before = version(one)
+    shutil.copyfile("b.onnx", "a.onnx")
+    assert (
+        version(one) == before
+        and version(jichu.open("a.onnx")).partition("@")[2] == version(other).partition("@")[2]
+    )
+
+
 def test_what_it_is_travels_inside_and_no_path_does(place, capsys):
     recipe = Path("runs/image/recipe.yaml")
     recipe.write_text(recipe.read_text().replace("card: null", "card: {licence: cc-by-4.0}"))
@@ -440,6 +454,9 @@ def test_texts_are_laid_out_as_in_training(data):
     inputs = TextInputs(len(tokenizer), context, tokenizer.special, pair=pair, windows=windows)
     found = laid_out(tokenizer, inputs, columns)
     np.testing.assert_array_equal(found, expected.index_select(0, torch.arange(3)).numpy())
+    wide = laid_out(tokenizer, inputs, columns, context * windows)
+    np.testing.assert_array_equal(wide[:, : found.shape[1]], found)
+    assert wide.shape == (3, context * windows) and (wide[:, found.shape[1] :] == -1).all()
 
 
 _KNOWN = {}

@@ -155,6 +155,14 @@ def test_a_model_that_changes_while_it_is_read_is_not_served(two, monkeypatch):
         Running({"m": folders[0]}, opened, Settings(port=0))
 
 
+def test_a_recipe_that_is_written_while_its_model_is_served(two):
+    folders, scores = two
+    with server({"m": folders[0]}) as found, found.client() as client:
+        (folders[0] / "recipe.yaml").write_text("name: {half")
+        (row,) = client.post("/v1/predict", json={"inputs": [ROW]}).json()["predictions"]
+        assert row["scores"]["yes"] == pytest.approx(scores[0], abs=1e-6)
+
+
 def test_only_an_admin_exchanges(two, tokens):
     folders, _ = two
     with server({"m": folders[0]}, tokens) as found, found.client(OTHER) as client:

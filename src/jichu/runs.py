@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import itertools
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -265,7 +264,9 @@ class Run:
     def twin(self) -> Run:
         """The same run for another thread: a model of its own, whose weights are the same memory."""
         other = Run(self.path, self._own)
-        shared = {id(t): t for t in itertools.chain(self.model.parameters(), self.model.buffers())}
+        # parameters of its own in the same memory, for either model may be laid out anew while the other is asked
+        shared: dict[int, Tensor] = {id(buffer): buffer.detach() for buffer in self.model.buffers()}
+        shared |= {id(p): nn.Parameter(p.detach(), p.requires_grad) for p in self.model.parameters()}
         other.__dict__ |= {"_loaded": (copy.deepcopy(self.model, shared), self.config), "recipe": self.recipe}
         if self.config.text is not None:
             other.__dict__["tokenizer"] = self.tokenizer

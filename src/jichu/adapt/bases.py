@@ -39,7 +39,7 @@ class Bases:
         if based and importlib.util.find_spec("peft") is None:
             return model, config
         weights = self._weights(adapters.base_of(folder) if based else folder)
-        own = adapters.own(folder) if based else {}
+        own = _copied(adapters.own(folder)) if based else {}
         parameters, named = dict(model.named_parameters()), naming.names(model)
         for name in parameters.keys() & named.keys():
             if named[name] in weights and named[name] not in own:
@@ -53,6 +53,10 @@ class Bases:
         found = adapters.tensors(folder)
         name = adapters.fingerprint(found)
         if (kept := self._kept.get(name)) is None:
-            # what was read is the file itself, in which another model may be put while this one is asked
-            kept = self._kept[name] = _Weights({key: tensor.clone() for key, tensor in found.items()})
+            kept = self._kept[name] = _Weights(_copied(found))
         return kept
+
+
+def _copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What was read is the file itself, in which another model may be put while this one is asked."""
+    return {name: tensor.clone() for name, tensor in tensors.items()}

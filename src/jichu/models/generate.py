@@ -11,7 +11,7 @@ from functools import partial
 from typing import Annotated, Any, Literal, NamedTuple, Protocol
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from jichu.core.config import Config, check
@@ -23,6 +23,7 @@ from .recurrent import OverText
 from .statistics import untouched
 from .transformers_text import TransformersText
 
+_COLDEST = 1e-5  # temperature
 _MARGIN = 8  # tokens more than a stop string can have that are looked at for it
 
 
@@ -51,10 +52,16 @@ class Asked(Config):
     temperature: Annotated[float, Field(ge=0)] | None
     top_k: Annotated[int, Field(ge=1)] | None
     top_p: Annotated[float, Field(gt=0, le=1)] | None
-    repetition_penalty: Annotated[float, Field(gt=0)]
+    repetition_penalty: Annotated[float, Field(ge=0.01, le=100)]
     beams: Annotated[int, Field(ge=1)]
     stop: list[Annotated[str, Field(min_length=1)]]
     seed: Annotated[int, Field(ge=0, lt=2**63)]
+
+    @field_validator("temperature")
+    @classmethod
+    def _not_too_cold(cls, given: float | None) -> float | None:
+        """So cold only the likeliest token comes, and scores divided by less would be infinite."""
+        return 0.0 if given is not None and given < _COLDEST else given
 
     def settings(self) -> dict[str, Any]:
         """The same in the library's words."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from jichu.constraints.answering import answered
 from jichu.core.errors import DataError, UsageError, missing_extra
+from jichu.core.files import fingerprint
 from jichu.data.given import Inputs
 from jichu.data.target import Target
 
@@ -25,7 +26,8 @@ class OnnxModel:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        self._session = session(self.path)
+        content = _content(self.path)
+        self._session, self.fingerprint = session(content, where=self.path), fingerprint(content)
         known = self._session.get_modelmeta().custom_metadata_map
         self.signature = Signature.of(
             {key.removeprefix(PREFIX): text for key, text in known.items() if key.startswith(PREFIX)}, path
@@ -90,15 +92,20 @@ class OnnxModel:
         return answered(given.names, self.signature.targets, scores, self.signature.kept, given.columns)
 
 
-def session(model: Path | bytes, threads: int = 0) -> Any:
-    """ONNX Runtime's session of a file, or of its bytes, on so many threads, or as many as it likes. DataError where it is no
-    graph."""
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"no file at {path}: {error.strerror}", expected="an ONNX file") from None
+
+
+def session(model: Path | bytes, threads: int = 0, where: Path | None = None) -> Any:
+    """ONNX Runtime's session of a file, or of its bytes, which are from `where`, on so many threads, or as many as it likes.
+    DataError where it is no graph."""
     try:
         import onnxruntime
     except ImportError:
         raise missing_extra("onnxruntime", "onnx") from None
-    if isinstance(model, Path) and not model.is_file():
-        raise UsageError(f"no file at {model}", expected="an ONNX file")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # what it advises is for those who make graphs
     if threads:  # and those that wait for more to do stand not in the way of another graph's
@@ -110,7 +117,6 @@ def session(model: Path | bytes, threads: int = 0) -> Any:
         )
     except Exception as error:  # its errors have no common class
         told = str(error).split("\n")[0]
-        where = model if isinstance(model, Path) else None
         raise DataError(
             f"ONNX Runtime cannot read it: {told}", where=where, expected="an ONNX file"
         ) from None

@@ -57,7 +57,9 @@ class Signature:
         how = self.image or self.audio
         if self.text is not None and self.tokenizer is not None:
             names, columns = given.texts(items, self.text, self.data)
-            return Inputs(names, {"tokens": laid_out(self._tokenizer, self.text, columns)})
+            width = self.inputs["tokens"][1]  # of texts in windows always the same
+            fixed = width if isinstance(width, int) else None
+            return Inputs(names, {"tokens": laid_out(self._tokenizer, self.text, columns, fixed)})
         if how is not None and self.table is None:
             names, array = given.media(items, how)
             return Inputs(names, {how.kind: array})

@@ -10,11 +10,14 @@ from jichu.data.tokenizer import Tokenizer
 Ids = list[int]
 
 
-def laid_out(tokenizer: Tokenizer, inputs: TextInputs, columns: list[list[str]]) -> np.ndarray:
-    """Texts, or pairs of texts, as int64 [N, T] with the template's tokens around them; -1 beyond a row's end."""
+def laid_out(
+    tokenizer: Tokenizer, inputs: TextInputs, columns: list[list[str]], width: int | None = None
+) -> np.ndarray:
+    """Texts, or pairs of texts, as int64 [N, T] with the template's tokens around them; -1 beyond a row's end. T is
+    `width`, or that of the longest row."""
     parts = [tokenizer.encode(column) for column in columns]
     rows = [_row(tokenizer, inputs, list(row)) for row in zip(*parts, strict=True)]
-    found = np.full((len(rows), max(map(len, rows))), -1, np.int64)
+    found = np.full((len(rows), width or max(map(len, rows))), -1, np.int64)
     for place, row in zip(found, rows, strict=True):
         place[: len(row)] = row
     return found

@@ -59,7 +59,7 @@ class _Writing(Config):
     temperature: Annotated[float, Field(ge=0, le=100)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     top_k: Annotated[int, Field(ge=1)] | None = None
-    repetition_penalty: Annotated[float, Field(gt=0, le=100)] | None = None
+    repetition_penalty: Annotated[float, Field(ge=0.01, le=100)] | None = None
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     stop: (
         Annotated[str, Field(min_length=1)]

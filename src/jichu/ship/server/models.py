@@ -52,7 +52,7 @@ class Served:
     def __init__(self, name: str, run: Run | OnnxModel, settings: Settings, metrics: Metrics):
         self.name, self.run, self.version, self.users, self.retired = name, run, version(run), 0, False
         self.kind = kind(run)
-        self.created = int(max(file.stat().st_mtime for file in _files(run)))
+        self.created = int((run.path if isinstance(run, OnnxModel) else run.folder.model).stat().st_mtime)
         self.computed = warm(run, settings.precision)
         self._settings, self._metrics = settings, metrics
         self._explaining: Batcher | None = None
@@ -158,14 +158,15 @@ def _joined(parts: list[Any]) -> Any:
     return torch.cat(parts) if isinstance(parts[0], torch.Tensor) else np.concatenate(parts)
 
 
-def _files(run: Run | OnnxModel) -> list[Path]:
-    if isinstance(run, OnnxModel):
-        return [run.path]
-    return sorted(path for path in run.folder.model.rglob("*") if path.is_file())
+def _files(run: Run) -> list[Path]:
+    """What says how a run reads and answers."""
+    return [run.folder.recipe, *sorted(path for path in run.folder.model.rglob("*") if path.is_file())]
 
 
 def version(run: Run | OnnxModel) -> str:
     """The name of the run or of the graph, and a fingerprint of all that the model is made of."""
+    if isinstance(run, OnnxModel):  # of what was read, be another file there by now or not
+        return f"{run.path.name}@{run.fingerprint[:12]}"
     try:
         parts = [(str(path.relative_to(run.path)), fingerprint_of_file(path)) for path in _files(run)]
     except OSError as error:
@@ -184,7 +185,7 @@ def warm(run: Run | OnnxModel, precision: str) -> Computed | None:
             Inputs([""] * _WARM, {name: np.asarray(values) for name, values in (tensors or {}).items()})
         )
         return None
-    model = run.model
+    model, _ = run.model, run.recipe  # which tables are read by
     if tensors is None:
         return plainest(model, config, _CPU)
     given = Inputs([""] * _WARM, tensors)
