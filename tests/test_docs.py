@@ -263,7 +263,7 @@ def test_readme_commands_run(readme, photos, monkeypatch):
             continue
         words = ["llama-tiny" if a == "llama-mini" else a for a in words]  # quicker
         words = [w for a in words[1:] for w in (sorted(map(str, Path().glob(a))) if "*" in a else [a])]
-        if words[0] in ("pretrain", "finetune") and "--head" not in words:
+        if words[0] in ("pretrain", "finetune", "compress") and "--head" not in words:
             words = [w for i, w in enumerate(words) if w != "--budget" and words[i - 1] != "--budget"] + [
                 "--budget",
                 "3 steps",
