@@ -17,7 +17,8 @@ from jichu.data.config import IN_MEMORY, DataConfig
 from jichu.data.dataset import Dataset
 from jichu.data.inspection import inspect as look_into
 from jichu.data.load import load as _load
-from jichu.recipe.config import compression, one_stage, read_recipe
+from jichu.recipe.config import one_stage, read_recipe
+from jichu.recipe.origins import compression
 from jichu.recipe.run import execute
 from jichu.runs import Run
 from jichu.tradeoffs import Searched, search

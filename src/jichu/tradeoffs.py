@@ -21,7 +21,8 @@ from jichu.graph_inputs import held, timing
 from jichu.models import adapters
 from jichu.models.ranges import seen
 from jichu.quantized import ALLOWED, training_rows
-from jichu.recipe.config import ModelStage, Recipe, compression
+from jichu.recipe.config import ModelStage, Recipe
+from jichu.recipe.origins import compression
 from jichu.recipe.run import execute
 from jichu.runs import Run
 from jichu.ship.goal import Goal, goal

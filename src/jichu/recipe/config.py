@@ -391,20 +391,5 @@ def one_stage(
         ) from None  # fmt: skip
 
 
-def compression(
-    run: str, settings: dict[str, Any], *, name: str | None = None, assignments: list[str] | None = None
-) -> Recipe:
-    """The recipe that makes the model of a run smaller: on its data, with its splits and its rules."""
-    from jichu.core.folder import RunFolder  # here, because it needs torch
-
-    folder = RunFolder.open(run)
-    before = check(Recipe, read_yaml(folder.recipe), where=str(folder.recipe))
-    data = {**before.data.model_dump(by_alias=True, mode="json"), "draws": 1}
-    return one_stage(
-        "compress", data.pop("path"), {"from": run, **settings}, name=name, seed=before.seed, data=data,
-        assignments=assignments, rules=[rule.model_dump(mode="json") for rule in before.rules],
-    )  # fmt: skip
-
-
 def _keys(verb: str) -> set[str]:
     return {field.alias or name for name, field in STAGES[verb].model_fields.items()} - {"stage"}

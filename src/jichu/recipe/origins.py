@@ -15,6 +15,7 @@ from jichu.compression.base import Step, Subject
 from jichu.core.config import Spec, read_yaml
 from jichu.core.config import check as check_config
 from jichu.core.errors import UsageError
+from jichu.core.folder import RunFolder
 from jichu.data.batches import Batch, gather
 from jichu.data.decode import Preprocess
 from jichu.models import folder as model_folder
@@ -24,10 +25,23 @@ from jichu.models.model import Model
 from jichu.objectives.base import Objective
 
 from .build import Work, default_backbone, locate, refuse_other_inputs, start_supervised
-from .config import CompressStage, FinetuneStage, ModelStage, Recipe
+from .config import CompressStage, FinetuneStage, ModelStage, Recipe, one_stage
 from .targets import supervised
 
 _LOOKED_AT = 8  # batches that steps look at
+
+
+def compression(
+    run: str, settings: dict[str, Any], *, name: str | None = None, assignments: list[str] | None = None
+) -> Recipe:
+    """The recipe that makes the model of a run smaller: on its data, with its splits and its rules."""
+    folder = RunFolder.open(run)
+    before = check_config(Recipe, read_yaml(folder.recipe), where=str(folder.recipe))
+    data = {**before.data.model_dump(by_alias=True, mode="json"), "draws": 1}
+    return one_stage(
+        "compress", data.pop("path"), {"from": run, **settings}, name=name, seed=before.seed, data=data,
+        assignments=assignments, rules=[rule.model_dump(mode="json") for rule in before.rules],
+    )  # fmt: skip
 
 
 def make(stage: CompressStage, where: str) -> list[Step]:

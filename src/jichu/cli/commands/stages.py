@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 
 from jichu.core.config import Spec, models_in, parse_yaml
 from jichu.core.errors import CheckFailed, UsageError
-from jichu.recipe.config import STAGES, compression, one_stage
+from jichu.recipe.config import STAGES, one_stage
 
 from ..options import Options, add_data, add_set, add_target, command
 from ..output import print_blocks, print_json
@@ -128,6 +128,8 @@ def compress(options: Options) -> None:
         return _searched(options, search)
     if search:
         raise UsageError(f"--{next(iter(search)).replace('_', '-')} with --steps", expected="--target")
+    from jichu.recipe.origins import compression
+
     own = {"steps": parse_yaml(options.steps, "--steps"), **_settings(options)}
     execute(compression(options.run, own, name=options.name, assignments=options.set), options)
 
