@@ -67,7 +67,7 @@ def quantized(
                 if found.lost.value <= allowed:
                     break
             else:
-                raise refused(spec, found, order, allowed)
+                raise _refused(spec, found, order, allowed, AUTO in keep)
         os.replace(to, graph)
         return found
 
@@ -87,13 +87,16 @@ def training_rows(run: Run, data: Any, graph: Path) -> Rows:
     return lambda count: calibration(run, dims, data, count)
 
 
-def refused(spec: Spec, found: Compared, order: list[tuple[str, float]], allowed: float) -> CheckFailed:
-    """Why a graph is not kept."""
+def _refused(
+    spec: Spec, found: Compared, order: list[tuple[str, float]], allowed: float, auto: bool
+) -> CheckFailed:
+    """Why a graph is not kept, and what else there is."""
     worst = order[:_NAMED]
     told = ", ".join(f"{layer} ({loud:.0f} dB)" for layer, loud in worst)
+    cures = "" if auto else f"--keep {worst[0][0]} …, --keep auto, or "
     return CheckFailed(
         f"{spec.name} loses {number(found.lost.value)} points of {found.metric} on {found.rows:,} held-out rows"
         f" ({number(found.before.value)}, then {number(found.after.value)}); it is not kept",
         where=f"layers that lose most: {told}",
-        expected=f"{allowed:g} points at most; --keep {worst[0][0]} …, --keep auto, or --allow-loss allows more",
+        expected=f"{allowed:g} points at most; {cures}--allow-loss allows more",
     )
