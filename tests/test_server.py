@@ -265,8 +265,12 @@ def test_words_like_a_path_are_left_in_messages():
 
 
 def test_an_explanation_that_nobody_waits_for_is_given_up(runs):
-    asked = {"inputs": ["It was"], "method": "shapley", "arguments": {"samples": 10_000}}
-    with server({"m": runs["reviews"]}) as found:
+    asked = {
+        "inputs": ["It was the best of times, " * 2],
+        "method": "shapley",
+        "arguments": {"samples": 10_000},
+    }
+    with server({"m": runs["reviews"]}, timeout=5.0) as found:
         with found.client() as client, pytest.raises(httpx.ReadTimeout):
             client.post("/v1/explain", json=asked, timeout=0.5)
         with found.client() as client:
