@@ -526,6 +526,7 @@ def test_tokens(runs, tmp_path, monkeypatch):
         ("", "no token in it"),
         ("app", "a line without a token"),
         ("app short", "a token of 5 characters(.|\n)*tokens:1"),
+        ("app secret-sécret-secret", "no request can carry(.|\n)*tokens:1"),
         ("app secret-secret-secret expire=2030-01-01", "did you mean: expires"),
         ("app secret-secret-secret expires=soon", "a date or a rate that is none"),
         ("app secret-secret-secret rate=0", "a date or a rate"),
@@ -538,6 +539,19 @@ def test_faults_of_a_token_file_are_told_and_no_token(tmp_path, monkeypatch, tex
     with pytest.raises(UsageError, match=words) as told:
         keys.read(tmp_path / "tokens")
     assert "secret" not in str(told.value)
+
+
+def test_what_a_token_may_be(tmp_path, monkeypatch):
+    monkeypatch.delenv(keys.TOKEN, raising=False)
+    (tmp_path / "tokens").write_text(f"\ufeffapp {TOKEN}#1 rate=2 # of app\n# web {TOKEN}\n", "utf-8")
+    (found,) = keys.Keys(lambda: keys.read(tmp_path / "tokens")).all
+    assert (found.name, found.rate) == ("app", 2)
+    known = keys.Keys(lambda: [found])
+    assert known.admit(f"Bearer {TOKEN}#1", "") is found
+    for token in (f"{TOKEN} ", f"{TOKEN}é", f"{TOKEN} {TOKEN}"):
+        monkeypatch.setenv(keys.TOKEN, token)
+        with pytest.raises(UsageError, match=r"no request can carry(.|\n)*JICHU_TOKEN"):
+            keys.read(None)
 
 
 def test_on_this_machine_alone_no_other_name_is_answered_to(client):
