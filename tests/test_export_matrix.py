@@ -1,13 +1,16 @@
 """Every backbone, head and task in every format that holds it, against the model; and which are refused, and why."""
 
+import json
 import logging
 from dataclasses import replace
 
 import pytest
 import torch
 
-from exporting import CASES, SIZES, config, image, subject
+from exporting import CASES, SIZES, TEXT, config, image, subject
 from jichu.core.errors import CheckFailed, UsageError
+from jichu.data.config import TokenizerConfig
+from jichu.data.tokenizer import Tokenizer
 from jichu.models import BACKBONES, HEADS
 from jichu.models.recurrent import OverText
 from jichu.ship.export.gguf_file import Gguf
@@ -105,10 +108,23 @@ def test_what_gguf_is_not_for_is_refused(case, tmp_path):
         Gguf().write(subject(CASES[case]), tmp_path / "model.gguf")
 
 
-def subject_with_tokenizer(made):
-    from jichu.data.config import TokenizerConfig
-    from jichu.data.tokenizer import Tokenizer
+@pytest.mark.parametrize(
+    ("where", "key", "value", "model"),
+    [("model", "dropout", None, "gpt2"), ("pre_tokenizer", "add_prefix_space", True, "none"),
+     ("model", "end_of_word_suffix", "</w>", "none"), ("model", "ignore_merges", True, "none")],
+)  # fmt: skip
+def test_only_what_splits_texts_as_gpt2_is_said_to(where, key, value, model, tmp_path):
+    gguf = pytest.importorskip("gguf")
+    bpe = Tokenizer.train(TokenizerConfig(name="bpe", vocabulary=270), ["to be or not to be"])
+    plain = json.loads(bpe.to_str())
+    plain["tokenizer"][where][key] = value
+    of = subject_with_tokenizer(replace(CASES["gpt, language"], text=replace(TEXT, vocabulary=270)))
+    Gguf().write(replace(of, tokenizer=Tokenizer.from_str(json.dumps(plain))), tmp_path / "m.gguf")
+    fields = gguf.GGUFReader(tmp_path / "m.gguf").fields
+    assert fields["tokenizer.ggml.model"].contents() == model
 
+
+def subject_with_tokenizer(made):
     special = "llama" if made.backbone["name"] == "llama" else "gpt"
     found = None
     if made.text is not None:
