@@ -387,6 +387,25 @@ def test_files_that_are_no_models_are_refused(place, capsys):
     assert "not an image" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("key", "change", "said"),
+    [
+        ("table", lambda told: told | {"numbers": []}, "of numbers is not so"),
+        ("table", lambda told: told | {"categories": {}}, "of categories is not so"),
+        ("targets", lambda told: {"label": told["label"] | {"classes": ["no"]}}, "of label is not so"),
+        ("targets", lambda told: {"other": told["label"]}, "of other is not so"),
+    ],
+)
+def test_what_a_file_says_is_held_beside_its_graph(key, change, said, place):
+    jichu.export("runs/table", output="rows.onnx", overwrite=True)
+    graph = onnx.load("rows.onnx")
+    (about,) = (entry for entry in graph.metadata_props if entry.key == f"jichu.{key}")
+    about.value = json.dumps(change(json.loads(about.value)))
+    onnx.save(graph, "changed.onnx")
+    with pytest.raises(DataError, match=f"damaged.*{said}"):
+        jichu.open("changed.onnx")
+
+
 class Rooted(Backbone):
     """A layer whose operator ONNX does not have, and one whose course depends on the data."""
 
