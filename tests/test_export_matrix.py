@@ -4,12 +4,15 @@ import json
 import logging
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from exporting import CASES, SIZES, TEXT, config, image, subject
 from jichu.core.errors import CheckFailed, UsageError
 from jichu.data.config import TokenizerConfig
+from jichu.data.decode import Preprocess
 from jichu.data.tokenizer import Tokenizer
 from jichu.models import BACKBONES, HEADS
 from jichu.models.recurrent import OverText
@@ -93,6 +96,27 @@ def test_backbones_alone_are_theirs(case, tmp_path):
     made = CASES[case.removeprefix("no head of ")]
     of = subject(config(made.backbone, None, image=made.image, audio=made.audio))
     assert exported(HuggingFace(), of, tmp_path).rows == 8
+
+
+@pytest.mark.parametrize("case", ["vit", "convnext"])
+def test_grey_images_are_theirs_in_colour(case, tmp_path):
+    """As transformers' own pipeline gives them, of any picture."""
+    from transformers import pipeline
+
+    made = CASES[case]
+    size = made.image.size
+    of = subject(config(made.backbone, image=Preprocess(size, 1, "stretch")))
+    assert exported(HuggingFace(), of, tmp_path).rows == 8
+    bare = subject(config(made.backbone, None, image=Preprocess(size, 1, "stretch")))
+    (tmp_path / "bare").mkdir()
+    assert exported(HuggingFace(), bare, tmp_path / "bare").rows == 8
+    told = pipeline("image-classification", str(tmp_path / "model"))
+    noise = np.random.default_rng(0).integers(0, 256, (size, size, 3), np.uint8)
+    for picture in (Image.fromarray(noise), Image.fromarray(noise[..., 0])):
+        grey = torch.from_numpy(np.array(picture.convert("L")))[None, None]
+        (expected,) = of.model({"image": grey})["label"].softmax(1).tolist()
+        found = {one["label"]: one["score"] for one in told(picture)}
+        assert [found[name] for name in "abc"] == pytest.approx(expected, abs=0.005)
 
 
 @pytest.mark.parametrize("case", IN_GGUF)
