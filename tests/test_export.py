@@ -176,6 +176,16 @@ def test_what_it_is_travels_inside_and_no_path_does(place, capsys):
     assert str(place).encode() not in written and b"site-packages" not in written and b".py" not in written
 
 
+def test_rows_of_the_data_inside_are_told(place, monkeypatch):
+    said = []
+    monkeypatch.setattr("jichu.exports.say", said.append)
+    jichu.export("runs/table")
+    assert not any("holds rows" in line for line in said)
+    run("finetune", "rows.csv", "--head", "nearest-neighbours", "--name", "near", "--quiet")
+    jichu.export("runs/near")
+    assert any("holds rows of the training data" in line for line in said)
+
+
 def test_a_signature_comes_back_as_it_was(place):
     for kind in ASKED:
         jichu.export(f"runs/{kind}", output=f"{kind}.onnx")
