@@ -190,6 +190,16 @@ def test_what_it_is_travels_inside_and_no_path_does(place, capsys):
     assert str(place).encode() not in written and b"site-packages" not in written and b".py" not in written
 
 
+def test_rows_of_the_data_inside_are_told(place, monkeypatch):
+    said = []
+    monkeypatch.setattr("jichu.exports.say", said.append)
+    jichu.export("runs/table")
+    assert not any("holds rows" in line for line in said)
+    run("finetune", "rows.csv", "--head", "nearest-neighbours", "--name", "near", "--quiet")
+    jichu.export("runs/near")
+    assert any("holds rows of the training data" in line for line in said)
+
+
 def test_a_signature_comes_back_as_it_was(place):
     for kind in ASKED:
         jichu.export(f"runs/{kind}", output=f"{kind}.onnx")
@@ -399,6 +409,25 @@ def test_files_that_are_no_models_are_refused(place, capsys):
     jichu.export("runs/image", output="digits.onnx")
     run("predict", "digits.onnx", "said.csv", code=3)  # which is no image
     assert "not an image" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("key", "change", "said"),
+    [
+        ("table", lambda told: told | {"numbers": []}, "of numbers is not so"),
+        ("table", lambda told: told | {"categories": {}}, "of categories is not so"),
+        ("targets", lambda told: {"label": told["label"] | {"classes": ["no"]}}, "of label is not so"),
+        ("targets", lambda told: {"other": told["label"]}, "of other is not so"),
+    ],
+)
+def test_what_a_file_says_is_held_beside_its_graph(key, change, said, place):
+    jichu.export("runs/table", output="rows.onnx", overwrite=True)
+    graph = onnx.load("rows.onnx")
+    (about,) = (entry for entry in graph.metadata_props if entry.key == f"jichu.{key}")
+    about.value = json.dumps(change(json.loads(about.value)))
+    onnx.save(graph, "changed.onnx")
+    with pytest.raises(DataError, match=f"damaged.*{said}"):
+        jichu.open("changed.onnx")
 
 
 class Rooted(Backbone):

@@ -1,13 +1,19 @@
 """Every backbone, head and task in every format that holds it, against the model; and which are refused, and why."""
 
+import json
 import logging
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from exporting import CASES, SIZES, config, image, subject
+from exporting import CASES, SIZES, TEXT, config, image, subject
 from jichu.core.errors import CheckFailed, UsageError
+from jichu.data.config import TokenizerConfig
+from jichu.data.decode import Preprocess
+from jichu.data.tokenizer import Tokenizer
 from jichu.models import BACKBONES, HEADS
 from jichu.models.recurrent import OverText
 from jichu.ship.export.gguf_file import Gguf
@@ -92,6 +98,27 @@ def test_backbones_alone_are_theirs(case, tmp_path):
     assert exported(HuggingFace(), of, tmp_path).rows == 8
 
 
+@pytest.mark.parametrize("case", ["vit", "convnext"])
+def test_grey_images_are_theirs_in_colour(case, tmp_path):
+    """As transformers' own pipeline gives them, of any picture."""
+    from transformers import pipeline
+
+    made = CASES[case]
+    size = made.image.size
+    of = subject(config(made.backbone, image=Preprocess(size, 1, "stretch")))
+    assert exported(HuggingFace(), of, tmp_path).rows == 8
+    bare = subject(config(made.backbone, None, image=Preprocess(size, 1, "stretch")))
+    (tmp_path / "bare").mkdir()
+    assert exported(HuggingFace(), bare, tmp_path / "bare").rows == 8
+    told = pipeline("image-classification", str(tmp_path / "model"))
+    noise = np.random.default_rng(0).integers(0, 256, (size, size, 3), np.uint8)
+    for picture in (Image.fromarray(noise), Image.fromarray(noise[..., 0])):
+        grey = torch.from_numpy(np.array(picture.convert("L")))[None, None]
+        (expected,) = of.model({"image": grey})["label"].softmax(1).tolist()
+        found = {one["label"]: one["score"] for one in told(picture)}
+        assert [found[name] for name in "abc"] == pytest.approx(expected, abs=0.005)
+
+
 @pytest.mark.parametrize("case", IN_GGUF)
 def test_gguf_says_what_the_model_says(case, tmp_path):
     pytest.importorskip("gguf")
@@ -105,10 +132,23 @@ def test_what_gguf_is_not_for_is_refused(case, tmp_path):
         Gguf().write(subject(CASES[case]), tmp_path / "model.gguf")
 
 
-def subject_with_tokenizer(made):
-    from jichu.data.config import TokenizerConfig
-    from jichu.data.tokenizer import Tokenizer
+@pytest.mark.parametrize(
+    ("where", "key", "value", "model"),
+    [("model", "dropout", None, "gpt2"), ("pre_tokenizer", "add_prefix_space", True, "none"),
+     ("model", "end_of_word_suffix", "</w>", "none"), ("model", "ignore_merges", True, "none")],
+)  # fmt: skip
+def test_only_what_splits_texts_as_gpt2_is_said_to(where, key, value, model, tmp_path):
+    gguf = pytest.importorskip("gguf")
+    bpe = Tokenizer.train(TokenizerConfig(name="bpe", vocabulary=270), ["to be or not to be"])
+    plain = json.loads(bpe.to_str())
+    plain["tokenizer"][where][key] = value
+    of = subject_with_tokenizer(replace(CASES["gpt, language"], text=replace(TEXT, vocabulary=270)))
+    Gguf().write(replace(of, tokenizer=Tokenizer.from_str(json.dumps(plain))), tmp_path / "m.gguf")
+    fields = gguf.GGUFReader(tmp_path / "m.gguf").fields
+    assert fields["tokenizer.ggml.model"].contents() == model
 
+
+def subject_with_tokenizer(made):
     special = "llama" if made.backbone["name"] == "llama" else "gpt"
     found = None
     if made.text is not None:

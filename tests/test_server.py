@@ -4,17 +4,21 @@ import base64
 import io
 import json
 import socket
+import struct
 import threading
 import time
+from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 import soundfile
 from PIL import Image
 
-from jichu.core.errors import UsageError
+from jichu.core.errors import DataError, UsageError
 from jichu.runs import Run
 from jichu.ship.server import keys
+from jichu.ship.server.errors import refused
 from jichu.ship.server.process import Running
 from jichu.ship.server.settings import Settings
 from served import make, png, server
@@ -114,6 +118,17 @@ def test_models_whose_rows_do_not_join(tmp_path):
             expected = said(Run(folders[kind]).predict(rows))
             answer = client.post("/v1/predict", json={"model": kind, "inputs": rows})
             assert answer.json()["predictions"] == expected
+        json_type = {"content-type": "application/json"}
+        for odd in ({"load": v} for v in ("x", {}, [1], "\ud800")):
+            rows = [{**row, "other": "x"} for row in steps] + [{**odd, "other": 1}]
+            body = json.dumps({"model": "series", "inputs": rows})
+            answer = client.post("/v1/predict", content=body, headers=json_type)
+            assert answer.json()["predictions"] == said(Run(folders["series"]).predict(rows))
+        rows = [*steps, {"load": 10**30}]  # more than a float32 can be squared
+        assert client.post("/v1/predict", json={"model": "series", "inputs": rows}).status_code == 200
+        body = json.dumps({"model": "series", "inputs": [*steps, {"\ud800": 1}]})
+        told = error(client.post("/v1/predict", content=body, headers=json_type), 400)
+        assert "names no column" in told["message"]
         error(client.post("/v1/embeddings", json={"model": "series", "input": steps}), 400)
         error(client.post("/v1/completions", json={"model": "answers", "prompt": "a"}), 400)
 
@@ -216,6 +231,60 @@ def test_explanations_are_those_of_the_run(client, runs):
     assert answer.json()["explanations"][0]["places"] == ["age", "town"]
     told = error(client.post("/v1/explain", json=asked | {"method": "oclusion"}), 400)
     assert "did you mean occlusion" in told["message"]
+    for arguments in ({"stepsss": 3}, {"method": "shapley", "arguments": {"name": "occlusion"}}):
+        asked = {
+            "model": "reviews",
+            "inputs": ["It was"],
+            **({"arguments": arguments} if "method" not in arguments else arguments),
+        }
+        assert error(client.post("/v1/explain", json=asked), 400)["param"] == "arguments"
+    many = {"method": "shapley", "arguments": {"samples": 10**9}}
+    asked = {"model": "reviews", "inputs": ["It was"], **many}
+    assert "samples" in error(client.post("/v1/explain", json=asked), 400)["message"]
+
+
+def test_the_files_of_this_machine_are_not_told(tmp_path):
+    """Of a table without a background the run's own data are read."""
+    folder = make(tmp_path / "table", "table")
+    recipe = (folder / "recipe.yaml").read_text()
+    (tmp_path / "of-patients.csv").touch()
+    (folder / "recipe.yaml").write_text(recipe.replace("nowhere", str(tmp_path / "of-patient.csv")))
+    with server({"m": folder}) as found, found.client() as client:
+        told = error(client.post("/v1/explain", json={"inputs": [ROW]}), 400)["message"]
+    assert "patient" not in told and "background" in told
+    with pytest.raises(DataError, match=r"of-patient\.csv"):
+        Run(folder).explain(ROW)
+
+
+def test_words_like_a_path_are_left_in_messages():
+    error = UsageError("found 1.5 in ./r and /x/r", expected="images", nearest=Path("/x/s"))
+    assert (
+        str(refused(error, {"m": Path("."), "n": Path("/x/r")}).detail)
+        == "found 1.5 in ./r and n; expected images"
+    )
+
+
+def test_an_explanation_that_nobody_waits_for_is_given_up(runs):
+    asked = {
+        "inputs": ["It was the best of times, " * 2],
+        "method": "shapley",
+        "arguments": {"samples": 10_000},
+    }
+    with server({"m": runs["reviews"]}, timeout=5.0) as found:
+        with found.client() as client, pytest.raises(httpx.ReadTimeout):
+            client.post("/v1/explain", json=asked, timeout=0.5)
+        with found.client() as client:
+            answer = client.post("/v1/explain", json={"inputs": ["It was"], "method": "saliency"})
+        assert answer.status_code == 200
+
+
+def test_a_model_is_named_in_the_address_or_in_the_body(client):
+    body = {"model": "table", "inputs": [ROW]}
+    assert client.post("/v1/predict?model=table", json={"inputs": [ROW]}).json()["model"] == "table"
+    assert client.post("/v1/predict?model=table", json=body).status_code == 200
+    assert error(client.post("/v1/predict?model=nope", json=body), 400)["param"] == "model"
+    form = {"files": [("file", ("a.png", png()))], "data": {"model": "images"}}
+    assert error(client.post("/v1/predict?model=grey", **form), 400)["param"] == "model"
 
 
 @pytest.mark.parametrize(
@@ -280,6 +349,12 @@ def test_bombs_are_refused_before_they_are_decoded(client):
     assert len(file.getvalue()) < 50_000
     asked = {"model": "images", "inputs": [b64(file.getvalue())]}
     assert "64,000,000 pixels" in error(client.post("/v1/predict", json=asked), 413)["message"]
+    inner = (
+        b"ic07" + struct.pack(">I", 8 + len(file.getvalue())) + file.getvalue()
+    )  # 128 × 128, says this one
+    icon = b"icns" + struct.pack(">I", 8 + len(inner)) + inner
+    asked = {"model": "images", "inputs": [b64(icon)]}
+    assert "none of BMP, GIF" in error(client.post("/v1/predict", json=asked), 400)["message"]
     long = io.BytesIO()
     soundfile.write(long, np.zeros((2**16, 8), np.int16), 8000, format="FLAC")
     flac = bytearray(long.getvalue())
@@ -451,6 +526,7 @@ def test_tokens(runs, tmp_path, monkeypatch):
         ("", "no token in it"),
         ("app", "a line without a token"),
         ("app short", "a token of 5 characters(.|\n)*tokens:1"),
+        ("app secret-sécret-secret", "no request can carry(.|\n)*tokens:1"),
         ("app secret-secret-secret expire=2030-01-01", "did you mean: expires"),
         ("app secret-secret-secret expires=soon", "a date or a rate that is none"),
         ("app secret-secret-secret rate=0", "a date or a rate"),
@@ -463,6 +539,19 @@ def test_faults_of_a_token_file_are_told_and_no_token(tmp_path, monkeypatch, tex
     with pytest.raises(UsageError, match=words) as told:
         keys.read(tmp_path / "tokens")
     assert "secret" not in str(told.value)
+
+
+def test_what_a_token_may_be(tmp_path, monkeypatch):
+    monkeypatch.delenv(keys.TOKEN, raising=False)
+    (tmp_path / "tokens").write_text(f"\ufeffapp {TOKEN}#1 rate=2 # of app\n# web {TOKEN}\n", "utf-8")
+    (found,) = keys.Keys(lambda: keys.read(tmp_path / "tokens")).all
+    assert (found.name, found.rate) == ("app", 2)
+    known = keys.Keys(lambda: [found])
+    assert known.admit(f"Bearer {TOKEN}#1", "") is found
+    for token in (f"{TOKEN} ", f"{TOKEN}é", f"{TOKEN} {TOKEN}"):
+        monkeypatch.setenv(keys.TOKEN, token)
+        with pytest.raises(UsageError, match=r"no request can carry(.|\n)*JICHU_TOKEN"):
+            keys.read(None)
 
 
 def test_on_this_machine_alone_no_other_name_is_answered_to(client):

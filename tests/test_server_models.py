@@ -267,12 +267,15 @@ def test_killed_it_starts_again_and_answers_the_same(two):
         (["--set", "batch=0"], 2, "batch"),
         (["--host", "198.51.100.7"], 2, "nobody would be asked"),
         (["--tokens", "nowhere"], 2, "cannot read the tokens"),
+        (["--host", "a" * 70], 2, "no name of a machine"),
     ],
 )
 def test_what_cannot_be_served_is_told(two, capsys, monkeypatch, arguments, code, words):
     from jichu.cli.main import main
 
     monkeypatch.delenv("JICHU_TOKEN", raising=False)
+    if words == "no name of a machine":
+        monkeypatch.setenv("JICHU_TOKEN", "a-token-of-enough-characters")
     assert main(["serve", str(two[0][0]), *arguments]) == code
     assert words in capsys.readouterr().err
 

@@ -17,7 +17,7 @@ from jichu.auditing import explaining, figures
 from jichu.auditing.explaining import drawing
 from jichu.auditing.page import render
 from jichu.core.config import Spec, check
-from jichu.core.errors import UsageError, unknown
+from jichu.core.errors import JichuError, UsageError, unknown
 from jichu.core.files import write_text
 from jichu.core.words import named
 from jichu.data.config import IN_MEMORY, SpectrogramConfig
@@ -149,7 +149,13 @@ def _usual(run: Run, data: Any) -> dict[str, Any]:
         }
     if run.recipe.data.path == IN_MEMORY:
         raise UsageError("this run's data were given in memory", expected="background=…, some rows of them")
-    dataset = run.dataset()
+    try:
+        dataset = run.dataset()
+    except JichuError as error:
+        raise type(error)(
+            "the run's own data, which would tell what is usual, cannot be read",
+            where=Path(run.recipe.data.path), expected="they as they were, or background=…, some rows like them",
+        ) from error  # fmt: skip
     return {
         "others": dataset.tensors,
         "background": evenly(dataset.splits["train"], explaining.BACKGROUND),

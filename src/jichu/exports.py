@@ -82,6 +82,8 @@ def export(
     asked = held(run, subject.signature.inputs, data) if scheme else None
     with _aside(path) as temporary:
         say(f"{run.path} is written for {to}, and then run there on held-out rows")
+        if any(getattr(part, "holds_rows", False) for part in subject.model.modules()):
+            say("the file holds rows of the training data, as its head does: pass it on as you would these")
         made.write(subject, temporary)
         proof = check(subject, made.read(temporary, subject), tolerance)
         lost = quantized(temporary, run, data, scheme, asked, keep, allow_loss) if scheme and asked else None

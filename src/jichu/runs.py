@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
@@ -28,7 +27,6 @@ from jichu.data.dataset import Dataset
 from jichu.data.decode import Preprocess
 from jichu.data.given import Inputs
 from jichu.data.load import load
-from jichu.data.readers import read
 from jichu.data.schema import LABEL
 from jichu.data.series import latest_windows
 from jichu.data.target import Target
@@ -176,9 +174,7 @@ class Run:
     def _forecasts(self, items: Any) -> list[dict[str, Any]]:
         inputs, (target,) = self.config.series, self.targets.values()
         assert inputs is not None
-        items = pa.Table.from_pylist(items) if isinstance(items, list) else items
-        reader = self.recipe.data.reader if isinstance(items, (str, Path)) else None
-        source = read(items, reader)
+        source = given.source_of(items, self.recipe.data)
         numbers = {name: ColumnConfig(type="number") for name in inputs.columns if name in source.columns}
         config = self.recipe.data.model_copy(update={"columns": numbers, "target": None})
         names, windows = latest_windows(source, columns_of(source, config), config, inputs)

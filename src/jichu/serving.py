@@ -65,5 +65,5 @@ def named(runs: Sequence[str | Path]) -> dict[str, Path]:
             raise UsageError(f"{name!r} is no name for a model", expected="NAME=RUN")
         if name in found:
             raise UsageError(f"two runs are called {name}", expected="a name for one of them: NAME=RUN")
-        found[name] = Path(path)
+        found[name] = Path(path).absolute()  # by which errors that name it are known
     return found

@@ -20,6 +20,8 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from jichu.core.errors import DataError
 
 SUFFIXES = frozenset([".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"])
+# Theirs, and no others: some of those that Pillow opens hold other images than they say, or are programs.
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
 # What decoding raises for what is no image: Pillow's readers let through whatever a damaged file leads to
 # (warnings, where these are made errors).
@@ -72,12 +74,9 @@ def open_image(item: Any) -> Image.Image:
     if not encoded:
         raise ValueError("it is empty")
     try:
-        image = Image.open(io.BytesIO(encoded))
+        return Image.open(io.BytesIO(encoded), formats=FORMATS)
     except UnidentifiedImageError:
-        raise ValueError("not an image in a format Pillow opens") from None
-    if image.format == "EPS":
-        raise ValueError("PostScript, which is a program, and would be run")
-    return image
+        raise ValueError(f"none of {', '.join(FORMATS)}") from None
 
 
 def _file(path: str | Path) -> Path:
@@ -104,7 +103,7 @@ class Header(NamedTuple):
 def peek_image(item: Any) -> Header:
     """The header; of a file nothing more is read. Raises OSError or ValueError where it is no image."""
     if isinstance(item, (str, Path)):
-        with Image.open(_file(item)) as file:
+        with Image.open(_file(item), formats=FORMATS) as file:
             return Header(*file.size, file.mode, file.format, Path(item).stat().st_size)
     image = open_image(item)
     return Header(*image.size, image.mode, image.format, len(item) if isinstance(item, bytes) else None)
@@ -184,7 +183,7 @@ def infer_image(
         raise DataError(
             "none of the images can be read",
             where=where,
-            expected="at least one image in a format Pillow opens",
+            expected=f"at least one image, {', '.join(FORMATS)}",
         )
     median = int(statistics.median([min(h.width, h.height) for h in found] or [_SMALLEST]))
     return Preprocess(

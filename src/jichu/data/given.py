@@ -14,6 +14,7 @@ from jichu.core.errors import DataError, UsageError
 
 from .columns import columns_of
 from .config import IN_MEMORY, ColumnConfig, DataConfig
+from .decode import FORMATS
 from .formats import jsonl
 from .media import KINDS, How
 from .readers import read
@@ -39,7 +40,7 @@ def media(items: Any, how: How) -> tuple[list[str], np.ndarray]:
     given: Sequence[Any] = items if stacked or several else [items]  # (samples, rate) is one sound
     medium = KINDS[how.kind]
     what, expected = {
-        "image": ("an image", "a file Pillow opens"),
+        "image": ("an image", f"a file of {', '.join(FORMATS)}"),
         "audio": ("a sound", "a file libsndfile opens, or (samples, rate)"),
     }[how.kind]
     names, arrays = [], []
@@ -58,6 +59,17 @@ def media(items: Any, how: How) -> tuple[list[str], np.ndarray]:
 def rows(items: Any, table: TableSchema, config: DataConfig, also: Mapping[str, Column]) -> Inputs:
     """Rows of a table: a dict, a list of dicts, a data frame or a table file; columns that are not read by the model but
     `also` asked for, by rules, are of the kind they had in training. DataError where a column is missing."""
+    source = source_of(items, config)
+    known = {n: c for n, c in config.columns.items() if n in source.columns}
+    for name, column in also.items():
+        if name in source.columns:
+            known[name] = known.get(name, ColumnConfig()).model_copy(update={"type": column.kind})
+    columns = columns_of(source, config.model_copy(update={"columns": known}), table)
+    return Inputs(list(source.names), table.encode(columns), columns)
+
+
+def source_of(items: Any, config: DataConfig) -> Source:
+    """Rows as `rows` takes them, as columns whose types are not yet known. UsageError for keys that name no column."""
     given = [items] if isinstance(items, dict) else items
     if isinstance(given, (list, tuple)) and all(isinstance(r, dict) for r in given):
         if not given:
@@ -68,13 +80,7 @@ def rows(items: Any, table: TableSchema, config: DataConfig, also: Mapping[str, 
             n: jsonl.column([r.get(n) for r in given]) for n in dict.fromkeys(n for r in given for n in r)
         }
         given = pa.table(columns)
-    source = read(given, config.reader if isinstance(given, (str, Path)) else None)
-    known = {n: c for n, c in config.columns.items() if n in source.columns}
-    for name, column in also.items():
-        if name in source.columns:
-            known[name] = known.get(name, ColumnConfig()).model_copy(update={"type": column.kind})
-    columns = columns_of(source, config.model_copy(update={"columns": known}), table)
-    return Inputs(list(source.names), table.encode(columns), columns)
+    return read(given, config.reader if isinstance(given, (str, Path)) else None)
 
 
 def texts(items: Any, inputs: TextInputs, config: DataConfig) -> tuple[list[str], list[list[str]]]:

@@ -33,6 +33,7 @@ _FILE, _SETTINGS, _CHAT = "tokenizer.json", "tokenizer_config.json", "chat_templ
 _OLDER = ("vocab.txt", "vocab.json", "merges.txt", "spiece.model", "tokenizer.model")
 _PIECE = 2**16  # characters encoded at once; a text that is longer is cut between words
 _AT_ONCE = 2**18  # characters between two conversions
+_HIDDEN = "\ufdd2"  # of which no special token is made; no text holds it
 # where a cut changes nothing: before a space, or after a full stop and the like
 _BETWEEN = re.compile(r"(?<=\S)(?=\s\S)|(?<=[^\w\s'])(?=[^\W_])")
 
@@ -256,8 +257,7 @@ class Tokenizer:
         import torch  # here, because texts are encoded where it is not installed too
 
         found = torch.zeros(len(self), dtype=torch.bool)
-        added = self._inner.get_added_tokens_decoder().items()
-        found[[i for i, token in added if token.special]] = True
+        found[list(self._control)] = True
         found[[i for i in self.special if i is not None]] = True
         return found
 
@@ -345,7 +345,7 @@ class Tokenizer:
 
     def chat(self, messages: list[Message], prompt: bool = False) -> tuple[list[int], list[bool]]:
         """The ids of a conversation by the chat template, and which of them are the assistant's; with
-        `prompt` up to where the next answer begins."""
+        `prompt` up to where the next answer begins. Names of special tokens in a message are text like any other."""
         template = self.settings.get("chat_template")
         if isinstance(template, list):  # several, by name
             named = {t.get("name"): t.get("template") for t in template}
@@ -357,13 +357,59 @@ class Tokenizer:
             )
         names = {role: name for role in _USUAL if (name := self.token(role))}
         text, answers = render(template, messages, prompt=prompt, **names)
-        with self._lock:
-            self._inner.encode_special_tokens = False
-            found = self._inner.encode(_text(text), add_special_tokens=False)
+        quiet = [{key: self._hidden(said) for key, said in message.items()} for message in messages]
+        shape = text if quiet == messages else render(template, quiet, prompt=prompt, **names).text
+        if len(shape) != len(text):
+            raise DataError(
+                "the chat template changes a message that holds the name of a special token",
+                expected="messages without such names",
+            )
+        ids, places = self._turns(_text(text), _text(shape))
         mask = np.zeros(len(text) + 1, bool)
         for start, end in answers:
             mask[start:end] = True
-        return found.ids, [bool(mask[start:end].any()) for start, end in found.offsets]
+        return ids, [bool(mask[start:end].any()) for start, end in places]
+
+    @cached_property
+    def _control(self) -> dict[int, str]:
+        """The names of the tokens that stand for none of a text, by id."""
+        return {i: t.content for i, t in self._inner.get_added_tokens_decoder().items() if t.special}
+
+    @cached_property
+    def _names(self) -> re.Pattern[str]:
+        longest = sorted(self._control.values(), key=len, reverse=True)
+        return re.compile("|".join(map(re.escape, longest)) or r"(?!)", re.IGNORECASE)
+
+    def _hidden(self, said: Any) -> Any:
+        """A text with what may be taken for special tokens made unlike them, of the same length."""
+        return self._names.sub(lambda m: _HIDDEN * len(m[0]), said) if isinstance(said, str) else said
+
+    def _turns(self, text: str, shape: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """The ids of a conversation, and where in its text each stands. Special tokens are those in `shape`, in which what
+        people have said is without their names: else one who writes these could write the turns of others."""
+        with self._lock, _understood("a conversation cannot be read with it", _FILE):
+            self._inner.encode_special_tokens = False
+            found = self._inner.encode(shape, add_special_tokens=False)
+            if shape == text:
+                return found.ids, found.offsets
+            self._inner.encode_special_tokens = True
+            ids: list[int] = []
+            places: list[tuple[int, int]] = []
+            after = 0
+            for i, (start, end) in [
+                *zip(found.ids, found.offsets, strict=True),
+                (-1, (len(text), len(text))),
+            ]:
+                control = i in self._control and self._control[i] in shape[start:end]  # or one unknown
+                if control or i < 0:
+                    part = self._inner.encode(text[after:start], add_special_tokens=False)
+                    ids += part.ids
+                    places += [(after + a, after + b) for a, b in part.offsets]
+                    after = end
+                if control:
+                    ids.append(i)
+                    places.append((start, end))
+            return ids, places
 
 
 def _trained(

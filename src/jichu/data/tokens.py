@@ -22,7 +22,7 @@ from .mapped import column
 from .ragged import Ragged, places
 from .tokenizer import Template, Tokenizer
 
-_VERSION = 1  # of the form in which tokens are kept
+_VERSION = 2  # of the form in which tokens are kept
 _AT_ONCE = 2**16  # bytes of text between two writes
 Part = list[np.ndarray]  # of some rows, what each column holds
 Encode = Callable[[list[str]], tuple[Part, np.ndarray]]  # and how many of each row

@@ -32,6 +32,22 @@ class OnnxModel:
         self.signature = Signature.of(
             {key.removeprefix(PREFIX): text for key, text in known.items() if key.startswith(PREFIX)}, path
         )
+        self._require_fit()
+
+    def _require_fit(self) -> None:
+        """DataError where the graph takes or gives tensors of other shapes than the file says."""
+        told = self.signature
+        answers = {key: [t.outputs] for key, t in told.targets.items() if t.task in TASKS}
+        takes, gives = (
+            {tensor.name: list(tensor.shape[1:]) for tensor in tensors}
+            for tensors in (self._session.get_inputs(), self._session.get_outputs())
+        )
+        odd = [name for name, shape in takes.items() if told.shapes.get(name, shape) != shape]
+        odd += [name for name, shape in answers.items() if gives.get(name) != shape]
+        if odd:
+            raise DataError(
+                f"damaged: what it says of {odd[0]} is not so of its graph", where=self.path, expected="a file of jichu export"
+            )  # fmt: skip
 
     def __repr__(self) -> str:
         return f"OnnxModel({str(self.path)!r})"

@@ -70,6 +70,14 @@ class Signature:
             expected="jichu predict RUN, or the tensors given to its runtime",
         )
 
+    @property
+    def shapes(self) -> dict[str, list[int]]:
+        """Of one row's tensors, but for those of texts, which vary."""
+        found = {how.kind: how.shape for how in (self.image, self.audio) if how is not None}
+        if self.table is not None:
+            found |= {"numbers": [len(self.table.number_names)], "categories": [len(self.table.categories)]}
+        return found
+
     @cached_property
     def kept(self) -> Rules:
         """The rules that answers keep; none are false."""

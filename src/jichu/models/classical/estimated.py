@@ -30,6 +30,7 @@ class Estimated(nn.Module):
     reads: ClassVar[Literal["columns", "cells", "window"]] = "columns"
     # whether it takes counts: sparse features that are not negative, as a bag of words gives them
     takes_counts: ClassVar[bool] = False
+    holds_rows: ClassVar[bool] = False  # whether what is estimated are rows of the data, as they are
     by: Sequence[str] = ()  # columns whose groups `estimate` is told, as codes [N]
 
     def __init__(self, task: Task = "classification", outputs: int = 1):

@@ -26,6 +26,7 @@ class NearestNeighbours(Estimated):
     """
 
     tasks = ("classification", "multilabel", "regression")
+    holds_rows = True
     mean: Tensor
     std: Tensor
     examples: Tensor

@@ -209,7 +209,8 @@ def _describe_tokens(writer: Any, tokenizer: Tokenizer, vocabulary: int, gguf: A
 
 def _is_gpt2s(plain: dict[str, Any]) -> bool:
     model, before = plain["model"], plain.get("pre_tokenizer") or {}
+    other = ("dropout", "byte_fallback", "ignore_merges", "continuing_subword_prefix", "end_of_word_suffix")
     return (
-        model["type"] == "BPE" and not model.get("byte_fallback") and plain.get("normalizer") is None
-        and before.get("type") == "ByteLevel" and before.get("use_regex", True)
+        model["type"] == "BPE" and not any(model.get(key) for key in other) and plain.get("normalizer") is None
+        and before.get("type") == "ByteLevel" and before.get("use_regex", True) and not before.get("add_prefix_space", True)
     )  # fmt: skip

@@ -31,6 +31,7 @@ from .program import FEATURES, answer, output_of, watched
 _PREPARED = "preprocessor_config.json"
 _INSTEAD = "--to onnx, which holds any model"
 _DECODER_START = "decoder_start_token_id"
+_LUMA = (0.299, 0.587, 0.114)  # red, green and blue in grey, ITU-R 601
 
 
 class HuggingFace:
@@ -152,22 +153,34 @@ def _call_text(module: Any, batch: Batch, subject: Subject) -> Any:
 
 
 def _write_images(subject: Subject, path: Path) -> None:
-    _write_classifier(subject, path, "ImageClassification", {})
     how, pixels = subject.config.image, cast(Pixels, subject.model.inputs["image"])
     assert how is not None
+    backbone: Any = subject.model.backbone
+    module = backbone.module if how.channels == 3 else _coloured(backbone.module)
+    _write_classifier(subject, module, path, "ImageClassification", {})
     about = {
         "image_processor_type": "ViTImageProcessor", "do_resize": True, "size": {"height": how.size, "width": how.size},
-        "resample": 2, "do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True, "do_convert_rgb": how.channels == 3,
-        "image_mean": pixels.mean.flatten().tolist(), "image_std": pixels.std.flatten().tolist(),
+        "resample": 2, "do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True, "do_convert_rgb": True,
+        "image_mean": pixels.mean.flatten().expand(3).tolist(), "image_std": pixels.std.flatten().expand(3).tolist(),
     }  # fmt: skip
     write_json(path / _PREPARED, about)
+
+
+def _coloured(module: Any) -> Any:
+    """A network for grey images as one for colours, which the library's pipelines make of all: its first layer weighs them
+    as Pillow does where it makes a picture grey."""
+    found = copy.deepcopy(module)
+    found.config.num_channels = 3
+    first = next(layer for layer in found.modules() if isinstance(layer, nn.Conv2d))
+    first.weight = nn.Parameter(first.weight * torch.tensor(_LUMA).view(1, 3, 1, 1))
+    return found
 
 
 def _load_images(library: Any, path: Path) -> tuple[Any, Callable[[Batch], Batch]]:
     processor = library.AutoImageProcessor.from_pretrained(path, local_files_only=True)
 
     def ready(batch: Batch) -> Batch:
-        images = list(batch["image"].numpy())
+        images = list(batch["image"].expand(-1, 3, -1, -1).numpy())
         made = processor(images, return_tensors="pt", input_data_format="channels_first")
         return {"image": made["pixel_values"].float()}
 
@@ -183,6 +196,7 @@ def _write_sounds(subject: Subject, path: Path) -> None:
     assert subject.config.audio is not None
     _write_classifier(
         subject,
+        backbone.module,
         path,
         "AudioClassification",
         width if hasattr(backbone.module.config, "classifier_proj_size") else {},
@@ -208,10 +222,9 @@ def _load_sounds(library: Any, path: Path) -> tuple[Any, Callable[[Batch], Batch
 # --- networks that are the library's, with a dense layer
 
 
-def _write_classifier(subject: Subject, path: Path, task: str, more: dict[str, Any]) -> None:
-    """The bare model, or the library's classifier around it."""
+def _write_classifier(subject: Subject, module: Any, path: Path, task: str, more: dict[str, Any]) -> None:
+    """The bare model `module`, or the library's classifier around it."""
     model: Model = subject.model
-    module: Any = model.backbone.module
     head = next(iter(model.heads), None)
     with quiet() as library:
         if head is None:

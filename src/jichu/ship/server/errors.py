@@ -45,16 +45,18 @@ def refused(
     status: int = 400,
     code: str = "invalid_request",
 ) -> Refused:
-    """What is wrong with a request, without the places on this machine that an error names; `folders` are told by name."""
+    """What is wrong with a request, without the places on this machine that an error names; `folders` are told by name,
+    but for relative ones, which may be words."""
     told = error.what
     if error.expected is not None:
         told += f"; expected {error.expected}"
-    if error.nearest is not None:
+    if isinstance(error.nearest, str) and "/" not in error.nearest:
         told += f"; did you mean {error.nearest}?"
     where = error.where if isinstance(error.where, str) and not error.where.startswith(("/", ".")) else None
     told = f"{where}: {told}" if where else told
     for name, folder in (folders or {}).items():
-        told = told.replace(str(folder), name)
+        if folder.is_absolute():
+            told = told.replace(str(folder), name)
     return Refused(status, told, param=where, code=code)
 
 

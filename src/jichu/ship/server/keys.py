@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from .errors import Refused
 
 TOKEN = "JICHU_TOKEN"  # the environment's variable
 _SHORTEST = 16  # characters of a token
+_SENT = re.compile("[!-~]+")  # what a header can carry
+_COMMENT = re.compile(r"(^|\s)#.*")
 _WORDS = ("admin", "expires", "rate")
 _FORGOTTEN = 10_000  # callers that are remembered
 
@@ -38,11 +41,11 @@ def read(file: Path | None) -> list[Key]:
     found = []
     if file is not None:
         try:
-            lines = file.read_text("utf-8").splitlines()
+            lines = file.read_text("utf-8-sig").splitlines()
         except (OSError, ValueError) as error:
             why = getattr(error, "strerror", None) or "not UTF-8"
             raise UsageError(f"cannot read the tokens: {why}", where=file) from None
-        told = (line.partition("#")[0].split() for line in lines)
+        told = (_COMMENT.sub("", line).split() for line in lines)
         found = [_key(words, f"{file}:{i}") for i, words in enumerate(told, 1) if words]
         if not found:
             raise UsageError("no token in it", where=file, expected="NAME TOKEN on a line")
@@ -64,6 +67,10 @@ def _key(words: list[str], where: str) -> Key:
         raise UsageError(
             f"a token of {len(token)} characters", where=where,
             expected=f"{_SHORTEST} at least, for example of: openssl rand -hex 32",
+        )  # fmt: skip
+    if not _SENT.fullmatch(token):
+        raise UsageError(
+            "a token that no request can carry", where=where, expected="letters of ASCII, digits and signs, no blanks"
         )  # fmt: skip
     said = dict(word.partition("=")[::2] for word in more)
     for word, value in said.items():

@@ -103,15 +103,18 @@ class Served:
         return self.run
 
     def explain(self, items: list[Any], **settings: Any) -> asyncio.Future[Any]:
-        """Explanations of items, by a thread of their own: they take long."""
+        """Explanations of items, by a thread of their own: they take long. None is gone on with that nobody waits for."""
         if self._explaining is None:
             twin = self.whole.twin()
             assert self.computed is not None
             self._explaining = Batcher(
-                f"{self.name}, explaining", lambda _, asked: [twin.explain(given, **how) for given, how in asked],
+                f"{self.name}, explaining", lambda _, asked: [_explained(twin, *one) for one in asked],
                 partial(with_threads, self.computed.threads), most=1, wait=0, room=_EXPLAINED, seen=lambda rows: None,
             )  # fmt: skip
-        return self._explaining.ask("explain", (items, settings), len(items))
+        left = threading.Event()
+        work = self._explaining.ask("explain", (left, items, settings), len(items))
+        work.add_done_callback(lambda _: left.set())
+        return work
 
     def read(self, items: list[Any]) -> Any:
         """What is made of a request before it joins others. Each row of a table is read with those that it came with,
@@ -152,6 +155,20 @@ class Served:
             worker.close()
         for worker in self._workers() if seconds else ():
             worker.join(seconds)
+
+
+def _explained(twin: Run, left: threading.Event, items: list[Any], settings: dict[str, Any]) -> list[Any]:
+    """Explanations of items, given up before the next forward pass once nobody waits for them."""
+
+    def go_on(*_: Any) -> None:
+        if left.is_set():
+            raise Refused(499, "the client has gone")
+
+    hook = twin.model.register_forward_pre_hook(go_on)
+    try:
+        return twin.explain(items, **settings)
+    finally:
+        hook.remove()
 
 
 def _joined(parts: list[Any]) -> Any:

@@ -202,9 +202,10 @@ def _socket(host: str, port: int) -> socket.socket:
         found = socket.create_server(address[:2], family=family, backlog=_WAITING)
         # inherited by what is accepted; else the body of an answer waits until the client has told that it has the head
         found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter of what is no name of a machine
+        why = getattr(error, "strerror", None) or "no name of a machine"
         raise UsageError(
-            f"cannot listen at {host}, port {port}: {error.strerror}", where="--host and --port",
+            f"cannot listen at {host}, port {port}: {why}", where="--host and --port",
             expected="an address of this machine and a port that is free; 0 takes one",
         ) from None  # fmt: skip
     return found

@@ -87,10 +87,9 @@ def add(app: FastAPI, service: Service) -> None:
         with service.using(request, asked.model) as served:
             service.count(request, asked.inputs)
             given = await service.aside(items.of_json, asked.inputs, served.run)
-            method = {"name": asked.method, **asked.arguments} if asked.method else None
             work = served.explain(
-                given, method=method, target=asked.target, column=asked.column, background=asked.background
-            )
+                given, method=_method(asked), target=asked.target, column=asked.column, background=asked.background
+            )  # fmt: skip
             found = [one.plain() for one in await service.wait(request, work)]
             rows = [{key: value for key, value in row.items() if key != "input"} for row in found]
             return as_json(_named(served, explanations=rows))
@@ -98,6 +97,13 @@ def add(app: FastAPI, service: Service) -> None:
 
 def _named(served: Served, **more: Any) -> dict[str, Any]:
     return {"model": served.name, "system_fingerprint": served.version, **more}
+
+
+def _method(asked: ExplainRequest) -> dict[str, Any] | None:
+    if asked.arguments and (asked.method is None or "name" in asked.arguments):
+        told = "arguments, and no method; expected a method, and arguments without a name"
+        raise Refused(400, told, param="arguments", code="invalid_request")
+    return None if asked.method is None else {"name": asked.method, **asked.arguments}
 
 
 def _refuse_features(served: Served) -> None:
@@ -112,6 +118,14 @@ def _written(row: np.ndarray, form: str) -> Any:
 _Take = Callable[[Served], Awaitable[list[Any]]]
 
 
+def _model(request: Request, named: str | None = None) -> str | None:
+    """The model that a request names in its address, or in its body. 400 where these are two."""
+    asked = request.query_params.get("model", named)
+    if named not in (asked, None):
+        raise Refused(400, "two models; expected one", param="model", code="invalid_request")
+    return asked
+
+
 async def _json(service: Service, request: Request) -> tuple[str | None, _Take]:
     asked = await service.read(request, PredictRequest)
 
@@ -119,7 +133,7 @@ async def _json(service: Service, request: Request) -> tuple[str | None, _Take]:
         service.count(request, asked.inputs)
         return await service.aside(items.of_json, asked.inputs, served.run)
 
-    return asked.model, take
+    return _model(request, asked.model), take
 
 
 async def _raw(service: Service, request: Request) -> tuple[str | None, _Take]:
@@ -128,12 +142,13 @@ async def _raw(service: Service, request: Request) -> tuple[str | None, _Take]:
     async def take(served: Served) -> list[Any]:
         return [await service.aside(items.of_body, body, served.run)]
 
-    return request.query_params.get("model"), take
+    return _model(request), take
 
 
 async def _form(service: Service, request: Request) -> tuple[str | None, _Take]:
-    most, model, parts = service.settings.rows, request.query_params.get("model"), []
-    size = service.settings.most_bytes
+    most, size = service.settings.rows, service.settings.most_bytes
+    model: str | None = None
+    parts: list[tuple[str, bytes]] = []
     async with request.form(max_files=most, max_fields=most, max_part_size=size) as form:
         for name, part in form.multi_items():
             if isinstance(part, UploadFile):
@@ -146,7 +161,7 @@ async def _form(service: Service, request: Request) -> tuple[str | None, _Take]:
     async def take(served: Served) -> list[Any]:
         return await service.aside(items.of_parts, parts, served.run)
 
-    return model, take
+    return _model(request, model), take
 
 
 _READERS = {"application/json": _json, "multipart/form-data": _form, "text/plain": _raw}

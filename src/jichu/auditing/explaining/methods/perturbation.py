@@ -18,6 +18,7 @@ from .base import Method
 
 _AT_ONCE = 64  # questions asked together
 Size = Annotated[int, Field(ge=1)]
+Samples = Annotated[int, Field(ge=1, le=10_000)]
 
 
 class _Perturbation(Method):
@@ -56,7 +57,7 @@ class Shapley(_Perturbation):
     def __init__(
         self,
         by: Literal["sampling", "kernel"] = "sampling",
-        samples: Size | None = None,
+        samples: Samples | None = None,
         parts: Annotated[int, Field(ge=2, le=1000)] = 64,
         seed: int = 0,
     ):
