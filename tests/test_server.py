@@ -14,7 +14,7 @@ from PIL import Image
 
 from jichu.core.errors import UsageError
 from jichu.runs import Run
-from jichu.ship.server import keys
+from jichu.ship.server import gate, keys
 from jichu.ship.server.process import Running
 from jichu.ship.server.settings import Settings
 from served import make, png, server
@@ -346,6 +346,41 @@ def test_who_sends_slowly_or_garbage_or_hangs_up(runs):
         with found.client() as client:
             assert client.post("/v1/predict", json={"inputs": [ROW]}).status_code == 200
         assert not [line for line in found.logged if line.get("status") == 500]
+
+
+def deaf(found, content):
+    """A connection that sends this and never reads; few bytes fit between."""
+    found.running.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2048)
+    made = socket.socket()
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+    host, port = found.address.removeprefix("http://").split(":")
+    made.connect((host, int(port)))
+    made.sendall(content)
+    return made
+
+
+def soon(holds):
+    """Whether something comes to hold within ten seconds."""
+    return any(holds() or time.sleep(0.02) for _ in range(500))
+
+
+def test_who_does_not_read_keeps_nobody_out(runs, tmp_path, monkeypatch):
+    """What everybody may ask for, and what is refused, does not count; who reads nothing is cut off."""
+    monkeypatch.delenv(keys.TOKEN, raising=False)
+    monkeypatch.setattr(gate, "_READ", 0)
+    (tmp_path / "tokens").write_text(f"app {TOKEN}\n")
+    with server({"m": runs["table"]}, tmp_path / "tokens", queue=3, patience=1.0) as found:
+        asked = [
+            f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n" for path in ("/openapi.json", "/v1/models")
+        ]
+        held = [deaf(found, path.encode() * 1000) for path in asked for _ in range(6)]
+        connections = found.running._server.server_state.connections
+        assert soon(lambda: sum(c.flow.write_paused for c in connections) == len(held))
+        with found.client(TOKEN) as client:
+            assert client.get("/v1/models").status_code == 200
+        assert soon(lambda: len(connections) <= 1)  # the client's
+        for one in held:
+            one.close()
 
 
 def test_too_many_are_told_to_come_again(runs):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import re
 import time
 import traceback
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -33,7 +34,7 @@ class Gate:
 
     def __init__(self, app: ASGIApp, keys: Keys, settings: Settings, metrics: Metrics, log: Log):
         self.app, self.keys, self.settings, self.metrics, self.log = app, keys, settings, metrics, log
-        self.open, self.held = 0, 0  # requests, and bytes of their bodies
+        self.open, self.held = 0, 0  # requests that were admitted, and bytes of their bodies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, or the life of the server."""
@@ -58,6 +59,17 @@ class Gate:
         scope["state"]["key"] = key
         return key.name
 
+    @contextlib.contextmanager
+    def counting(self, scope: Scope) -> Iterator[None]:
+        """One more that is open. Those that everybody may ask for are none, nor are the refused: who has no token keeps
+        nobody out."""
+        one = scope["path"] not in _OPEN
+        self.open += one
+        try:
+            yield
+        finally:
+            self.open -= one
+
 
 class _Passage:
     """A request on its way."""
@@ -75,19 +87,18 @@ class _Passage:
         """Pass it to the application, and tell of it."""
         name: str = "-"
         error: Exception | None = None
-        self.gate.open += 1
         try:
             name = self.gate.admit(self.scope, self.headers)
             told = self.headers.get("content-length", "")
             self._measure(int(told) if told.isdecimal() else 0)
-            await self.gate.app(self.scope, self.receive, self.send)
+            with self.gate.counting(self.scope):
+                await self.gate.app(self.scope, self.receive, self.send)
         except Refused as refused:
             await self._refuse(refused)
         except Exception as fault:
             error = fault
             await self._refuse(BROKEN)
         finally:
-            self.gate.open -= 1
             self.gate.held -= self.size
             self._tell(name, error)
 

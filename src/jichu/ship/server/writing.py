@@ -111,6 +111,8 @@ class Answer:
         left = len(self.texts)
         while left:
             try:
+                if asyncio.get_running_loop().time() > self._end:  # as where a client reads slowly
+                    raise TimeoutError
                 async with asyncio.timeout_at(self._end):
                     i, piece = await self._pieces.get()
             except TimeoutError:
