@@ -1,6 +1,7 @@
 """Runs behind HTTP: rows, limits, who may ask."""
 
 import base64
+import contextlib
 import io
 import json
 import socket
@@ -346,6 +347,20 @@ def test_who_sends_slowly_or_garbage_or_hangs_up(runs):
         with found.client() as client:
             assert client.post("/v1/predict", json={"inputs": [ROW]}).status_code == 200
         assert not [line for line in found.logged if line.get("status") == 500]
+
+
+@pytest.mark.parametrize("line", [b"X-A: " + b"a" * 50 + b"\r\n", b"a"], ids=["many", "long"])
+def test_headers_are_bounded(all_of_them, line):
+    """Of a client without a token too, and with whatever parser of uvicorn's is installed."""
+    host, port = all_of_them.address.removeprefix("http://").split(":")
+    part, sent = line * (2**18 // len(line)), 0
+    with socket.create_connection((host, int(port)), timeout=10) as open_:
+        open_.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-B: b\r\n")
+        with contextlib.suppress(ConnectionError):
+            while sent < 2**25:
+                open_.sendall(part)
+                sent += len(part)
+    assert sent < 2**25  # what the system holds between us is less
 
 
 def deaf(found, content):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.auto import AutoHTTPProtocol
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from jichu.core.errors import JichuError, UsageError
 from jichu.core.progress import console
@@ -65,7 +65,7 @@ class Running:
         self.service: Service = app.state.service
         self.log = log
 
-        class Protocol(_Patient, AutoHTTPProtocol):  # type: ignore[misc, valid-type]
+        class Protocol(_Patient, H11Protocol):  # bounds headers, which httptools does not
             patience = settings.patience
 
         config = uvicorn.Config(
