@@ -253,6 +253,29 @@ def test_pieces_that_are_late_are_not_sent():
         asyncio.run(first())
 
 
+def test_prompts_are_counted(runs):
+    long = "a " * 600_000
+    said = [{"role": "user", "content": long[:700_000]}, {"role": "assistant", "content": long[:700_000]}] * 2
+    with server(runs, rows=8) as found, found.client() as client:
+        served = found.running.models.served
+        made = []
+        served["gpt"].writing.row = lambda *given, **how: made.append(given)
+        for asked, param, words in [
+            ({"prompt": ["a"] * 9}, "prompt", "9 rows; expected 8 at most"),
+            ({"prompt": [[1], [2], [3]], "n": 3}, "prompt", "9 rows"),
+            ({"prompt": [1] * 9, "n": 9}, "prompt", "9 rows"),
+            ({"prompt": long}, "prompt", "1,200,000 characters; expected 1,048,576 at most"),
+            ({"prompt": ["a", long]}, "prompt.1", "1,200,000 characters"),
+            ({"model": "chat", "messages": said}, "messages", "2,800,000 characters"),
+            ({"model": "chat", "messages": said[:1], "n": 9}, "prompt", "9 rows"),
+        ]:
+            path = "completions" if "prompt" in asked else "chat/completions"
+            answer = client.post(f"/v1/{path}", json={"model": "gpt", **asked})
+            assert answer.status_code == 413 and words in answer.json()["error"]["message"]
+            assert answer.json()["error"]["param"] == param
+        assert not made
+
+
 def test_what_goes_wrong_while_writing_is_told_and_others_go_on(runs):
     with server({"gpt": runs["gpt"]}) as found:
         writing = found.running.models.served["gpt"].writer.writing

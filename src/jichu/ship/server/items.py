@@ -119,12 +119,17 @@ def _text(item: Any, pair: bool, where: str) -> Any:
             )
         return tuple(_text(text, False, where) for text in two)
     text = _of_type(item, str, "a text", where)
-    if len(text) > _CHARACTERS:
+    refuse_long(len(text), where)
+    return text
+
+
+def refuse_long(characters: int, where: str) -> None:
+    """413 for more characters (or tokens) than a text may have."""
+    if characters > _CHARACTERS:
         raise Refused(
-            413, f"{where}: a text of {len(text):,} characters; expected {_CHARACTERS:,} at most", param=where,
+            413, f"{where}: a text of {characters:,} characters; expected {_CHARACTERS:,} at most", param=where,
             code="input_too_large",
         )  # fmt: skip
-    return text
 
 
 def _decoded(item: Any, what: str, where: str) -> bytes:

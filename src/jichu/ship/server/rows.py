@@ -45,7 +45,7 @@ def add(app: FastAPI, service: Service) -> None:
         with service.using(request, name) as served:
             served.run.require_head()
             given = await take(served)
-            service.count(request, given)
+            service.count(request, len(given))
             what = await service.aside(served.read, given)
             found = await service.wait(request, served.predicting.ask("predict", what, len(given)))
             rows = [{key: value for key, value in row.items() if key != "input"} for row in found]
@@ -60,7 +60,7 @@ def add(app: FastAPI, service: Service) -> None:
         asked = await service.read(request, EmbeddingRequest)
         with service.using(request, asked.model) as served:
             given = asked.input if isinstance(asked.input, list) else [asked.input]
-            service.count(request, given)
+            service.count(request, len(given), "input")
             _refuse_features(served)
 
             def read() -> Any:
@@ -85,7 +85,7 @@ def add(app: FastAPI, service: Service) -> None:
     async def explain(request: Request) -> Response:
         asked = await service.read(request, ExplainRequest)
         with service.using(request, asked.model) as served:
-            service.count(request, asked.inputs)
+            service.count(request, len(asked.inputs))
             given = await service.aside(items.of_json, asked.inputs, served.run)
             method = {"name": asked.method, **asked.arguments} if asked.method else None
             work = served.explain(
@@ -116,7 +116,7 @@ async def _json(service: Service, request: Request) -> tuple[str | None, _Take]:
     asked = await service.read(request, PredictRequest)
 
     async def take(served: Served) -> list[Any]:
-        service.count(request, asked.inputs)
+        service.count(request, len(asked.inputs))
         return await service.aside(items.of_json, asked.inputs, served.run)
 
     return asked.model, take

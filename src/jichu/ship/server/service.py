@@ -59,12 +59,12 @@ class Service:
             except JichuError as error:  # which names the run by its folder
                 raise refused(error, {served.name: served.run.path}) from None
 
-    def count(self, request: Request, found: list[Any]) -> None:
+    def count(self, request: Request, rows: int, param: str = "inputs") -> None:
         """Refuse more rows than a request may have; what is told of it."""
-        if len(found) > self.settings.rows:
-            told = f"{len(found):,} rows; expected {self.settings.rows:,} at most"
-            raise Refused(413, told, param="inputs", code="too_many_inputs")
-        request.scope["state"]["told"]["rows"] = len(found)
+        if rows > self.settings.rows:
+            told = f"{rows:,} rows; expected {self.settings.rows:,} at most"
+            raise Refused(413, told, param=param, code="too_many_inputs")
+        request.scope["state"]["told"]["rows"] = rows
 
     async def wait(self, request: Request, answer: Awaitable[_T]) -> _T:
         """What is waited for, no longer than the client does, nor than it may last."""
