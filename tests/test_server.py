@@ -7,6 +7,7 @@ import json
 import socket
 import threading
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from PIL import Image
 
 from jichu.core.errors import UsageError
 from jichu.runs import Run
-from jichu.ship.server import gate, keys
+from jichu.ship.server import gate, items, keys
 from jichu.ship.server.process import Running
 from jichu.ship.server.settings import Settings
 from served import make, png, server
@@ -257,7 +258,7 @@ def test_bodies_that_are_none(client):
         b"{",
         b"\xff\xfe",
         b'{"a": NaN}',
-        b"[" * 100_000,
+        b"[" * 10_000,
         b'{"a":' * 500 + b"1" + b"}" * 500,
         b"9" * 9000,
     ):
@@ -289,6 +290,27 @@ def test_bombs_are_refused_before_they_are_decoded(client):
     assert "samples" in error(client.post("/v1/predict", json=asked), 413)["message"]
     asked = {"model": "reviews", "inputs": ["a" * 1_000_000]}
     assert client.post("/v1/predict", json=asked).status_code == 200  # cut, as in training
+
+
+@pytest.mark.parametrize("value", [b"[]", b"{}", b'{"":0}', b"7777", b"[[[[[]]]]]", b'"ab"', b"1.5"])
+def test_what_json_takes_in_memory_is_foreseen(value):
+    body = b"[" + b",".join([value] * 10_000) + b"]"
+    tracemalloc.start()
+    try:
+        kept = items.parsed(body)
+        assert kept and tracemalloc.get_traced_memory()[0] < items.weight(body)
+    finally:
+        tracemalloc.stop()
+
+
+def test_json_of_too_many_values_is_refused(all_of_them, client, monkeypatch):
+    head = {"content-type": "application/json"}
+    told = error(client.post("/v1/predict", content=b"[" + b"[]," * 100_000, headers=head), 413)
+    assert "more than 32,768 commas" in told["message"]
+    monkeypatch.setattr(gate, "_HELD", 2)  # what JSON becomes counts beside what it was, for all requests
+    body = json.dumps({"model": "table", "inputs": [ROW], "x": [0] * 18_000})
+    assert error(client.post("/v1/predict", content=body, headers=head), 503)["code"] == "overloaded"
+    assert client.post("/v1/predict", json={"model": "table", "inputs": [ROW]}).status_code == 200
 
 
 def test_images_of_any_mode_are_seen(client):

@@ -23,6 +23,7 @@ _PIXELS = 2**25  # of an image: 33 million, a photograph
 _SAMPLES = 2**28  # of a sound, over its channels: an hour at 48 kHz
 _CHARACTERS = 2**20  # of a text
 _DEEPEST = 64  # levels of JSON
+VALUE = 128  # bytes of memory for a value of JSON, be it written with two characters
 MEDIA = ("image/", "audio/", "application/octet-stream")
 
 
@@ -35,6 +36,11 @@ def kind(run: Run | OnnxModel) -> str:
     if media is not None and config.table is None:
         return media.kind
     return "series" if config.series is not None else "table"
+
+
+def weight(body: bytes) -> int:
+    """Bytes of memory that the values of JSON take at most, from the marks between them; those in texts count too."""
+    return VALUE * sum(map(body.count, (b",", b"[", b"{")))
 
 
 def parsed(body: bytes) -> Any:

@@ -23,6 +23,7 @@ from .settings import Settings
 
 _Form = TypeVar("_Form", bound=Config)
 _T = TypeVar("_T")
+_GROWN = 4  # times the largest body that the values of a request's JSON may take in memory
 
 
 class Service:
@@ -43,11 +44,19 @@ class Service:
         if body_type(request) != "application/json":
             raise wrong_type(request, "application/json")
         body = await request.body()
+        request.scope["state"]["hold"](self._weighed(body))
 
         def parse() -> _Form:
             return check(form, items.parsed(body))
 
         return await self.aside(parse) if len(body) > 2**14 else parse()
+
+    def _weighed(self, body: bytes) -> int:
+        weight, most = items.weight(body), _GROWN * self.settings.most_bytes
+        if weight > most:
+            told = f"JSON of more than {most // items.VALUE:,} commas and brackets"
+            raise Refused(413, told, code="request_too_large")
+        return weight
 
     @contextlib.contextmanager
     def using(self, request: Request, name: str | None) -> Iterator[Served]:
