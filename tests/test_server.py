@@ -282,6 +282,11 @@ def test_bombs_are_refused_before_they_are_decoded(client):
     assert len(file.getvalue()) < 50_000
     asked = {"model": "images", "inputs": [b64(file.getvalue())]}
     assert "64,000,000 pixels" in error(client.post("/v1/predict", json=asked), 413)["message"]
+    file = io.BytesIO()
+    Image.new("1", (5000, 5000)).save(file, "PNG")
+    parts = [("file", ("a.png", file.getvalue()))] * 11
+    told = error(client.post("/v1/predict", data={"model": "images"}, files=parts), 413)
+    assert "275,000,000 pixels so far" in told["message"]
     long = io.BytesIO()
     soundfile.write(long, np.zeros((2**16, 8), np.int16), 8000, format="FLAC")
     flac = bytearray(long.getvalue())
@@ -449,6 +454,55 @@ def test_too_many_are_told_to_come_again(runs):
         go_on.set()
         with found.client() as client:
             assert client.post("/v1/predict", json={"inputs": [ROW]}).status_code == 200
+
+
+@contextlib.contextmanager
+def slow_reading(found):
+    """Images are decoded as soon as that is allowed."""
+    served, go_on, begun = found.running.models.served["m"], threading.Event(), []
+    served.read = lambda items: (begun.append(len(items)), go_on.wait(20))
+    try:
+        yield begun
+    finally:
+        go_on.set()
+        del served.read
+
+
+def test_decoding_is_not_waited_for_longer_than_other_work(runs):
+    """And no more of it begins than there are threads, though nobody waits for what they do."""
+    content = {"content": png(), "headers": {"content-type": "image/png"}}
+    with server({"m": runs["images"]}, timeout=0.3) as found, found.client() as client:
+        readers = found.running.service._free._value
+        with slow_reading(found) as begun:
+            for _ in range(readers + 1):
+                assert error(client.post("/v1/predict", **content), 504)["code"] == "timeout"
+            assert len(begun) <= readers
+        assert soon(lambda: found.running.service._free._value == readers)
+        assert client.post("/v1/predict", **content).status_code == 200
+
+
+@pytest.mark.parametrize("drain", [0.1, 30.0])
+def test_the_end_does_not_wait_for_what_is_decoded(runs, drain):
+    """What was begun gets an answer when its time is over, or by the second signal."""
+    with server({"m": runs["images"]}, drain=drain) as found, slow_reading(found) as begun:
+        answers = []
+
+        def ask():
+            with found.client() as client:
+                answers.append(
+                    client.post("/v1/predict", content=png(), headers={"content-type": "image/png"})
+                )
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        assert soon(lambda: begun)
+        loop = found.running.models.served["m"].predicting._loop
+        for _ in range(2 if drain > 1 else 1):
+            loop.call_soon_threadsafe(found.running._server._asked)
+        thread.join(10)
+        found._thread.join(10)
+        assert not found._thread.is_alive()
+        assert "ending" in error(answers[0], 503)["message"] and answers[0].headers["retry-after"]
 
 
 def test_a_client_that_hangs_up_is_not_worked_for(runs):

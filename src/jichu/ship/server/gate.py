@@ -99,6 +99,9 @@ class _Passage:
                 await self.gate.app(self.scope, self.receive, self.send)
         except Refused as refused:
             await self._refuse(refused)
+        except asyncio.CancelledError:  # the time of what was begun is over
+            await self._refuse(Busy("the server is ending"))
+            raise
         except Exception as fault:
             error = fault
             await self._refuse(BROKEN)

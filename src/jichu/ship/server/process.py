@@ -147,6 +147,8 @@ class _Server(uvicorn.Server):
     def _asked(self) -> None:
         if self.should_exit:
             self.force_exit = True  # the second time at once
+            for task in self.server_state.tasks:
+                task.cancel()
         self._running.end()
 
 

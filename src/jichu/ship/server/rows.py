@@ -46,7 +46,7 @@ def add(app: FastAPI, service: Service) -> None:
             served.run.require_head()
             given = await take(served)
             service.count(request, len(given))
-            what = await service.aside(served.read, given)
+            what = await service.aside(request, served.read, given)
             found = await service.wait(request, served.predicting.ask("predict", what, len(given)))
             rows = [{key: value for key, value in row.items() if key != "input"} for row in found]
             return as_json(_named(served, predictions=rows))
@@ -66,7 +66,7 @@ def add(app: FastAPI, service: Service) -> None:
             def read() -> Any:
                 return served.read(items.of_json(given, served.whole, "input"))
 
-            what = await service.aside(read)
+            what = await service.aside(request, read)
             work = served.predicting.ask("embed", what, len(given))
             features, tokens = await service.wait(request, work)
             if asked.dimensions not in (None, features.shape[1]):
@@ -86,7 +86,7 @@ def add(app: FastAPI, service: Service) -> None:
         asked = await service.read(request, ExplainRequest)
         with service.using(request, asked.model) as served:
             service.count(request, len(asked.inputs))
-            given = await service.aside(items.of_json, asked.inputs, served.run)
+            given = await service.aside(request, items.of_json, asked.inputs, served.run)
             method = {"name": asked.method, **asked.arguments} if asked.method else None
             work = served.explain(
                 given, method=method, target=asked.target, column=asked.column, background=asked.background
@@ -117,7 +117,7 @@ async def _json(service: Service, request: Request) -> tuple[str | None, _Take]:
 
     async def take(served: Served) -> list[Any]:
         service.count(request, len(asked.inputs))
-        return await service.aside(items.of_json, asked.inputs, served.run)
+        return await service.aside(request, items.of_json, asked.inputs, served.run)
 
     return asked.model, take
 
@@ -126,7 +126,7 @@ async def _raw(service: Service, request: Request) -> tuple[str | None, _Take]:
     body = await request.body()
 
     async def take(served: Served) -> list[Any]:
-        return [await service.aside(items.of_body, body, served.run)]
+        return await service.aside(request, items.of_body, body, served.run)
 
     return request.query_params.get("model"), take
 
@@ -144,7 +144,7 @@ async def _form(service: Service, request: Request) -> tuple[str | None, _Take]:
                 parts.append((name, part.encode("utf-8", "replace")))
 
     async def take(served: Served) -> list[Any]:
-        return await service.aside(items.of_parts, parts, served.run)
+        return await service.aside(request, items.of_parts, parts, served.run)
 
     return model, take
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterator
-from functools import partial
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from anyio import CapacityLimiter, to_thread
 from fastapi import Request
 
 from jichu.core.config import Config, check
@@ -17,6 +16,7 @@ from jichu.core.errors import JichuError
 
 from . import items
 from .errors import Refused, refused
+from .line import later
 from .metrics import Metrics
 from .models import Models, Served
 from .settings import Settings
@@ -33,11 +33,22 @@ class Service:
         self.models, self.settings, self.metrics = models, settings, metrics
         self.ending = False
         # reading lets other threads go on, but for Python's share of it
-        self._readers = CapacityLimiter(max(2, usable_cores()))
+        readers = max(2, usable_cores())
+        self._readers, self._free = ThreadPoolExecutor(readers, "reader"), asyncio.Semaphore(readers)
 
-    async def aside(self, call: Callable[..., _T], *arguments: Any) -> _T:
-        """Call in another thread."""
-        return await to_thread.run_sync(partial(call, *arguments), limiter=self._readers)
+    async def aside(self, request: Request, call: Callable[..., _T], *arguments: Any) -> _T:
+        """Call in another thread; it is waited for like all else, and goes on where nobody does."""
+        return await self.wait(request, self._aside(call, *arguments))
+
+    async def _aside(self, call: Callable[..., _T], *arguments: Any) -> _T:
+        await self._free.acquire()
+        loop, future = asyncio.get_running_loop(), self._readers.submit(call, *arguments)
+        future.add_done_callback(lambda _: later(loop, self._free.release))
+        return await asyncio.wrap_future(future)
+
+    def close(self) -> None:
+        """Let the threads end."""
+        self._readers.shutdown(wait=False)
 
     async def read(self, request: Request, form: type[_Form]) -> _Form:
         """The JSON of a request in its form."""
@@ -49,7 +60,7 @@ class Service:
         def parse() -> _Form:
             return check(form, items.parsed(body))
 
-        return await self.aside(parse) if len(body) > 2**14 else parse()
+        return await self.aside(request, parse) if len(body) > 2**14 else parse()
 
     def _weighed(self, body: bytes) -> int:
         weight, most = items.weight(body), _GROWN * self.settings.most_bytes
@@ -76,12 +87,12 @@ class Service:
         request.scope["state"]["told"]["rows"] = rows
 
     async def wait(self, request: Request, answer: Awaitable[_T]) -> _T:
-        """What is waited for, no longer than the client does, nor than it may last."""
+        """What is waited for, no longer than the client does, nor than all that the request waits for may last."""
+        now = asyncio.get_running_loop().time()
+        end = request.scope["state"].setdefault("end", now + self.settings.timeout)
         work, gone = asyncio.ensure_future(answer), asyncio.ensure_future(_gone(request))
         try:
-            await asyncio.wait(
-                {work, gone}, timeout=self.settings.timeout, return_when=asyncio.FIRST_COMPLETED
-            )
+            await asyncio.wait({work, gone}, timeout=max(0.0, end - now), return_when=asyncio.FIRST_COMPLETED)
             if work.done():
                 return work.result()
             if gone.done():

@@ -35,7 +35,7 @@ def add(app: FastAPI, service: Service) -> None:
             answer = Answer(
                 asked, served, served.writer, state["id"], service.settings.timeout, state["told"]
             )
-            await service.aside(answer.prepare)
+            await service.aside(request, answer.prepare)
             until.callback(_tell, service, request, answer)
             answer.begin()
             if not asked.stream:
