@@ -1,12 +1,14 @@
 """Runs behind HTTP: rows, limits, who may ask."""
 
 import base64
+import contextlib
 import io
 import json
 import socket
 import struct
 import threading
 import time
+import tracemalloc
 from pathlib import Path
 
 import httpx
@@ -17,7 +19,7 @@ from PIL import Image
 
 from jichu.core.errors import DataError, UsageError
 from jichu.runs import Run
-from jichu.ship.server import keys
+from jichu.ship.server import gate, items, keys
 from jichu.ship.server.errors import refused
 from jichu.ship.server.process import Running
 from jichu.ship.server.settings import Settings
@@ -325,7 +327,7 @@ def test_bodies_that_are_none(client):
         b"{",
         b"\xff\xfe",
         b'{"a": NaN}',
-        b"[" * 100_000,
+        b"[" * 10_000,
         b'{"a":' * 500 + b"1" + b"}" * 500,
         b"9" * 9000,
     ):
@@ -355,6 +357,11 @@ def test_bombs_are_refused_before_they_are_decoded(client):
     icon = b"icns" + struct.pack(">I", 8 + len(inner)) + inner
     asked = {"model": "images", "inputs": [b64(icon)]}
     assert "none of BMP, GIF" in error(client.post("/v1/predict", json=asked), 400)["message"]
+    file = io.BytesIO()
+    Image.new("1", (5000, 5000)).save(file, "PNG")
+    parts = [("file", ("a.png", file.getvalue()))] * 11
+    told = error(client.post("/v1/predict", data={"model": "images"}, files=parts), 413)
+    assert "275,000,000 pixels so far" in told["message"]
     long = io.BytesIO()
     soundfile.write(long, np.zeros((2**16, 8), np.int16), 8000, format="FLAC")
     flac = bytearray(long.getvalue())
@@ -363,6 +370,27 @@ def test_bombs_are_refused_before_they_are_decoded(client):
     assert "samples" in error(client.post("/v1/predict", json=asked), 413)["message"]
     asked = {"model": "reviews", "inputs": ["a" * 1_000_000]}
     assert client.post("/v1/predict", json=asked).status_code == 200  # cut, as in training
+
+
+@pytest.mark.parametrize("value", [b"[]", b"{}", b'{"":0}', b"7777", b"[[[[[]]]]]", b'"ab"', b"1.5"])
+def test_what_json_takes_in_memory_is_foreseen(value):
+    body = b"[" + b",".join([value] * 10_000) + b"]"
+    tracemalloc.start()
+    try:
+        kept = items.parsed(body)
+        assert kept and tracemalloc.get_traced_memory()[0] < items.weight(body)
+    finally:
+        tracemalloc.stop()
+
+
+def test_json_of_too_many_values_is_refused(all_of_them, client, monkeypatch):
+    head = {"content-type": "application/json"}
+    told = error(client.post("/v1/predict", content=b"[" + b"[]," * 100_000, headers=head), 413)
+    assert "more than 32,768 commas" in told["message"]
+    monkeypatch.setattr(gate, "_HELD", 2)  # what JSON becomes counts beside what it was, for all requests
+    body = json.dumps({"model": "table", "inputs": [ROW], "x": [0] * 18_000})
+    assert error(client.post("/v1/predict", content=body, headers=head), 503)["code"] == "overloaded"
+    assert client.post("/v1/predict", json={"model": "table", "inputs": [ROW]}).status_code == 200
 
 
 def test_images_of_any_mode_are_seen(client):
@@ -423,6 +451,55 @@ def test_who_sends_slowly_or_garbage_or_hangs_up(runs):
         assert not [line for line in found.logged if line.get("status") == 500]
 
 
+@pytest.mark.parametrize("line", [b"X-A: " + b"a" * 50 + b"\r\n", b"a"], ids=["many", "long"])
+def test_headers_are_bounded(all_of_them, line):
+    """Of a client without a token too, and with whatever parser of uvicorn's is installed."""
+    host, port = all_of_them.address.removeprefix("http://").split(":")
+    part, sent = line * (2**18 // len(line)), 0
+    with socket.create_connection((host, int(port)), timeout=10) as open_:
+        open_.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-B: b\r\n")
+        with contextlib.suppress(ConnectionError):
+            while sent < 2**25:
+                open_.sendall(part)
+                sent += len(part)
+    assert sent < 2**25  # what the system holds between us is less
+
+
+def deaf(found, content):
+    """A connection that sends this and never reads; few bytes fit between."""
+    found.running.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2048)
+    made = socket.socket()
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+    host, port = found.address.removeprefix("http://").split(":")
+    made.connect((host, int(port)))
+    made.sendall(content)
+    return made
+
+
+def soon(holds):
+    """Whether something comes to hold within ten seconds."""
+    return any(holds() or time.sleep(0.02) for _ in range(500))
+
+
+def test_who_does_not_read_keeps_nobody_out(runs, tmp_path, monkeypatch):
+    """What everybody may ask for, and what is refused, does not count; who reads nothing is cut off."""
+    monkeypatch.delenv(keys.TOKEN, raising=False)
+    monkeypatch.setattr(gate, "_READ", 0)
+    (tmp_path / "tokens").write_text(f"app {TOKEN}\n")
+    with server({"m": runs["table"]}, tmp_path / "tokens", queue=3, patience=1.0) as found:
+        asked = [
+            f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n" for path in ("/openapi.json", "/v1/models")
+        ]
+        held = [deaf(found, path.encode() * 1000) for path in asked for _ in range(6)]
+        connections = found.running._server.server_state.connections
+        assert soon(lambda: sum(c.flow.write_paused for c in connections) == len(held))
+        with found.client(TOKEN) as client:
+            assert client.get("/v1/models").status_code == 200
+        assert soon(lambda: len(connections) <= 1)  # the client's
+        for one in held:
+            one.close()
+
+
 def test_too_many_are_told_to_come_again(runs):
     """Never a hang: what there is no room for is refused at once, and what takes too long in time."""
     with server({"m": runs["table"]}, queue=2, batch=1, timeout=1.0) as found:
@@ -452,6 +529,55 @@ def test_too_many_are_told_to_come_again(runs):
         go_on.set()
         with found.client() as client:
             assert client.post("/v1/predict", json={"inputs": [ROW]}).status_code == 200
+
+
+@contextlib.contextmanager
+def slow_reading(found):
+    """Images are decoded as soon as that is allowed."""
+    served, go_on, begun = found.running.models.served["m"], threading.Event(), []
+    served.read = lambda items: (begun.append(len(items)), go_on.wait(20))
+    try:
+        yield begun
+    finally:
+        go_on.set()
+        del served.read
+
+
+def test_decoding_is_not_waited_for_longer_than_other_work(runs):
+    """And no more of it begins than there are threads, though nobody waits for what they do."""
+    content = {"content": png(), "headers": {"content-type": "image/png"}}
+    with server({"m": runs["images"]}, timeout=0.3) as found, found.client() as client:
+        readers = found.running.service._free._value
+        with slow_reading(found) as begun:
+            for _ in range(readers + 1):
+                assert error(client.post("/v1/predict", **content), 504)["code"] == "timeout"
+            assert len(begun) <= readers
+        assert soon(lambda: found.running.service._free._value == readers)
+        assert client.post("/v1/predict", **content).status_code == 200
+
+
+@pytest.mark.parametrize("drain", [0.1, 30.0])
+def test_the_end_does_not_wait_for_what_is_decoded(runs, drain):
+    """What was begun gets an answer when its time is over, or by the second signal."""
+    with server({"m": runs["images"]}, drain=drain) as found, slow_reading(found) as begun:
+        answers = []
+
+        def ask():
+            with found.client() as client:
+                answers.append(
+                    client.post("/v1/predict", content=png(), headers={"content-type": "image/png"})
+                )
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        assert soon(lambda: begun)
+        loop = found.running.models.served["m"].predicting._loop
+        for _ in range(2 if drain > 1 else 1):
+            loop.call_soon_threadsafe(found.running._server._asked)
+        thread.join(10)
+        found._thread.join(10)
+        assert not found._thread.is_alive()
+        assert "ending" in error(answers[0], 503)["message"] and answers[0].headers["retry-after"]
 
 
 def test_a_client_that_hangs_up_is_not_worked_for(runs):

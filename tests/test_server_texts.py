@@ -1,5 +1,6 @@
 """Language models behind HTTP, as the official client of OpenAI asks them."""
 
+import asyncio
 import contextlib
 import json
 import threading
@@ -10,7 +11,12 @@ import openai
 import pytest
 
 from jichu.runs import Run
+from jichu.ship.server.errors import Refused
+from jichu.ship.server.forms import CompletionRequest
+from jichu.ship.server.writer import Text
+from jichu.ship.server.writing import Answer
 from served import CONTEXT, make, server
+from test_server import deaf, soon
 
 GREEDY = {"temperature": 0, "max_tokens": 12}
 
@@ -221,6 +227,53 @@ def test_a_text_that_takes_too_long_ends_with_an_error(runs):
                 for line in client.post("/v1/completions", json={**asked, "stream": True}).text.split("\n\n")
             ]
         assert lines[-2] == "[DONE]" and json.loads(lines[-3])["error"]["code"] == "timeout"
+
+
+def test_a_stream_that_nobody_reads_ends(runs):
+    """However slowly it is read, no longer than `timeout`, and not at all no longer than `patience`."""
+    with server({"gpt": runs["gpt"]}, timeout=1.0, patience=0.5) as found:
+        served = found.running.models.served["gpt"]
+        asked = json.dumps({"prompt": ["It was the"] * 200, "max_tokens": 50, "stream": True})
+        head = f"Host: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(asked)}"
+        with deaf(found, f"POST /v1/completions HTTP/1.1\r\n{head}\r\n\r\n{asked}".encode()):
+            assert soon(lambda: served.users == 1) and soon(lambda: served.users == 0)
+        assert soon(lambda: not served.writer.writing.rows)
+
+
+def test_pieces_that_are_late_are_not_sent():
+    """Though they are there already, and only the client was slow."""
+
+    async def first():
+        answer = Answer(CompletionRequest(prompt="It"), None, None, "1", -1.0, {})
+        answer.texts.append(Text(0, answer._pieces))
+        answer.texts[0].give(" was")
+        return await anext(answer._come())
+
+    with pytest.raises(Refused, match="not written in time"):
+        asyncio.run(first())
+
+
+def test_prompts_are_counted(runs):
+    long = "a " * 600_000
+    said = [{"role": "user", "content": long[:700_000]}, {"role": "assistant", "content": long[:700_000]}] * 2
+    with server(runs, rows=8) as found, found.client() as client:
+        served = found.running.models.served
+        made = []
+        served["gpt"].writing.row = lambda *given, **how: made.append(given)
+        for asked, param, words in [
+            ({"prompt": ["a"] * 9}, "prompt", "9 rows; expected 8 at most"),
+            ({"prompt": [[1], [2], [3]], "n": 3}, "prompt", "9 rows"),
+            ({"prompt": [1] * 9, "n": 9}, "prompt", "9 rows"),
+            ({"prompt": long}, "prompt", "1,200,000 characters; expected 1,048,576 at most"),
+            ({"prompt": ["a", long]}, "prompt.1", "1,200,000 characters"),
+            ({"model": "chat", "messages": said}, "messages", "2,800,000 characters"),
+            ({"model": "chat", "messages": said[:1], "n": 9}, "prompt", "9 rows"),
+        ]:
+            path = "completions" if "prompt" in asked else "chat/completions"
+            answer = client.post(f"/v1/{path}", json={"model": "gpt", **asked})
+            assert answer.status_code == 413 and words in answer.json()["error"]["message"]
+            assert answer.json()["error"]["param"] == param
+        assert not made
 
 
 def test_what_goes_wrong_while_writing_is_told_and_others_go_on(runs):

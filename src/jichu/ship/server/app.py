@@ -34,6 +34,7 @@ def build(models: Models, settings: Settings, metrics: Metrics) -> FastAPI:
     async def living(_: FastAPI) -> AsyncIterator[None]:
         models.start()
         yield
+        service.close()
         await asyncio.to_thread(models.close, 1.0)
 
     app = FastAPI(

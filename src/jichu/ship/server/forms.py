@@ -90,10 +90,17 @@ class CompletionRequest(_Writing):
         | Annotated[list[int], Field(min_length=1)]
         | Annotated[list[Annotated[list[int], Field(min_length=1)]], Field(min_length=1)]
     )
+
     best_of: Annotated[int, Field(ge=1, le=1)] | None = None
     echo: Literal[False] | None = None
     logprobs: None = None
     suffix: None = None
+
+    @property
+    def prompts(self) -> list[str] | list[list[int]]:
+        """Each of them, be it one or several, texts or tokens."""
+        given: Any = self.prompt
+        return given if isinstance(given, list) and not isinstance(given[0], int) else [given]
 
 
 class Message(Config):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import re
 import time
 import traceback
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -33,7 +34,10 @@ class Gate:
 
     def __init__(self, app: ASGIApp, keys: Keys, settings: Settings, metrics: Metrics, log: Log):
         self.app, self.keys, self.settings, self.metrics, self.log = app, keys, settings, metrics, log
-        self.open, self.held = 0, 0  # requests, and bytes of their bodies
+        self.open, self.held = (
+            0,
+            0,
+        )  # requests that were admitted, and bytes of their bodies and what is made of them
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, or the life of the server."""
@@ -58,6 +62,17 @@ class Gate:
         scope["state"]["key"] = key
         return key.name
 
+    @contextlib.contextmanager
+    def counting(self, scope: Scope) -> Iterator[None]:
+        """One more that is open. Those that everybody may ask for are none, nor are the refused: who has no token keeps
+        nobody out."""
+        one = scope["path"] not in _OPEN
+        self.open += one
+        try:
+            yield
+        finally:
+            self.open -= one
+
 
 class _Passage:
     """A request on its way."""
@@ -68,27 +83,30 @@ class _Passage:
         self.state: dict[str, Any] = scope.setdefault("state", {})
         given = self.headers.get("x-request-id", "")
         self.id = given if _ID.fullmatch(given) else uuid.uuid4().hex
-        self.state |= {"id": self.id, "told": {}}
+        self.state |= {"id": self.id, "told": {}, "hold": self.hold}
         self.begun, self.status, self.size, self.whole = time.monotonic(), 0, 0, False
+        self.held = 0
 
     async def go(self) -> None:
         """Pass it to the application, and tell of it."""
         name: str = "-"
         error: Exception | None = None
-        self.gate.open += 1
         try:
             name = self.gate.admit(self.scope, self.headers)
             told = self.headers.get("content-length", "")
             self._measure(int(told) if told.isdecimal() else 0)
-            await self.gate.app(self.scope, self.receive, self.send)
+            with self.gate.counting(self.scope):
+                await self.gate.app(self.scope, self.receive, self.send)
         except Refused as refused:
             await self._refuse(refused)
+        except asyncio.CancelledError:  # the time of what was begun is over
+            await self._refuse(Busy("the server is ending"))
+            raise
         except Exception as fault:
             error = fault
             await self._refuse(BROKEN)
         finally:
-            self.gate.open -= 1
-            self.gate.held -= self.size
+            self.gate.held -= self.held
             self._tell(name, error)
 
     async def _refuse(self, refused: Refused) -> None:
@@ -116,12 +134,17 @@ class _Passage:
             ) from None
         size = len(message.get("body", b""))
         self.size += size
-        self.gate.held += size
         self.whole = message["type"] == "http.disconnect" or not message.get("more_body", False)
         self._measure(self.size)
+        self.hold(size)
+        return message
+
+    def hold(self, size: int) -> None:
+        """So many bytes more are in memory until the request has its answer. Busy where all together are too many."""
+        self.held += size
+        self.gate.held += size
         if self.gate.held > _HELD * self.gate.settings.most_bytes:
             raise Busy("too much is being sent at the same time")
-        return message
 
     async def send(self, message: Message) -> None:
         """A part of the answer, its headers with what every answer has."""

@@ -19,10 +19,13 @@ if TYPE_CHECKING:
     from jichu.runs import Run
     from jichu.ship.onnx_model import OnnxModel
 
-_PIXELS = 2**25  # of an image: 33 million, a photograph
-_SAMPLES = 2**28  # of a sound, over its channels: an hour at 48 kHz
+_MOST = {  # of one, and of all in a request
+    "image": (2**25, 2**28, "pixels"),  # 33 million, a photograph
+    "audio": (2**28, 2**29, "samples"),  # over the channels: an hour at 48 kHz
+}
 _CHARACTERS = 2**20  # of a text
 _DEEPEST = 64  # levels of JSON
+VALUE = 128  # bytes of memory for a value of JSON, be it written with two characters
 MEDIA = ("image/", "audio/", "application/octet-stream")
 
 
@@ -35,6 +38,11 @@ def kind(run: Run | OnnxModel) -> str:
     if media is not None and config.table is None:
         return media.kind
     return "series" if config.series is not None else "table"
+
+
+def weight(body: bytes) -> int:
+    """Bytes of memory that the values of JSON take at most, from the marks between them; those in texts count too."""
+    return VALUE * sum(map(body.count, (b",", b"[", b"{")))
 
 
 def parsed(body: bytes) -> Any:
@@ -70,36 +78,38 @@ def of_json(given: list[Any], run: Run | OnnxModel, where: str = "inputs") -> li
     if what == "text":
         assert run.config.text is not None
         return [_text(item, run.config.text.pair, f"{where}.{i}") for i, item in enumerate(given)]
-    return [
-        _medium(_decoded(item, what, f"{where}.{i}"), what, f"{where}.{i}") for i, item in enumerate(given)
-    ]
+    places = [f"{where}.{i}" for i in range(len(given))]
+    return _media(
+        [(place, _decoded(item, what, place)) for place, item in zip(places, given, strict=True)], what
+    )
 
 
 def of_parts(parts: list[tuple[str, bytes]], run: Run | OnnxModel) -> list[Any]:
     """The files of a form, whatever their fields are called."""
     if not parts:
         raise Refused(400, "a form without files", param="file", code="invalid_request")
-    return [of_body(content, run, name) for name, content in parts]
-
-
-def of_body(body: bytes, run: Run | OnnxModel, where: str = "body") -> Any:
-    """One item that is a body or a file: an image, a sound or a text in UTF-8."""
     what = kind(run)
     if what == "text":
-        try:
-            return _text(body.decode(), bool(run.config.text and run.config.text.pair), where)
-        except UnicodeDecodeError:
-            raise Refused(400, "a text that is not UTF-8", param=where, code="invalid_input") from None
-    if what not in ("image", "audio"):
-        raise _not_so(what)
-    return _medium(body, what, where)
+        pair = bool(run.config.text and run.config.text.pair)
+        return [_text(_utf8(content, name), pair, name) for name, content in parts]
+    if what not in _MOST:
+        raise Refused(
+            415, f"a file for a model that reads rows of a {what}; expected JSON, {{\"inputs\": [{{…}}]}}",
+            code="unsupported_media_type",
+        )  # fmt: skip
+    return _media(parts, what)
 
 
-def _not_so(what: str) -> Refused:
-    return Refused(
-        415, f"a file for a model that reads rows of a {what}; expected JSON, {{\"inputs\": [{{…}}]}}",
-        code="unsupported_media_type",
-    )  # fmt: skip
+def of_body(body: bytes, run: Run | OnnxModel) -> list[Any]:
+    """The one item that is a body: an image, a sound or a text in UTF-8."""
+    return of_parts([("body", body)], run)
+
+
+def _utf8(content: bytes, where: str) -> str:
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        raise Refused(400, "a text that is not UTF-8", param=where, code="invalid_input") from None
 
 
 def _of_type(item: Any, of: type, expected: str, where: str) -> Any:
@@ -119,12 +129,17 @@ def _text(item: Any, pair: bool, where: str) -> Any:
             )
         return tuple(_text(text, False, where) for text in two)
     text = _of_type(item, str, "a text", where)
-    if len(text) > _CHARACTERS:
+    refuse_long(len(text), where)
+    return text
+
+
+def refuse_long(characters: int, where: str) -> None:
+    """413 for more characters (or tokens) than a text may have."""
+    if characters > _CHARACTERS:
         raise Refused(
-            413, f"{where}: a text of {len(text):,} characters; expected {_CHARACTERS:,} at most", param=where,
+            413, f"{where}: a text of {characters:,} characters; expected {_CHARACTERS:,} at most", param=where,
             code="input_too_large",
         )  # fmt: skip
-    return text
 
 
 def _decoded(item: Any, what: str, where: str) -> bytes:
@@ -141,20 +156,28 @@ def _decoded(item: Any, what: str, where: str) -> bytes:
         ) from None
 
 
-def _medium(encoded: bytes, what: str, where: str) -> bytes:
-    """The bytes, if what they say of themselves is not too large to be decoded."""
+def _media(encoded: list[tuple[str, bytes]], what: str) -> list[bytes]:
+    """The bytes, if what they say of themselves is not too large to be decoded, alone and together."""
+    one, together, unit = _MOST[what]
+    all_of_them = 0
+    for where, content in encoded:
+        size = _size(content, what, where)
+        all_of_them += size
+        for found, most, of in ((size, one, ""), (all_of_them, together, " so far")):
+            if found > most:
+                told = f"{where}: {found:,} {unit}{of}; expected {most:,} at most"
+                raise Refused(413, told, param=where, code="input_too_large")
+    return [content for _, content in encoded]
+
+
+def _size(encoded: bytes, what: str, where: str) -> int:
+    """How many pixels or samples."""
     try:
         if what == "image":
             header = peek_image(encoded)
-            size, most, unit = header.width * header.height, _PIXELS, "pixels"
-        else:
-            sound = peek_sound(encoded)
-            size, most, unit = sound.frames * sound.channels, _SAMPLES, "samples"
+            return header.width * header.height
+        sound = peek_sound(encoded)
+        return sound.frames * sound.channels
     except (*NO_IMAGE, *NO_SOUND) as error:
         named = "an image" if what == "image" else "a sound"
         raise Refused(400, f"{where}: not {named}: {error}", param=where, code="invalid_input") from None
-    if size > most:
-        raise Refused(
-            413, f"{where}: {size:,} {unit}; expected {most:,} at most", param=where, code="input_too_large"
-        )
-    return encoded

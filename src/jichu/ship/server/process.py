@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.auto import AutoHTTPProtocol
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from jichu.core.errors import JichuError, UsageError
 from jichu.core.progress import console
@@ -65,7 +65,7 @@ class Running:
         self.service: Service = app.state.service
         self.log = log
 
-        class Protocol(_Patient, AutoHTTPProtocol):  # type: ignore[misc, valid-type]
+        class Protocol(_Patient, H11Protocol):  # bounds headers, which httptools does not
             patience = settings.patience
 
         config = uvicorn.Config(
@@ -147,15 +147,18 @@ class _Server(uvicorn.Server):
     def _asked(self) -> None:
         if self.should_exit:
             self.force_exit = True  # the second time at once
+            for task in self.server_state.tasks:
+                task.cancel()
         self._running.end()
 
 
 class _Patient:
     """A connection on which no request is under way is closed when nothing whole has come for a time: headers that are
-    sent byte by byte, or none at all."""
+    sent byte by byte, or none at all. One from which nothing is read for a time is cut off."""
 
     patience: float
     _due: asyncio.TimerHandle | None = None
+    _unread: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         """Begin to wait."""
@@ -171,15 +174,35 @@ class _Patient:
             self._due.cancel()
             self._due = None
 
+    def pause_writing(self) -> None:
+        """Begin to wait for the client to read."""
+        super().pause_writing()  # type: ignore[misc]
+        self._press(None)
+
+    def resume_writing(self) -> None:
+        """It has read."""
+        super().resume_writing()  # type: ignore[misc]
+        if self._unread is not None:
+            self._unread.cancel()
+
     def connection_lost(self, error: Exception | None) -> None:
         """No longer wait."""
-        if self._due is not None:
-            self._due.cancel()
+        for timer in (self._due, self._unread):
+            if timer is not None:
+                timer.cancel()
         super().connection_lost(error)  # type: ignore[misc]
 
     def _wait(self) -> None:
         this: Any = self
         self._due = this.loop.call_later(self.patience, this.transport.close)
+
+    def _press(self, before: int | None) -> None:
+        this: Any = self
+        left = this.transport.get_write_buffer_size()
+        if before is None or left < before:
+            self._unread = this.loop.call_later(self.patience, self._press, left)
+        else:
+            this.transport.abort()  # to close it would wait for what is not read
 
     def _asked(self) -> bool:
         this: Any = self

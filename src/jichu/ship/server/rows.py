@@ -45,8 +45,8 @@ def add(app: FastAPI, service: Service) -> None:
         with service.using(request, name) as served:
             served.run.require_head()
             given = await take(served)
-            service.count(request, given)
-            what = await service.aside(served.read, given)
+            service.count(request, len(given))
+            what = await service.aside(request, served.read, given)
             found = await service.wait(request, served.predicting.ask("predict", what, len(given)))
             rows = [{key: value for key, value in row.items() if key != "input"} for row in found]
             return as_json(_named(served, predictions=rows))
@@ -60,13 +60,13 @@ def add(app: FastAPI, service: Service) -> None:
         asked = await service.read(request, EmbeddingRequest)
         with service.using(request, asked.model) as served:
             given = asked.input if isinstance(asked.input, list) else [asked.input]
-            service.count(request, given)
+            service.count(request, len(given), "input")
             _refuse_features(served)
 
             def read() -> Any:
                 return served.read(items.of_json(given, served.whole, "input"))
 
-            what = await service.aside(read)
+            what = await service.aside(request, read)
             work = served.predicting.ask("embed", what, len(given))
             features, tokens = await service.wait(request, work)
             if asked.dimensions not in (None, features.shape[1]):
@@ -85,8 +85,8 @@ def add(app: FastAPI, service: Service) -> None:
     async def explain(request: Request) -> Response:
         asked = await service.read(request, ExplainRequest)
         with service.using(request, asked.model) as served:
-            service.count(request, asked.inputs)
-            given = await service.aside(items.of_json, asked.inputs, served.run)
+            service.count(request, len(asked.inputs))
+            given = await service.aside(request, items.of_json, asked.inputs, served.run)
             work = served.explain(
                 given, method=_method(asked), target=asked.target, column=asked.column, background=asked.background
             )  # fmt: skip
@@ -130,8 +130,8 @@ async def _json(service: Service, request: Request) -> tuple[str | None, _Take]:
     asked = await service.read(request, PredictRequest)
 
     async def take(served: Served) -> list[Any]:
-        service.count(request, asked.inputs)
-        return await service.aside(items.of_json, asked.inputs, served.run)
+        service.count(request, len(asked.inputs))
+        return await service.aside(request, items.of_json, asked.inputs, served.run)
 
     return _model(request, asked.model), take
 
@@ -140,7 +140,7 @@ async def _raw(service: Service, request: Request) -> tuple[str | None, _Take]:
     body = await request.body()
 
     async def take(served: Served) -> list[Any]:
-        return [await service.aside(items.of_body, body, served.run)]
+        return await service.aside(request, items.of_body, body, served.run)
 
     return _model(request), take
 
@@ -159,7 +159,7 @@ async def _form(service: Service, request: Request) -> tuple[str | None, _Take]:
                 parts.append((name, part.encode("utf-8", "replace")))
 
     async def take(served: Served) -> list[Any]:
-        return await service.aside(items.of_parts, parts, served.run)
+        return await service.aside(request, items.of_parts, parts, served.run)
 
     return _model(request, model), take
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterator
-from functools import partial
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from anyio import CapacityLimiter, to_thread
 from fastapi import Request
 
 from jichu.core.config import Config, check
@@ -17,12 +16,14 @@ from jichu.core.errors import JichuError
 
 from . import items
 from .errors import Refused, refused
+from .line import later
 from .metrics import Metrics
 from .models import Models, Served
 from .settings import Settings
 
 _Form = TypeVar("_Form", bound=Config)
 _T = TypeVar("_T")
+_GROWN = 4  # times the largest body that the values of a request's JSON may take in memory
 
 
 class Service:
@@ -32,22 +33,41 @@ class Service:
         self.models, self.settings, self.metrics = models, settings, metrics
         self.ending = False
         # reading lets other threads go on, but for Python's share of it
-        self._readers = CapacityLimiter(max(2, usable_cores()))
+        readers = max(2, usable_cores())
+        self._readers, self._free = ThreadPoolExecutor(readers, "reader"), asyncio.Semaphore(readers)
 
-    async def aside(self, call: Callable[..., _T], *arguments: Any) -> _T:
-        """Call in another thread."""
-        return await to_thread.run_sync(partial(call, *arguments), limiter=self._readers)
+    async def aside(self, request: Request, call: Callable[..., _T], *arguments: Any) -> _T:
+        """Call in another thread; it is waited for like all else, and goes on where nobody does."""
+        return await self.wait(request, self._aside(call, *arguments))
+
+    async def _aside(self, call: Callable[..., _T], *arguments: Any) -> _T:
+        await self._free.acquire()
+        loop, future = asyncio.get_running_loop(), self._readers.submit(call, *arguments)
+        future.add_done_callback(lambda _: later(loop, self._free.release))
+        return await asyncio.wrap_future(future)
+
+    def close(self) -> None:
+        """Let the threads end."""
+        self._readers.shutdown(wait=False)
 
     async def read(self, request: Request, form: type[_Form]) -> _Form:
         """The JSON of a request in its form."""
         if body_type(request) != "application/json":
             raise wrong_type(request, "application/json")
         body = await request.body()
+        request.scope["state"]["hold"](self._weighed(body))
 
         def parse() -> _Form:
             return check(form, items.parsed(body))
 
-        return await self.aside(parse) if len(body) > 2**14 else parse()
+        return await self.aside(request, parse) if len(body) > 2**14 else parse()
+
+    def _weighed(self, body: bytes) -> int:
+        weight, most = items.weight(body), _GROWN * self.settings.most_bytes
+        if weight > most:
+            told = f"JSON of more than {most // items.VALUE:,} commas and brackets"
+            raise Refused(413, told, code="request_too_large")
+        return weight
 
     @contextlib.contextmanager
     def using(self, request: Request, name: str | None) -> Iterator[Served]:
@@ -59,20 +79,20 @@ class Service:
             except JichuError as error:  # which names the run by its folder
                 raise refused(error, {served.name: served.run.path}) from None
 
-    def count(self, request: Request, found: list[Any]) -> None:
+    def count(self, request: Request, rows: int, param: str = "inputs") -> None:
         """Refuse more rows than a request may have; what is told of it."""
-        if len(found) > self.settings.rows:
-            told = f"{len(found):,} rows; expected {self.settings.rows:,} at most"
-            raise Refused(413, told, param="inputs", code="too_many_inputs")
-        request.scope["state"]["told"]["rows"] = len(found)
+        if rows > self.settings.rows:
+            told = f"{rows:,} rows; expected {self.settings.rows:,} at most"
+            raise Refused(413, told, param=param, code="too_many_inputs")
+        request.scope["state"]["told"]["rows"] = rows
 
     async def wait(self, request: Request, answer: Awaitable[_T]) -> _T:
-        """What is waited for, no longer than the client does, nor than it may last."""
+        """What is waited for, no longer than the client does, nor than all that the request waits for may last."""
+        now = asyncio.get_running_loop().time()
+        end = request.scope["state"].setdefault("end", now + self.settings.timeout)
         work, gone = asyncio.ensure_future(answer), asyncio.ensure_future(_gone(request))
         try:
-            await asyncio.wait(
-                {work, gone}, timeout=self.settings.timeout, return_when=asyncio.FIRST_COMPLETED
-            )
+            await asyncio.wait({work, gone}, timeout=max(0.0, end - now), return_when=asyncio.FIRST_COMPLETED)
             if work.done():
                 return work.result()
             if gone.done():

@@ -30,7 +30,10 @@ class Settings(Config):
     rows: Count = Field(256, description="rows of a request")
     body: Annotated[float, Field(gt=0)] = Field(32.0, description="MiB of a request")
     timeout: Seconds = Field(60.0, description="seconds within which an answer is given")
-    patience: Seconds = Field(20.0, description="seconds within which a request has to be sent")
+    patience: Seconds = Field(
+        20.0,
+        description="seconds within which a request has to be sent, and something of its answer to be read",
+    )
     drain: Seconds = Field(30.0, description="seconds for what was begun when the server is to end")
     precision: Literal["float32", "bfloat16", "auto"] = Field(
         "float32",

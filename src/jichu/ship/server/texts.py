@@ -29,11 +29,13 @@ def add(app: FastAPI, service: Service) -> None:
                     400, f"{served.name} does not go on with texts; expected a pretrained decoder, or one fine-tuned on"
                     " conversations", param="model", code="invalid_request",
                 )  # fmt: skip
+            several = len(asked.prompts) if isinstance(asked, CompletionRequest) else 1
+            service.count(request, several * (asked.n or 1), "prompt")
             state = request.scope["state"]
             answer = Answer(
                 asked, served, served.writer, state["id"], service.settings.timeout, state["told"]
             )
-            await service.aside(answer.prepare)
+            await service.aside(request, answer.prepare)
             until.callback(_tell, service, request, answer)
             answer.begin()
             if not asked.stream:

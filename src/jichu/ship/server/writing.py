@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 import traceback
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from starlette.responses import Response, StreamingResponse
@@ -15,20 +15,23 @@ from jichu.core.files import dumps
 
 from .errors import BROKEN, Refused, as_json, content
 from .forms import ChatRequest, CompletionRequest, Message
+from .items import refuse_long
 from .models import Served
 from .writer import Text, Writer
 
 _FINISHED = {"end": "stop", "stop": "stop", "most": "length"}
 
 
-def prompts(asked: CompletionRequest | ChatRequest, served: Served) -> list[str | list[int]]:
-    """The prompts of a request. 400 where the model does not talk."""
+def prompts(asked: CompletionRequest | ChatRequest, served: Served) -> Sequence[str | list[int]]:
+    """The prompts of a request. 400 where the model does not talk, 413 where one is too long."""
     if isinstance(asked, ChatRequest):
         served.whole.require_chat()
         said = [{"role": _role(m.role), "content": _content(m, i)} for i, m in enumerate(asked.messages)]
+        refuse_long(sum(len(message["content"]) for message in said), "messages")
         return [served.whole.tokenizer.chat(said, prompt=True)[0]]
-    given: Any = asked.prompt
-    return given if isinstance(given, list) and not isinstance(given[0], int) else [given]
+    for i, prompt in enumerate(asked.prompts):
+        refuse_long(len(prompt), f"prompt.{i}" if isinstance(asked.prompt, list) else "prompt")
+    return asked.prompts
 
 
 def _role(role: str) -> str:
@@ -111,6 +114,8 @@ class Answer:
         left = len(self.texts)
         while left:
             try:
+                if asyncio.get_running_loop().time() > self._end:  # as where a client reads slowly
+                    raise TimeoutError
                 async with asyncio.timeout_at(self._end):
                     i, piece = await self._pieces.get()
             except TimeoutError:
