@@ -54,7 +54,5 @@ def answer(options: Options) -> None:
         else:
             announce(made)
         made.run()
-    if (
-        made.computing
-    ):  # in C++, in the middle of which Python would end a thread, and that the process by abort
+    if made.computing:  # Python would end such a thread in the middle of C++, and that the process by abort
         leave(0)
