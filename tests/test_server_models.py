@@ -1,6 +1,7 @@
 """Models that are exchanged, ended and started again while they are asked."""
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -247,6 +248,56 @@ def test_signals(two, tokens):
     finally:
         if found.process.poll() is None:
             found.end(signal.SIGKILL)
+
+
+def test_what_is_still_computed_does_not_spoil_the_end(tmp_path):
+    """A thread that is in C++ when Python ends is not to end the process by abort."""
+    found = Process(make(tmp_path / "m", "reviews"), "--set", "drain=0.1", "--set", "timeout=0.5")
+    try:
+        asked = {"inputs": ["It was"] * 4, "method": "shapley", "arguments": {"samples": 10**5}}
+        with found.client() as client:
+            assert client.post("/v1/explain", json=asked).status_code == 504  # nobody waits any more
+        assert found.end() == 0
+        assert not any("terminate" in line for line in found.errors)
+    finally:
+        if found.process.poll() is None:
+            found.end(signal.SIGKILL)
+
+
+def test_a_hangup_is_kept_while_models_are_loaded(two, tmp_path):
+    """The tokens come of a pipe, so that it is known when it loads; afterwards others are in their place."""
+    pipe, newer = tmp_path / "tokens", tmp_path / "newer-tokens"
+    os.mkfifo(pipe)
+    newer.write_text(f"app {OTHER}\n")
+    command = [
+        sys.executable,
+        "-m",
+        "jichu",
+        "serve",
+        str(two[0][0]),
+        "--port",
+        "0",
+        "--json",
+        "--tokens",
+        str(pipe),
+    ]
+    with subprocess.Popen(
+        command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as started:
+        try:
+            with pipe.open("w") as tokens:  # when it is opened there
+                newer.replace(pipe)
+                started.send_signal(signal.SIGHUP)
+                tokens.write(f"app {ADMIN}\n")
+            address = next(line.decode().split('"')[3] for line in started.stdout if b"http" in line)
+            with httpx.Client(
+                base_url=address, headers={"Authorization": f"Bearer {OTHER}"}, trust_env=False
+            ) as client:
+                assert any(
+                    client.get("/v1/models").status_code == 200 or time.sleep(0.05) for _ in range(200)
+                )
+        finally:
+            started.terminate()
 
 
 def test_killed_it_starts_again_and_answers_the_same(two):

@@ -43,9 +43,14 @@ def serve(
 
     Raises UsageError where the address is open to other machines and nobody is asked for a token."""
     made = server(runs, tokens=tokens, **settings)
+    announce(made)
+    made.run()
+
+
+def announce(made: Running) -> None:
+    """Say what is served, and where."""
     at = made.address
     say(f"serving {', '.join(made.versions)} at {at}; {at}/docs tells how to ask; Ctrl-C ends it")
-    made.run()
 
 
 def opener() -> Callable[[Path], Run | OnnxModel]:

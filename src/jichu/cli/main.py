@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import atexit
 import contextlib
 import errno
 import os
@@ -12,7 +11,7 @@ from collections.abc import Sequence
 
 import jichu
 from jichu.core.errors import Interrupted, JichuError, PeerLost
-from jichu.core.interrupt import Stop, terminable, undisturbed
+from jichu.core.interrupt import Stop, leave, terminable, undisturbed
 
 from .commands import COMMANDS
 from .options import Parser
@@ -54,7 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 raise
             code = _tell(error, stop)
             if arguments is None and code == Interrupted.code:
-                _leave(code)
+                # Python would end the process by SIGINT where KeyboardInterrupt went through code that was made of a
+                # string, as data classes are, whoever caught it afterwards
+                leave(code)
             return code
 
 
@@ -111,14 +112,6 @@ def _stand_in() -> None:
             os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
     sys.stdout = sys.stdout or open(1, "w")  # noqa: SIM115 (as long as the process)
     sys.stderr = sys.stderr or open(2, "w")  # noqa: SIM115
-
-
-def _leave(code: int) -> None:
-    """End the process with this code. Python would end it by SIGINT where KeyboardInterrupt went through code
-    that was made of a string, as data classes are, whoever caught it afterwards."""
-    atexit._run_exitfuncs()
-    sys.stderr.flush()
-    os._exit(code)
 
 
 def _silence() -> None:

@@ -3,12 +3,15 @@ with which a system ends a process, or a terminal that is closed."""
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 _ECHO = 1.0  # seconds within which a signal is the same request: a launcher and a terminal may both send it
@@ -75,3 +78,31 @@ def terminable() -> Iterator[Stop]:
 
     with _handled(on_signal):
         yield stop
+
+
+@contextlib.contextmanager
+def hangup_kept() -> Iterator[None]:
+    """While the block runs the system keeps SIGHUP, until it is asked for by `hangup_wanted`."""
+    if hasattr(signal, "pthread_sigmask"):
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    else:
+        yield
+
+
+def hangup_wanted() -> None:
+    """Give SIGHUP to its handler, also one that was kept."""
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGHUP])
+
+
+def leave(code: int) -> NoReturn:
+    """End the process with this code, without what Python does at its end to threads and by signals."""
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)

@@ -41,13 +41,18 @@ def add(commands: Any) -> None:
 def answer(options: Options) -> None:
     """Answer until Ctrl-C or SIGTERM."""
     from jichu.core.config import override
-    from jichu.serving import serve, server
+    from jichu.core.interrupt import hangup_kept, leave
+    from jichu.serving import announce, server
 
     given = {key: getattr(options, key) for key in ("host", "port") if getattr(options, key) is not None}
     settings = override(given, options.set)
-    if not options.json:
-        return serve(options.runs, tokens=options.tokens, **settings)
-    made = server(options.runs, tokens=options.tokens, **settings)
-    print_json({"address": made.address, "models": made.versions})
-    sys.stdout.flush()  # whoever started it waits for the address
-    made.run()
+    with hangup_kept():  # until the models are there, which it asks to be read again
+        made = server(options.runs, tokens=options.tokens, **settings)
+        if options.json:
+            print_json({"address": made.address, "models": made.versions})
+            sys.stdout.flush()  # whoever started it waits for the address
+        else:
+            announce(made)
+        made.run()
+    if made.computing:  # Python would end such a thread in the middle of C++, and that the process by abort
+        leave(0)

@@ -34,10 +34,8 @@ class Gate:
 
     def __init__(self, app: ASGIApp, keys: Keys, settings: Settings, metrics: Metrics, log: Log):
         self.app, self.keys, self.settings, self.metrics, self.log = app, keys, settings, metrics, log
-        self.open, self.held = (
-            0,
-            0,
-        )  # requests that were admitted, and bytes of their bodies and what is made of them
+        self.open = 0  # requests that were admitted
+        self.held = 0  # bytes of bodies and of what is made of them
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, or the life of the server."""

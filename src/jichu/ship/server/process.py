@@ -19,6 +19,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from jichu.core.errors import JichuError, UsageError
+from jichu.core.interrupt import hangup_wanted
 from jichu.core.progress import console
 
 from .app import build
@@ -73,6 +74,7 @@ class Running:
             access_log=False, server_header=False, timeout_graceful_shutdown=max(1, round(settings.drain)),
         )  # fmt: skip
         self._server = _Server(config, self)
+        self._others = set(threading.enumerate())
 
     def run(self) -> None:
         """Answer until `end`, or a signal that asks for it."""
@@ -88,6 +90,11 @@ class Running:
     def versions(self) -> list[str]:
         """Of the models that are served."""
         return [served.version for served in self.models.served.values()]
+
+    @property
+    def computing(self) -> bool:
+        """Whether a thread of it still computes what nobody waits for, after its end."""
+        return not self._others.issuperset(threading.enumerate())
 
     @property
     def started(self) -> bool:
@@ -137,6 +144,7 @@ class _Server(uvicorn.Server):
         before = {number: signal.getsignal(number) for number in heard}
         for number, call in heard.items():
             loop.add_signal_handler(number, call)
+        hangup_wanted()
         try:
             yield
         finally:
