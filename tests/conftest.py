@@ -1,6 +1,7 @@
 """Shared by all tests: a cache of their own, one thread, small data."""
 
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -76,3 +77,11 @@ def in_folder(tmp_path, monkeypatch):
     """Run in an empty folder, so that runs/ is the test's own."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def place(made, tmp_path, monkeypatch):
+    """A copy of what a module's fixture `made` has made, to be changed."""
+    shutil.copytree(made, tmp_path / "place")
+    monkeypatch.chdir(tmp_path / "place")
+    return tmp_path / "place"

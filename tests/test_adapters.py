@@ -62,14 +62,6 @@ def made(tmp_path_factory):
     return place
 
 
-@pytest.fixture
-def place(made, tmp_path, monkeypatch):
-    """A copy of it, to be changed."""
-    shutil.copytree(made, tmp_path / "place")
-    monkeypatch.chdir(tmp_path / "place")
-    return tmp_path / "place"
-
-
 def size(path):
     return sum(f.stat().st_size for f in Path(path).rglob("*.safetensors"))
 

@@ -83,14 +83,6 @@ def made(tmp_path_factory):
     return place
 
 
-@pytest.fixture
-def place(made, tmp_path, monkeypatch):
-    """A copy of it, to be changed."""
-    shutil.copytree(made, tmp_path / "place")
-    monkeypatch.chdir(tmp_path / "place")
-    return tmp_path / "place"
-
-
 ASKED = {"image": None, "table": "rows.csv", "text": "said.csv", "sound": "sounds/l/0.wav"}
 WITHOUT_TORCH = """
 import json, sys

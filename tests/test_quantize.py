@@ -2,7 +2,6 @@
 
 import json
 import logging
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -288,13 +287,6 @@ def made(tmp_path_factory):
             "{name: gpt, width: 32, depth: 1, heads: 2}", "--set", "data.text=text", "--set", "data.context=8",
             "--set", "data.tokenizer={name: bpe, vocabulary: 300}", "--quiet")  # fmt: skip
     return place
-
-
-@pytest.fixture
-def place(made, tmp_path, monkeypatch):
-    shutil.copytree(made, tmp_path / "place")
-    monkeypatch.chdir(tmp_path / "place")
-    return tmp_path / "place"
 
 
 @pytest.mark.parametrize("name", QUANTIZATIONS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,6 @@ class _Search:
         }  # fmt: skip
         self.known: dict[str, Candidate] = {}
         self.known = self._kept()
-        self._answers: np.ndarray | None = None
 
     def until(self, aim: Goal, allowed: float) -> Searched:
         """Try one group of plans after the other, until one of a group will do."""
@@ -155,6 +155,11 @@ class _Search:
             by = held(run, dims, data, ("test",), even)
             return by, "test", lambda: held(run, dims, data, ("test",), odd)
         return chosen_by, "validation", lambda: held(run, dims, data, ("test",))
+
+    @cached_property
+    def _answers(self) -> np.ndarray:
+        """Of the model as it is."""
+        return self.held.answers(self.whole)
 
     def _last(self, best: Candidate) -> Compared | None:
         """What is lost on rows that nothing was chosen by; None where there are none."""
@@ -224,8 +229,6 @@ class _Search:
     def _measured(self, plan: Plan, graph: Path, changed: str | None) -> Candidate:
         pair = [self.whole] if graph == self.whole else [self.whole, graph]
         timed = measure(pair, self.inputs, threads=self.threads, rounds=self.rounds)[-1]
-        if self._answers is None:
-            self._answers = self.held.answers(self.whole)
         found = compare(self.held, self._answers, self.held.answers(graph))
         return Candidate(plan.name, timed, found, changed)
 

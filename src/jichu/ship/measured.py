@@ -14,6 +14,7 @@ import numpy as np
 from jichu.metrics.intervals import Interval
 
 from .export.base import Arrays
+from .figures import Figures
 from .onnx_model import ask, session
 
 _WARM = 2  # calls that do not count
@@ -35,7 +36,7 @@ class Inputs:
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measured(Figures):
     """Bytes of the file; milliseconds for one row, the median over rounds and the 90th percentile of all calls; rows a second
     in batches. Ratios are to the graph that was timed beside it: of size a share, of the other two how many times faster,
     the median of the rounds' own. Intervals are over rounds."""
@@ -50,16 +51,6 @@ class Measured:
     batch_size: int
     threads: int
     rounds: int
-
-    def plain(self) -> dict[str, Any]:
-        """For JSON."""
-        return {k: v._asdict() if isinstance(v, Interval) else v for k, v in vars(self).items()}
-
-    @classmethod
-    def of(cls, told: dict[str, Any]) -> Measured:
-        """What `plain` gave."""
-        made: Any = {k: Interval(**v) if isinstance(v, dict) else v for k, v in told.items()}
-        return cls(**made)
 
 
 def available() -> int:

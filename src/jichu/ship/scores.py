@@ -13,6 +13,7 @@ from jichu.data.target import Target
 from jichu.metrics.intervals import Interval, metric_interval
 
 from .export.base import Arrays
+from .figures import Figures
 from .onnx_model import ask, session
 
 
@@ -77,7 +78,7 @@ class Held:
 
 
 @dataclass(frozen=True)
-class Compared:
+class Compared(Figures):
     """Two graphs on the same held-out rows: the metric of each, what the second loses in points, and the share of rows that
     it answers otherwise."""
 
@@ -87,16 +88,6 @@ class Compared:
     after: Interval
     lost: Interval
     changed: float | None
-
-    def plain(self) -> dict[str, Any]:
-        """For JSON."""
-        return {k: v._asdict() if isinstance(v, Interval) else v for k, v in vars(self).items()}
-
-    @classmethod
-    def of(cls, told: dict[str, Any]) -> Compared:
-        """What `plain` gave."""
-        made: Any = {k: Interval(**v) if isinstance(v, dict) else v for k, v in told.items()}
-        return cls(**made)
 
 
 def compare(held: Held, before: np.ndarray, after: np.ndarray) -> Compared:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -24,6 +24,8 @@ from .models import Models, Served
 from .page import paths
 from .service import Service
 from .settings import Settings
+
+_ADDRESSES = 8  # by which the server may be called, whose page is kept
 
 
 def build(models: Models, settings: Settings, metrics: Metrics) -> FastAPI:
@@ -82,10 +84,13 @@ def _add_watching(app: FastAPI, service: Service) -> None:
 
 
 def _add_page(app: FastAPI) -> None:
+    @lru_cache(_ADDRESSES)
+    def page(address: str) -> str:
+        return paths(app.openapi(), address)
+
     @app.get("/docs", include_in_schema=False)
     async def docs(request: Request) -> Response:
-        page = paths(app.openapi(), str(request.base_url).rstrip("/"))
-        return Response(page, media_type="text/html; charset=utf-8")
+        return Response(page(str(request.base_url).rstrip("/")), media_type="text/html; charset=utf-8")
 
 
 def _about(served: Served) -> dict[str, Any]:
