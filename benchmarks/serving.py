@@ -8,11 +8,13 @@ a second.
 The load is wrk's where it is installed, else that of an asyncio client, which takes more of the cores.
 """
 
+import json
 import random
 
 import duel
 import torch
 
+import jichu
 from jichu.core.config import dump_yaml
 from jichu.core.files import write_text
 from jichu.data.config import TokenizerConfig
@@ -55,6 +57,16 @@ def labels(folder=None, seed=0):
     return kept(folder or duel.CACHE / "serving" / "bert", config, tokenizer)
 
 
+def graph(run, texts):
+    """The run's model as a file of ONNX."""
+    rows = [{"text": text, "label": ("negative", "positive")[i % 2]} for i, text in enumerate(texts)]
+    data = duel.CACHE / "serving" / "texts.jsonl"
+    write_text(data, "".join(json.dumps(row) + "\n" for row in rows))
+    return str(
+        jichu.export(run, output=duel.CACHE / "serving" / "bert.onnx", data=str(data), overwrite=True).path
+    )
+
+
 def writes():
     tokenizer = Tokenizer.train(
         TokenizerConfig(vocabulary=1000), ["To be, or not to be: that is the question."]
@@ -78,14 +90,11 @@ def main():
     seconds = 2 if given.quick else SECONDS
     rng = random.Random(1)
     if "rows" in given.parts:
-        common = {
-            "run": labels(),
-            "clients": CLIENTS,
-            "seconds": seconds,
-            "texts": [sentence(rng) for _ in range(64)],
-        }
+        texts = [sentence(rng) for _ in range(64)]
+        common = {"run": labels(), "clients": CLIENTS, "seconds": seconds, "texts": texts}
         peers = [
             (duel.OURS, duel.OURS, None, {}),
+            (f"{duel.OURS}, the model as ONNX", duel.OURS, None, {"run": graph(common["run"], texts)}),
             (f"{duel.OURS}, precision: auto", duel.OURS, None, {"precision": "auto"}),
             ("fastapi and a pipeline", "fastapi", "serving", {}),
             ("litserve", "litserve", "litserve", {}),

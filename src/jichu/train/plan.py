@@ -108,7 +108,8 @@ def make_plan(
         cut_why = f"{rows} rows at once ran out of memory when measured"
     return Plan(
         steps, why=why, memory_mib=found.needed // MIB, seconds_per_step=each, flops_per_row=flops,
-        accumulate=parts, accumulate_why=cut_why, **chosen._asdict(),
+        accumulate=parts, accumulate_why=cut_why, precision=chosen.precision, memory_format=chosen.memory_format,
+        threads=chosen.threads, compiled=chosen.compiled,
     )  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from jichu.data.batches import Batch, gather, in_order
 from jichu.models.inputs import Pixels
 from jichu.models.layout import laid, layout, plain_order
 from jichu.models.modes import evaluating
+from jichu.models.packed import packed
 
 from .config import TrainConfig
 from .settings import Settings, agreed, autocast, choose, is_hopeless, plainest
@@ -70,7 +71,7 @@ def embed_fast(
 
         settings = plainest(model, config, device)
         if passes >= _WORTH_MEASURING:
-            settings, _ = choose(model, config, device, measure, lambda once: passes * once)
+            settings, _ = choose(model, config, device, measure, lambda once: passes * once, answers=True)
         with computing(model, settings, device):
             return _embed(model, tensors, rows), settings
 
@@ -82,6 +83,7 @@ def computing(model: nn.Module, settings: Settings, device: torch.device) -> Ite
         laid(model, settings.memory_format),
         with_threads(settings.threads),
         autocast(settings.precision, device),
+        packed(model) if settings.packed else nullcontext(),
     ):
         yield
 

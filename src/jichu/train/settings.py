@@ -22,6 +22,7 @@ from jichu.core.files import cache_folder, read_json, remember
 from jichu.core.ranks import gather_objects, rank, world_size
 from jichu.data.batches import Batch
 from jichu.models.layout import FORMATS, has_layout, lay_out, plain_order
+from jichu.models.packed import can_pack
 from jichu.objectives.base import Context
 
 from .config import TrainConfig
@@ -39,16 +40,18 @@ _REMEMBERED = 7 * 24 * 3600.0  # seconds
 
 
 class Settings(NamedTuple):
-    """Plain where nothing was measured: all threads, single precision, not compiled."""
+    """Plain where nothing was measured: all threads, single precision, not compiled. `packed` is for answers alone."""
 
     precision: str = "float32"
     memory_format: str = "contiguous"
     threads: int = 1
     compiled: bool = False
+    packed: bool = False
 
     def __str__(self) -> str:
         count = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
-        return " ".join([self.precision, self.memory_format, count] + ["compiled"] * self.compiled)
+        more = ["compiled"] * self.compiled + ["packed"] * self.packed
+        return " ".join([self.precision, self.memory_format, count, *more])
 
 
 def autocast(precision: str, device: torch.device) -> contextlib.AbstractContextManager[Any]:
@@ -83,10 +86,11 @@ Measure = Callable[[Settings, float], float]  # seconds a step; given up where o
 
 
 def choose(
-    learner: nn.Module, config: TrainConfig, device: torch.device, measure: Measure, seconds: Callable[[float], float]
+    learner: nn.Module, config: TrainConfig, device: torch.device, measure: Measure, seconds: Callable[[float], float],
+    *, answers: bool = False,
 ) -> tuple[Settings, dict[Settings, float]]:  # fmt: skip
     """The fastest settings, one question after the other, and what was measured. `seconds(step)` is how
-    long the training lasts with steps of that length."""
+    long the training lasts with steps of that length; `answers` says that there is none, only answers are wanted."""
     start = plainest(learner, config, device)
     found: dict[Settings, float] = {}
 
@@ -105,6 +109,8 @@ def choose(
         formats += [name for name in FORMATS if name != start.memory_format]
     pairs = itertools.product(precisions, formats)
     chosen = best(*(start._replace(precision=p, memory_format=f) for p, f in pairs))
+    if answers and chosen.precision == "float32" and can_pack(learner):
+        chosen = best(chosen, chosen._replace(packed=True))
     while config.threads == "auto" and chosen.threads > 1 and found[chosen] < _SMALL_STEP:
         fewer = best(chosen, chosen._replace(threads=chosen.threads // 2))
         if fewer == chosen:

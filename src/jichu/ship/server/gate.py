@@ -81,7 +81,7 @@ class _Passage:
         self.state: dict[str, Any] = scope.setdefault("state", {})
         given = self.headers.get("x-request-id", "")
         self.id = given if _ID.fullmatch(given) else uuid.uuid4().hex
-        self.state |= {"id": self.id, "told": {}, "hold": self.hold}
+        self.state |= {"id": self.id, "told": {}, "hold": self.hold, "size": 0}
         self.begun, self.status, self.size, self.whole = time.monotonic(), 0, 0, False
         self.held = 0
 
@@ -131,7 +131,7 @@ class _Passage:
                 408, "the request did not come in time", code="timeout", headers={"Connection": "close"}
             ) from None
         size = len(message.get("body", b""))
-        self.size += size
+        self.state["size"] = self.size = self.size + size
         self.whole = message["type"] == "http.disconnect" or not message.get("more_body", False)
         self._measure(self.size)
         self.hold(size)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from jichu.runs import Run
 
 Open = Callable[[Path], "Run | OnnxModel"]
-_WARM = 8  # rows
+_WARM, _TEXT = 8, "a " * 32  # rows
 _MEASURED = 3  # times
 _CPU = torch.device("cpu")
 _EXPLAINED = 16  # rows that wait for an explanation
@@ -219,14 +220,14 @@ def warm(run: Run | OnnxModel, precision: str) -> Computed | None:
                 times.append(time.perf_counter() - started)
         return min(times)
 
-    return choose(model, config, _CPU, measure, lambda once: once)[0]
+    return choose(model, config, _CPU, measure, lambda once: once, answers=True)[0]
 
 
 def _zeros(run: Run | OnnxModel) -> dict[str, Any] | None:
     """A few rows of nothing, as the model reads them; None of series."""
     config = run.config
     if config.text is not None:
-        return run.inputs([("a",) * (1 + config.text.pair)] * _WARM).tensors
+        return run.inputs([(_TEXT,) * (1 + config.text.pair)] * _WARM).tensors
     found: dict[str, Any] = {}
     for how in (config.image, config.audio):
         if how is not None:
@@ -236,6 +237,14 @@ def _zeros(run: Run | OnnxModel) -> dict[str, Any] | None:
         dtypes = {"numbers": torch.float32, "categories": torch.int64}
         found |= {n: torch.zeros(_WARM, count, dtype=dtypes[n]) for n, count in shapes.items() if count}
     return found or None
+
+
+def _keep() -> None:
+    """Let the collector pass over what stays, libraries above all: to look through it stops every thread for 0.2 s. What
+    was kept for a model that is no longer served is let go."""
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
 
 
 class Models:
@@ -248,7 +257,9 @@ class Models:
 
     def _load(self, name: str) -> Served:
         with self._loading:  # one at a time: each takes memory for two
-            return Served(name, self._opened(self.paths[name]), self._settings, self._metrics)
+            served = Served(name, self._opened(self.paths[name]), self._settings, self._metrics)
+            _keep()
+            return served
 
     def start(self) -> None:
         """Start the threads of all."""

@@ -23,6 +23,7 @@ from .settings import Settings
 
 _Form = TypeVar("_Form", bound=Config)
 _T = TypeVar("_T")
+_SMALL = 2**12  # bytes, of which an image may be unpacked in about 10 ms
 _GROWN = 4  # times the largest body that the values of a request's JSON may take in memory
 
 
@@ -37,7 +38,10 @@ class Service:
         self._readers, self._free = ThreadPoolExecutor(readers, "reader"), asyncio.Semaphore(readers)
 
     async def aside(self, request: Request, call: Callable[..., _T], *arguments: Any) -> _T:
-        """Call in another thread; it is waited for like all else, and goes on where nobody does."""
+        """Call in another thread; it is waited for like all else, and goes on where nobody does. What a small body asks for
+        is done here: it takes less than to change threads, while a model computes."""
+        if request.scope["state"]["size"] <= _SMALL:
+            return call(*arguments)
         return await self.wait(request, self._aside(call, *arguments))
 
     async def _aside(self, call: Callable[..., _T], *arguments: Any) -> _T:
@@ -60,7 +64,7 @@ class Service:
         def parse() -> _Form:
             return check(form, items.parsed(body))
 
-        return await self.aside(request, parse) if len(body) > 2**14 else parse()
+        return await self.aside(request, parse)
 
     def _weighed(self, body: bytes) -> int:
         weight, most = items.weight(body), _GROWN * self.settings.most_bytes
