@@ -230,23 +230,21 @@ def test_readme_python_runs(readme, in_folder, monkeypatch, photos, capsys):
     assert "'low'" in said[0] and said[1] in ("red", "green", "blue")
 
 
-@pytest.mark.parametrize("readme", ["README.md", "README.zh-CN.md"])
-def test_readme_yaml_is_a_recipe_that_runs(readme, photos, monkeypatch):
+def test_readme_yaml_is_a_recipe_that_runs(photos, monkeypatch):
     monkeypatch.chdir(photos.parent)
-    for text in blocks(readme, "yaml"):
+    for text in blocks("README.md", "yaml"):  # the other has the same, as a test sees to
         assert yaml.safe_load(text)["stages"]
         Path("readme.yaml").write_text(shrink(text))
         assert main(["run", "readme.yaml", "--quiet"]) == 0
 
 
-@pytest.mark.parametrize("readme", ["README.md", "README.zh-CN.md"])
-def test_readme_commands_run(readme, photos, monkeypatch):
+def test_readme_commands_run(photos, monkeypatch):
     """In the order in which they stand, with budgets of a few steps; `make` is what calls this test."""
     from test_server_models import Process
 
     monkeypatch.chdir(photos.parent)
     Path("novel.txt").write_text("\n\n".join(f"It was number {i} of many." for i in range(80)))
-    said = [line for text in blocks(readme, "bash") for line in text.splitlines() if line.strip()]
+    said = [line for text in blocks("README.md", "bash") for line in text.splitlines() if line.strip()]
     assert any(line.startswith("make demo") for line in said) and any(
         line.startswith("jichu run quickstart") for line in said
     )

@@ -1,5 +1,6 @@
 """What only other processes can show: kill -9, torchrun, start-up time."""
 
+import contextlib
 import json
 import os
 import random
@@ -15,6 +16,7 @@ from safetensors.torch import load_file
 
 import jichu
 import killing
+from jichu.cli.main import main
 from jichu.train.predict import predict
 
 JICHU = [sys.executable, "-m", "jichu"]
@@ -47,6 +49,14 @@ def torchrun(processes, arguments, cwd):
         [*launcher, *arguments], cwd=cwd, env=environment(), capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+def on_processes(count, arguments, cwd):
+    """The command on so many processes, of which one can be this."""
+    if count > 1:
+        return torchrun(count, ["-m", "jichu", *arguments], cwd)
+    with contextlib.chdir(cwd):
+        assert main(arguments) == 0
 
 
 def equal(one, two):
@@ -103,7 +113,7 @@ def test_two_processes_equal_one(wrap, tmp_path):
     finetune = ["finetune", "sklearn:digits", "--budget", "25 steps", "--batch-size", "31", "--precision", "float32",
                 "--backbone", plain, "--set", "augment=auto", "--set", "data.labels_per_class=7", "--set", f"wrap={wrap}"]  # fmt: skip
     for name, processes in (("one", 1), ("two", 2)):
-        torchrun(processes, ["-m", "jichu", *finetune, "--name", name], tmp_path)
+        on_processes(processes, [*finetune, "--name", name], tmp_path)
     one, two = (load_file(tmp_path / "runs" / n / "model" / "model.safetensors") for n in ("one", "two"))
     for name in one:
         assert torch.allclose(one[name].float(), two[name].float(), rtol=1e-3, atol=1e-5), name
@@ -120,7 +130,7 @@ def test_texts_on_two_processes(tmp_path):
         folder = tmp_path / str(processes)
         folder.mkdir()
         (folder / "r.yaml").write_text(killing.TEXTS)
-        torchrun(processes, ["-m", "jichu", "run", "r.yaml"], folder)
+        on_processes(processes, ["run", "r.yaml"], folder)
     one, two = (tmp_path / n / "runs" / "small" for n in ("1", "2"))
     assert equal(*(run / "models" / "linear" / "model.safetensors" for run in (one, two)))
     a, b = (json.loads((run / "summary.json").read_text())["headline"]["linear"] for run in (one, two))

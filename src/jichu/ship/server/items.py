@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from jichu.runs import Run
     from jichu.ship.onnx_model import OnnxModel
 
-_MOST = {  # of one, and of all in a request
+MOST = {  # of one, and of all in a request
     "image": (2**25, 2**28, "pixels"),  # 33 million, a photograph
     "audio": (2**28, 2**29, "samples"),  # over the channels: an hour at 48 kHz
 }
@@ -92,7 +92,7 @@ def of_parts(parts: list[tuple[str, bytes]], run: Run | OnnxModel) -> list[Any]:
     if what == "text":
         pair = bool(run.config.text and run.config.text.pair)
         return [_text(_utf8(content, name), pair, name) for name, content in parts]
-    if what not in _MOST:
+    if what not in MOST:
         raise Refused(
             415, f"a file for a model that reads rows of a {what}; expected JSON, {{\"inputs\": [{{…}}]}}",
             code="unsupported_media_type",
@@ -158,7 +158,7 @@ def _decoded(item: Any, what: str, where: str) -> bytes:
 
 def _media(encoded: list[tuple[str, bytes]], what: str) -> list[bytes]:
     """The bytes, if what they say of themselves is not too large to be decoded, alone and together."""
-    one, together, unit = _MOST[what]
+    one, together, unit = MOST[what]
     all_of_them = 0
     for where, content in encoded:
         size = _size(content, what, where)

@@ -23,7 +23,7 @@ from .settings import Settings
 
 _Form = TypeVar("_Form", bound=Config)
 _T = TypeVar("_T")
-_SMALL = 2**12  # bytes, of which an image may be unpacked in about 10 ms
+_SMALL = 2**12  # bytes; as many may unpack to millions of pixels
 _GROWN = 4  # times the largest body that the values of a request's JSON may take in memory
 
 
@@ -38,9 +38,10 @@ class Service:
         self._readers, self._free = ThreadPoolExecutor(readers, "reader"), asyncio.Semaphore(readers)
 
     async def aside(self, request: Request, call: Callable[..., _T], *arguments: Any) -> _T:
-        """Call in another thread; it is waited for like all else, and goes on where nobody does. What a small body asks for
-        is done here: it takes less than to change threads, while a model computes."""
-        if request.scope["state"]["size"] <= _SMALL:
+        """Call in another thread; it is waited for like all else, and goes on where nobody does. What a few words or cells
+        ask for is done here: it takes less than to change threads, while a model computes."""
+        state = request.scope["state"]
+        if state["size"] <= _SMALL and state.get("kind") not in items.MOST:
             return call(*arguments)
         return await self.wait(request, self._aside(call, *arguments))
 
@@ -77,7 +78,7 @@ class Service:
     def using(self, request: Request, name: str | None) -> Iterator[Served]:
         """A model for the length of a request, and what is told of it."""
         with self.models.using(name) as served:
-            request.scope["state"] |= {"model": served.name, "version": served.version}
+            request.scope["state"] |= {"model": served.name, "version": served.version, "kind": served.kind}
             try:
                 yield served
             except JichuError as error:  # which names the run by its folder
