@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sized
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,10 +13,10 @@ from jichu.core.errors import UsageError
 from jichu.core.randomness import derive, generator, guarded, seed_step
 from jichu.core.ranks import rank, world_size
 
+from .lengths import alike
 from .mapped import fetch
 
 Batch = dict[str, Tensor]
-_ALIKE, _FEW = 0.6, 4  # lengths that are padded to one another, and rows that are worth a batch of their own
 _SORTED = 50  # batches whose rows are sorted by length together
 
 
@@ -171,18 +172,10 @@ def in_order(
     tensors: dict[str, Tensor], rows: Tensor, batch_size: int, lengths: Tensor | None = None, most: int = 0
 ) -> Iterator[Batch]:
     """One pass over the rows as they are, in batches, for prediction; with `lengths` [N], which fall from row
-    to row, in more rows at once as these get shorter, `most` numbers at most; much shorter ones are not padded to the
-    longest, but a batch of their own."""
-    while len(rows):
-        size = batch_size
-        if lengths is not None:
-            longest = max(1, int(lengths[rows[0]]))
-            size = min(size, max(1, most // longest))
-            alike = max(_FEW, int((lengths[rows[:size]] >= _ALIKE * longest).sum()))
-            if len(rows) - alike >= _FEW:
-                size = min(size, alike)
-        yield gather(tensors, rows[:size])
-        rows = rows[size:]
+    to row, in more rows at once as these get shorter, `most` numbers at most, and those of alike lengths."""
+    told = np.ones(len(rows)) if lengths is None else lengths[rows].numpy()
+    for part in alike(told, batch_size, most if lengths is not None else None):
+        yield gather(tensors, rows[part])
 
 
 class IterableBatches:

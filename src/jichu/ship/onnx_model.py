@@ -11,6 +11,7 @@ from jichu.constraints.answering import answered
 from jichu.core.errors import DataError, UsageError, missing_extra
 from jichu.core.files import fingerprint
 from jichu.data.given import Inputs
+from jichu.data.lengths import alike
 from jichu.data.target import Target
 
 from .signature import TASKS, Signature
@@ -94,12 +95,19 @@ class OnnxModel:
 
     def scores(self, given: Inputs) -> dict[str, np.ndarray]:
         """Of each target what the graph says: probabilities [N, K], or numbers [N, Q]."""
-        parts = [
-            self.run({name: array[at : at + _ROWS] for name, array in given.tensors.items()})
-            for at in range(0, len(given.names), _ROWS)
-        ]
+        tokens = given.tensors.get("tokens")
+        fixed = tokens is None or isinstance(self.signature.inputs["tokens"][1], int)
+        lengths = np.ones(len(given.names), int) if fixed else np.greater_equal(tokens, 0).sum(1)
+        order = np.argsort(-lengths, kind="stable")
+        parts = []
+        for cut in alike(lengths[order], _ROWS):
+            asked = {name: array[order[cut]] for name, array in given.tensors.items()}
+            if not fixed:
+                asked["tokens"] = asked["tokens"][:, : lengths[order[cut]].max()]
+            parts.append(self.run(asked))
+        place = np.argsort(order)
         return {
-            key: np.concatenate([part[key] for part in parts]).astype(np.float64)
+            key: np.concatenate([part[key] for part in parts]).astype(np.float64)[place]
             for key in self.signature.targets
         }
 
