@@ -95,14 +95,13 @@ class OnnxModel:
 
     def scores(self, given: Inputs) -> dict[str, np.ndarray]:
         """Of each target what the graph says: probabilities [N, K], or numbers [N, Q]."""
-        tokens = given.tensors.get("tokens")
-        fixed = tokens is None or isinstance(self.signature.inputs["tokens"][1], int)
-        lengths = np.ones(len(given.names), int) if fixed else np.greater_equal(tokens, 0).sum(1)
+        varies = isinstance(self.signature.inputs.get("tokens", [0, 0])[1], str)
+        lengths = (given.tensors["tokens"] >= 0).sum(1) if varies else np.ones(len(given.names), int)
         order = np.argsort(-lengths, kind="stable")
         parts = []
         for cut in alike(lengths[order], _ROWS):
             asked = {name: array[order[cut]] for name, array in given.tensors.items()}
-            if not fixed:
+            if varies:
                 asked["tokens"] = asked["tokens"][:, : lengths[order[cut]].max()]
             parts.append(self.run(asked))
         place = np.argsort(order)
