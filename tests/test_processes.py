@@ -38,15 +38,14 @@ def run(arguments, cwd, check=True, **extra):
 
 def torchrun(processes, arguments, cwd):
     """Run a module or script on several processes."""
-    launcher = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        f"--nproc_per_node={processes}",
-    ]
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
     done = subprocess.run(
-        [*launcher, *arguments], cwd=cwd, env=environment(), capture_output=True, text=True, timeout=300
+        [sys.executable, *(launcher if processes > 1 else []), *arguments],
+        cwd=cwd,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr[-3000:]
 
