@@ -157,6 +157,7 @@ def test_the_list_is_sorted_and_chosen(runs, capsys):
     assert listed("--sort", "name") == ["better", "broken-off", "failed", "good"]
     assert listed("--sort", "accuracy")[:2] == ["better", "good"]
     assert listed("--sort", "accuracy", "--reverse")[:2] == ["good", "better"]
+    assert listed("--sort", "accuracy", "--state", "failed") == ["failed"]
     assert listed()[-1] == "failed"  # the oldest
     assert listed("--tag", "fine") == ["good"] and listed("--state", "failed") == ["failed"]
     assert listed("--search", "GO fin") == ["good"] and listed("--search", "nothing") == []
@@ -195,37 +196,24 @@ def test_comparison(runs, capsys):
     assert main(["runs", "compare", "runs/good"]) == 2
 
 
-def test_runs_that_share_rows_are_compared_by_them(in_folder, capsys):
-    for name, head in (("linear", "logistic-regression"), ("bayes", "naive-bayes")):
-        assert main(["finetune", "sklearn:breast_cancer", "--name", name, "--head", head, "--quiet"]) == 0
+def test_runs_as_they_are_made(in_folder, capsys):
+    """What ended one is kept until it is gone on with; those that share rows are compared by them."""
+
+    def finetune(name, head, *more):
+        return main(["finetune", "sklearn:breast_cancer", "--name", name, "--head", head, "--quiet", *more])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("jichu.recipe.run._finish", lambda work: 1 / 0)
+        assert finetune("bayes", "naive-bayes") == 1
+    ended = look(Path("runs/bayes"))
+    assert (ended.state, ended.why) == ("failed", "ZeroDivisionError: division by zero")
+    assert finetune("bayes", "naive-bayes", "--resume") == 0
+    assert finetune("linear", "logistic-regression") == 0
+    assert {run.state for run in Runs().all()} == {"finished"} and not Path("runs/bayes/ended.json").exists()
     capsys.readouterr()
     assert main(["runs", "compare", "runs/linear", "runs/bayes"]) == 0
     said = capsys.readouterr().out
     assert "linear against bayes" in said and "more than chance" in said and "stages.0.head" in said
-    assert {run.state for run in Runs().all()} == {"finished"}
-    # what ends a run is kept, and goes once it is gone on with
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("jichu.recipe.run._finish", lambda work: 1 / 0)
-        assert (
-            main(["finetune", "sklearn:breast_cancer", "--name", "cut", "--head", "naive-bayes", "--quiet"])
-            == 1
-        )
-    assert (look(Path("runs/cut")).state, look(Path("runs/cut")).why) == (
-        "failed",
-        "ZeroDivisionError: division by zero",
-    )
-    again = [
-        "finetune",
-        "sklearn:breast_cancer",
-        "--name",
-        "cut",
-        "--head",
-        "naive-bayes",
-        "--quiet",
-        "--resume",
-    ]
-    assert main(again) == 0 and look(Path("runs/cut")).state == "finished"
-    assert not Path("runs/cut/ended.json").exists()
 
 
 def test_cleaning_takes_nothing_that_is_wanted(runs, worker, tmp_path, capsys):

@@ -145,23 +145,30 @@ function listed(signal) {
 // The rows of a file of a run as they come: only what is new is asked for, all of it anew when that has become too much.
 class Feed {
   constructor(name, file) {
-    Object.assign(this, { name, file, at: "", stages: {}, damaged: 0 });
+    Object.assign(this, { name, file });
+    this.forget();
+  }
+
+  // Names are those of a run: an object without a prototype takes any.
+  forget() {
+    Object.assign(this, { at: "", stages: Object.create(null), damaged: 0, last: null });
   }
 
   async read(signal) {
     for (let more = true; more;) {
       const told = await get(of(this.name, `/${this.file}?after=${this.at}`), signal);
       if (told === this.last) return false;
-      this.last = told;
       const moved = told.at !== this.at;
-      if (told.anew || !told.at) Object.assign(this, { stages: {}, damaged: 0 });
+      if (told.anew || !told.at) this.forget();
+      this.last = told;
       this.at = told.at;
       this.damaged += moved ? told.damaged : 0;
       if (moved) this.add(told.stages);
       more = told.more;
     }
     if (this.longest() > POINTS && !this.anew) {
-      Object.assign(this, { at: "", stages: {}, damaged: 0, last: null, anew: true });
+      this.forget();
+      this.anew = true;
       await this.read(signal);
     }
     this.anew = false;
@@ -170,7 +177,7 @@ class Feed {
 
   add(stages) {
     for (const [stage, lines] of Object.entries(stages)) {
-      const here = (this.stages[stage] ??= {});
+      const here = (this.stages[stage] ??= Object.create(null));
       for (const [name, [steps, values]] of Object.entries(lines)) {
         const line = (here[name] ??= { steps: [], values: [] });
         line.steps.push(...steps);

@@ -139,7 +139,7 @@ export async function post(address, value = {}) {
   return read(await request(address, { method: "POST", body: JSON.stringify(value), headers: { "Content-Type": "application/json" } }));
 }
 
-// Call again and again until the signal ends it: soon where all is well, later where the server is away or nobody looks.
+// Call again and again until the signal ends it: later where the server is away, and not while nobody looks.
 export async function follow(call, signal, every = 2000) {
   let wait = every;
   while (!signal.aborted) {
@@ -148,7 +148,7 @@ export async function follow(call, signal, every = 2000) {
       wait = every;
     } catch (error) {
       if (signal.aborted) return;
-      if (error instanceof Refused && error.status < 500) throw error;
+      if (error instanceof Refused && error.status < 500 && error.status !== 429) throw error;
       wait = Math.min(wait * 1.5, 15000);
     }
     await new Promise((resolve) => {

@@ -28,13 +28,13 @@ def details(run: Facts) -> dict[str, Any]:
     """Facts, recipe, environment, stages, and what else there is to look at."""
     place = Places(run.path)
     told: list[str] = []
-    summary = _object(place.summary, told)
+    summary, environment = _object(place.summary, told), _object(place.environment, told)
     stages = [_stage(stage) for stage in summary.get("stages", []) if isinstance(stage, dict)]
     return {
-        **run.plain(), "bytes": size(run.path), "recipe": _text(place.recipe, told), "environment": _object(place.environment, told),
+        **run.plain(), "bytes": size(run.path), "recipe": _text(place.recipe, told), "environment": environment,
         "stages": stages, "warnings": [w for w in summary.get("warnings", []) if isinstance(w, str)], "damaged": told,
         "pages": [name for name in PAGES if _there(run.path, name)], "examples": _examples(place.examples),
-        "steps": _steps(place, run.stage),
+        "steps": _steps(environment, run.stage),
     }  # fmt: skip
 
 
@@ -48,9 +48,9 @@ def _stage(stage: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _steps(place: Places, stage: str) -> int | None:
+def _steps(environment: dict[str, Any], stage: str) -> int | None:
     """How many steps the stage is to have."""
-    plans = _object(place.environment, []).get("plans")
+    plans = environment.get("plans")
     plan = plans.get(stage) if isinstance(plans, dict) else None
     steps = finite(plan.get("steps")) if isinstance(plan, dict) else None
     return None if steps is None else int(steps)

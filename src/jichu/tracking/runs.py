@@ -85,16 +85,16 @@ def choose(
     by a key or a metric, the newest, the largest or the first by name first, and those that have none last."""
     if wrong := next((state for state in states if state not in STATES), None):
         raise unknown("state", wrong, STATES)
-    wanted, words = set(tags), search.casefold().split()
+    runs, wanted, words = list(runs), set(tags), search.casefold().split()
     found = [
         run for run in runs
         if wanted <= set(run.tags) and (not states or run.state in states) and (not words or _holds(run, words))
     ]  # fmt: skip
     key = _KEYS.get(sort) or (lambda run: run.value(sort))
-    keyed = [(key(run), run) for run in found]
-    if sort not in _KEYS and keyed and all(value is None for value, _ in keyed):
-        names = {name for run in found for name in (*run.headline, *run.latest)}
+    if sort not in _KEYS and runs and all(run.value(sort) is None for run in runs):
+        names = {name for run in runs for name in (*run.headline, *run.latest)}
         raise unknown("key to sort by", sort, [*_KEYS, *sorted(names)[:20]])
+    keyed = [(key(run), run) for run in found]
     have = sorted(((v, run.name, run) for v, run in keyed if v is not None), key=lambda item: item[:2])
     if reverse == (sort in _RISING):
         have.reverse()

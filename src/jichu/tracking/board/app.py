@@ -129,6 +129,7 @@ def _add_facts(app: FastAPI, runs: Runs) -> None:
 
     @app.get("/api/compare/rows")
     async def by_rows(request: Request, run: _Runs) -> Response:
+        _refuse_others(request)  # it takes long
         return await _told(request, lambda: paired([_find(runs, name) for name in run]))
 
 
