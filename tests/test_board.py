@@ -4,6 +4,7 @@ import contextlib
 import json
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -20,6 +21,7 @@ from jichu.tracking.board import server
 from jichu.tracking.board.texts import texts
 from jichu.tracking.runs import Runs, tag
 from run_folders import make, rows
+from test_docs import blocks
 from test_processes import environment
 from test_runs_command import WAITS
 
@@ -310,3 +312,24 @@ def test_ten_thousand_runs(tmp_path):
         answer = c.get("/api/runs?sort=name&start=100").json()
         assert (answer["all"], len(answer["runs"]), answer["runs"][0]["name"]) == (300, 100, "r100")
         assert len(c.get("/api/runs?most=1000").json()["runs"]) == 200
+
+
+def test_the_command_of_the_page(place):
+    """As docs/board.md has it, but for the port and the browser."""
+    (command,) = blocks("docs/board.md", "bash")
+    words = [*command.split()[1:], str(place), "--port", "0", "--json"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "jichu", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(BROWSER="true"),
+    ) as process:
+        told = b""
+        while not told.endswith(b"}\n"):
+            told += process.stdout.readline()
+        assert httpx.get(f"{json.loads(told)['address']}/api/runs", trust_env=False).json()["all"] == 4
+        process.send_signal(signal.SIGINT)
+        said = process.stderr.read()
+        assert (
+            process.wait(20) == 0 and b"the board is at http://127.0.0.1" in said and b"Traceback" not in said
+        )

@@ -138,8 +138,12 @@ def test_damaged_folders_are_told_and_no_error(runs, capsys):
     assert found["half"].step == 2 and found["half"].latest["loss"] == 0.5
     assert found["odd\x1b[31m"].headline == {"b": {"value": None, "low": None, "high": None}}
     assert not {"no-run", "file", ".aside"} & found.keys()
+    os.mkdir(os.fsencode(runs.path) + b"/no text \xff")
+    (runs.path / os.fsdecode(b"no text \xff") / "recipe.yaml").write_text("name: x")
+    assert main(["runs", "--json"]) == 0 and "no text ?" in capsys.readouterr().out
     assert main(["runs"]) == 0
     said = capsys.readouterr().out
+    assert "no text \ufffd" in said
     assert "recipe.yaml: missing" in said and "\x1b" not in said and "summary.json: damaged: a link" in said
     for run in found.values():
         details(run)

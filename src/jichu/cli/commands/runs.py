@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..options import Options, Parser, command
-from ..output import print_json, print_table
+from ..output import plain, print_json, print_table
 
 if TYPE_CHECKING:
     from jichu.tracking.facts import Facts
@@ -84,22 +84,17 @@ def show(options: Options) -> None:
     print_table(
         ["run", "state", "stage", "", "started", "took", "MiB", "tags"],
         [
-            [_plain(told) for told in (run.name, run.state, _stage(run), _headline(run), *_times(run),
-             f"{size(run.path) / 2**20:,.1f}", " ".join(run.tags))]
+            [run.name, run.state, _stage(run), _headline(run), *_times(run), f"{size(run.path) / 2**20:,.1f}",
+             " ".join(run.tags)]
             for run in shown
         ],
     )  # fmt: skip
     for run in shown:
         if run.why:
-            print(f"\n{_plain(run.name)}: {_plain(run.why)}")
+            print(plain(f"\n{run.name}: {run.why}"))
     told = ", ".join(f"{count:,} {state}" for state, count in counts(every)["states"].items())
     rest = f"; {len(found) - len(shown):,} more are not shown (--most)" if len(found) > len(shown) else ""
     print(f"\n{len(found):,} of {len(every):,} runs in {options.folder} ({told or 'none'}){rest}")
-
-
-def _plain(text: str) -> str:
-    """Without what would steer a terminal."""
-    return "".join(c if c.isprintable() or c == "\n" else "�" for c in text)
 
 
 def _stage(run: Facts) -> str:
@@ -166,7 +161,7 @@ def compare(options: Options) -> None:
         [[n, *(_interval(v) for v in told)] for n, told in found["metrics"].items()],
     )  # fmt: skip
     if "why" in tested:
-        print(f"\nnot compared row by row: {tested['why']}")
+        print(plain(f"\nnot compared row by row: {tested['why']}"))
         return
     for c in tested["comparisons"]:
         print_table(

@@ -28,8 +28,8 @@ _OTHER = "other"  # in the place of a path that there is not
 
 
 class Gate:
-    """Around the application, whose paths `free` are open to everybody. What a request is about, the application leaves in `scope["state"]`: `model`, `version`
-    and what else is to be logged under `told`."""
+    """Around the application, whose paths `free` are open to everybody. What a request is about, the application leaves in
+    `scope["state"]`: `model`, `version` and what else is to be logged under `told`."""
 
     def __init__(
         self,
