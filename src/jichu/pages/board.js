@@ -360,7 +360,7 @@ async function compared(names, signal) {
 
 async function byRows(query, place, signal) {
   place.replaceChildren(el("p", { class: "note", role: "status" }, t("Comparing …")));
-  const found = await get(`/api/compare/rows?${query}`, signal);
+  const found = await get(`/api/compare/rows?${query}`, signal).catch((error) => ({ why: error.message }));
   if (found.why) return place.replaceChildren(el("p", { class: "note" }, t("These runs cannot be compared row by row: {why}", { why: found.why })));
   place.replaceChildren(...found.comparisons.flatMap((c) => [el("h3", {}, t("{one} against {two} on the same {rows} rows", { one: c.one, two: c.two, rows: c.rows.toLocaleString("en") })),
     table(c.column, [c.column, t("better by"), ""], Object.entries(c.metrics).map(([name, m]) =>
