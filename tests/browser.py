@@ -69,8 +69,8 @@ class Browser:
                 time.sleep(0.01)
         raise TimeoutError("the browser does not answer")
 
-    def open(self, path, width=1280, dark=False, media=""):
-        """Show a file as on a screen so wide; with `media` as printed."""
+    def open(self, place, width=1280, dark=False, media=""):
+        """Show a file, or what is at an address, as on a screen so wide; with `media` as printed."""
         self.requests.clear()
         self.call(
             "Emulation.setDeviceMetricsOverride",
@@ -82,7 +82,7 @@ class Browser:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", media=media, features=[scheme])
         os.write(self._out, b"")
-        self._navigate(path.resolve().as_uri())
+        self._navigate(place if isinstance(place, str) else place.resolve().as_uri())
 
     def _navigate(self, url):
         self._count += 1

@@ -23,7 +23,7 @@ from jichu.models import folder as model_folder
 from jichu.models.folder import LANGUAGE, ModelConfig
 from jichu.recipe.config import one_stage
 from jichu.serving import opener
-from jichu.ship.server.process import Running
+from jichu.ship.server.running import Running
 from jichu.ship.server.settings import Settings
 
 CLASSES = Target("kind", "classification", ("no", "yes"), (1, 1), 2)

@@ -21,7 +21,7 @@ from jichu.core.errors import DataError, UsageError
 from jichu.runs import Run
 from jichu.ship.server import gate, items, keys
 from jichu.ship.server.errors import refused
-from jichu.ship.server.process import Running
+from jichu.ship.server.running import Running
 from jichu.ship.server.settings import Settings
 from served import make, png, server
 

@@ -16,7 +16,7 @@ import pytest
 from jichu.core.errors import DataError, JichuError, UsageError
 from jichu.runs import Run
 from jichu.serving import named
-from jichu.ship.server.process import Running
+from jichu.ship.server.running import Running
 from jichu.ship.server.settings import Settings
 from served import make, server
 from test_processes import environment

@@ -27,9 +27,11 @@ _PUBLIC = {
     "export": "jichu.exports",
     "compare": "jichu.comparing",
     "serve": "jichu.serving",
+    "board": "jichu.tracking.board",
     # what they give back
     "Dataset": "jichu.data.dataset",
     "Run": "jichu.runs",
+    "Runs": "jichu.tracking.runs",
     "JichuError": "jichu.core.errors",
     # to build your own
     "fit": "jichu.train.fit",
@@ -87,6 +89,8 @@ if TYPE_CHECKING:
     from jichu.objectives.base import Objective as Objective
     from jichu.runs import Run as Run
     from jichu.serving import serve as serve
+    from jichu.tracking.board import board as board
+    from jichu.tracking.runs import Runs as Runs
     from jichu.train.checks import check_backbone as check_backbone
     from jichu.train.checks import check_objective as check_objective
     from jichu.train.config import TrainConfig as TrainConfig

@@ -15,7 +15,7 @@ from jichu.runs import Run
 from jichu.ship.onnx_model import OnnxModel
 
 if TYPE_CHECKING:
-    from jichu.ship.server.process import Running
+    from jichu.ship.server.running import Running
 
 _NEEDED = ("fastapi", "uvicorn", "prometheus_client", "python_multipart")
 
@@ -27,7 +27,7 @@ def server(
     for library in _NEEDED:
         if importlib.util.find_spec(library) is None:
             raise missing_extra(library, "serve")
-    from jichu.ship.server.process import Running
+    from jichu.ship.server.running import Running
     from jichu.ship.server.settings import Settings
 
     paths = named([runs] if isinstance(runs, (str, Path)) else runs)

@@ -8,6 +8,7 @@ from typing import Any
 from jichu.core.files import write_text
 from jichu.core.progress import clock, number
 from jichu.core.words import language, named, retold, words
+from jichu.pages import HERE as PAGES
 
 from .blocks import cell
 
@@ -25,7 +26,7 @@ def rendered(template: Path, **values: Any) -> str:
     import jinja2
 
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader([template.parent, _HERE]), autoescape=True, trim_blocks=True,
+        loader=jinja2.FileSystemLoader([template.parent, _HERE, PAGES]), autoescape=True, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
     environment.filters |= {

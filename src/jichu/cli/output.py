@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import Any
+
+# what would steer a terminal, turn a line round, or is no character
+_STEERS = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def plain(text: str) -> str:
+    """A text of unknown origin as it may be printed."""
+    return _STEERS.sub("\ufffd", text)
 
 
 def print_json(value: Any) -> None:
     """The result for machines."""
     from jichu.core.files import dumps
 
-    print(dumps(value, indent=2))
+    print(dumps(value, indent=2).encode("utf-8", "replace").decode())  # names of files may be no text
 
 
 def print_table(columns: list[str], rows: list[list[str]]) -> None:
@@ -21,9 +30,9 @@ def print_table(columns: list[str], rows: list[list[str]]) -> None:
 
     table = Table(box=None, pad_edge=False, header_style="dim")
     for i, column in enumerate(columns):
-        table.add_column(column, justify="right" if i else "left")
+        table.add_column(escape(plain(column)), justify="right" if i else "left")
     for row in rows:
-        table.add_row(*map(escape, row))
+        table.add_row(*(escape(plain(cell)) for cell in row))
     console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
     with console.capture() as drawn:  # rich itself ends the process where nobody reads
         console.print()

@@ -1,7 +1,10 @@
 """Chinese, by what stands in English in the sources: SENTENCES are what `words` is given, NAMES what `named` is, KEPT what
 stands in files in English and is `retold`."""
 
+from . import chinese_board
+
 SENTENCES = {
+    **chinese_board.SENTENCES,
     "candidate": "候选",
     "size, MiB": "大小（MiB）",
     "share of the size": "大小占比",

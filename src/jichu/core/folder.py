@@ -1,4 +1,4 @@
-"""The run folder: where each file of a run is, and how it is written."""
+"""The run folder: how its files are written."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from .errors import DataError, UsageError, nearest, shown
 from .files import append_jsonl, dumps, flush, lines_of, read_json, read_jsonl, write_json, write_text
+from .places import Places
 from .ranks import rank
 
 
@@ -34,11 +35,11 @@ class _Notes(_Part):
     gpus: list[str] = []
 
 
-class RunFolder:
-    """Paths and writing. Processes other than the first read and never write."""
+class RunFolder(Places):
+    """A run that is written. Processes other than the first read and never write."""
 
     def __init__(self, path: str | Path):
-        self.path = Path(path)
+        super().__init__(path)
         self.writes = rank() == 0
         if self.writes:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -57,34 +58,6 @@ class RunFolder:
                 nearest=parent / near if near else None,
             )
         return cls(path)
-
-    recipe = property(lambda self: self.path / "recipe.yaml")
-    environment = property(lambda self: self.path / "environment.json")
-    metrics = property(lambda self: self.path / "metrics.jsonl")
-    timing = property(lambda self: self.path / "timing.jsonl")
-    layers = property(lambda self: self.path / "layers.jsonl")
-    sources = property(lambda self: self.path / "sources.parquet")
-    canaries = property(lambda self: self.path / "canaries.jsonl")
-    quarantine = property(lambda self: self.path / "quarantine.jsonl")
-    checkpoints = property(lambda self: self.path / "checkpoints")
-    model = property(lambda self: self.path / "model")
-    predictions = property(lambda self: self.path / "predictions.parquet")
-    audit = property(lambda self: self.path / "audit.json")
-    report = property(lambda self: self.path / "report.html")
-    card = property(lambda self: self.path / "MODEL_CARD.md")
-    data_page = property(lambda self: self.path / "data.html")
-    examples = property(lambda self: self.path / "examples")
-    summary = property(lambda self: self.path / "summary.json")
-    parts = property(lambda self: self.path / "parts")
-    findings = property(lambda self: self.path / "findings")
-
-    def predictions_of(self, key: str) -> Path:
-        """The table of one target; the first one's is `predictions`."""
-        return self.predictions if key == "label" else self.path / f"predictions.{key}.parquet"
-
-    def stage_model(self, stage: str) -> Path:
-        """The model a stage ended with; `model/` is the one of the recipe's result."""
-        return self.path / "models" / stage
 
     def log(self, file: Path, rows: list[dict[str, Any]]) -> None:
         """Append rows to a JSON-lines file of this run."""

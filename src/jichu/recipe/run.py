@@ -8,12 +8,14 @@ import itertools
 import os
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from jichu.auditing.figures import picture
 from jichu.core import devices, ranks
 from jichu.core.config import dump_yaml, parse_yaml, read_yaml
+from jichu.core.differences import differences
 from jichu.core.errors import DataError, DiskFull, Interrupted, JichuError, PeerLost, UsageError
 from jichu.core.files import (
     append_jsonl,
@@ -86,7 +88,8 @@ def execute(
             if resume:
                 _refuse_changed_data(work)
             say(f"{recipe.name} → {path}")
-            _run(work, done)
+            with _noted(work.folder):
+                _run(work, done)
         except (Interrupted, KeyboardInterrupt, DiskFull, RuntimeError) as error:
             raise _with_cure(error, path) from None
     return work.folder
@@ -111,6 +114,22 @@ def _with_cure(error: BaseException, path: Path | None) -> BaseException:
     if isinstance(error, (Interrupted, KeyboardInterrupt)):
         return Interrupted(error.what if isinstance(error, Interrupted) else "interrupted", expected=on)
     return error
+
+
+@contextlib.contextmanager
+def _noted(folder: RunFolder) -> Iterator[None]:
+    """Keep in the folder how the work in the block ended, where that is not its end."""
+    if folder.writes:
+        folder.ended.unlink(missing_ok=True)
+    try:
+        yield
+    except BaseException as error:
+        state = "interrupted" if isinstance(error, (Interrupted, KeyboardInterrupt)) else "failed"
+        if folder.writes:
+            with contextlib.suppress(OSError, JichuError):  # the error itself is what matters
+                why = str(error) if isinstance(error, JichuError) else f"{type(error).__name__}: {error}"
+                write_json(folder.ended, {"state": state, "why": why})
+        raise
 
 
 def _run(work: Work, done: list[dict[str, Any]]) -> None:
@@ -225,22 +244,11 @@ def _refuse_difference(recipe: Recipe, folder: Path) -> None:
     """A run is resumed with the recipe it began with."""
     before, now = read_yaml(folder / "recipe.yaml"), parse_yaml(_text(recipe))
     before["name"] = now["name"]  # the folder may have been renamed
-    for key, old, new in _differences(before, now, ""):
+    for key, (old, new) in differences([before, now]):
         raise UsageError(
             f"{key} was {old!r} and is now {new!r}", where=folder / "recipe.yaml",
             expected="the recipe the run began with, or a new run without --resume",
         )  # fmt: skip
-
-
-def _differences(a: Any, b: Any, path: str) -> list[tuple[str, Any, Any]]:
-    if isinstance(a, dict) and isinstance(b, dict):
-        keys = list(dict.fromkeys([*a, *b]))
-        return [d for k in keys for d in _differences(a.get(k), b.get(k), f"{path}.{k}".lstrip("."))]
-    if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
-        return [
-            d for i, (x, y) in enumerate(zip(a, b, strict=True)) for d in _differences(x, y, f"{path}.{i}")
-        ]
-    return [] if a == b else [(path, a, b)]
 
 
 def _text(recipe: Recipe) -> str:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from . import (
     adapters,
     audit,
+    board,
     doctor,
     embed,
     explain,
@@ -15,6 +16,7 @@ from . import (
     language,
     predict,
     run,
+    runs,
     serve,
     stages,
 )
@@ -31,6 +33,8 @@ COMMANDS = (
     language,
     export,
     serve,
+    runs,
+    board,
     adapters,
     doctor,
 )

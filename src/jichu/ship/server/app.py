@@ -9,22 +9,20 @@ from functools import lru_cache, partial
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
 from starlette.responses import PlainTextResponse
 
 import jichu
-from jichu.core.errors import JichuError
 
 from . import rows, texts
 from .document import openapi
-from .errors import BROKEN, Refused, as_json, refused, response
+from .errors import Refused, answer_errors, as_json
 from .metrics import CONTENT_TYPE_LATEST, Metrics
 from .models import Models, Served
 from .page import paths
 from .service import Service
 from .settings import Settings
 
+FREE = ("/healthz", "/docs", "/openapi.json")  # to everybody
 _ADDRESSES = 8  # by which the server may be called, whose page is kept
 
 
@@ -44,8 +42,7 @@ def build(models: Models, settings: Settings, metrics: Metrics) -> FastAPI:
         description="Models from run folders: " + ", ".join(models.paths),
     )  # fmt: skip
     app.state.service = service
-    for kind in (HTTPException, JichuError, ClientDisconnect, Exception):
-        app.add_exception_handler(kind, _as_refused)
+    answer_errors(app)
     _add_watching(app, service)
     _add_page(app)
     rows.add(app, service)
@@ -53,14 +50,6 @@ def build(models: Models, settings: Settings, metrics: Metrics) -> FastAPI:
     _add_administration(app, service)
     app.openapi = partial(openapi, app)  # type: ignore[method-assign]
     return app
-
-
-async def _as_refused(_: Request, error: Exception) -> Response:
-    if isinstance(error, JichuError):
-        error = refused(error)
-    if isinstance(error, ClientDisconnect):
-        error = Refused(499, "the client has gone")
-    return response(error if isinstance(error, HTTPException) else BROKEN)
 
 
 def _add_watching(app: FastAPI, service: Service) -> None:

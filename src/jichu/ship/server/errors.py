@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from fastapi import Response
+from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from jichu.core.errors import JichuError
 from jichu.core.files import dumps
@@ -78,3 +79,17 @@ def as_json(value: Any, status: int = 200, headers: dict[str, str] | None = None
 def response(error: HTTPException) -> Response:
     """An error as a response."""
     return as_json(content(error), error.status_code, dict(error.headers or {}))
+
+
+def answer_errors(app: FastAPI) -> None:
+    """Have an application answer all that goes wrong in it as an error."""
+    for kind in (HTTPException, JichuError, ClientDisconnect, Exception):
+        app.add_exception_handler(kind, _as_refused)
+
+
+async def _as_refused(_: Request, error: Exception) -> Response:
+    if isinstance(error, JichuError):
+        error = refused(error)
+    if isinstance(error, ClientDisconnect):
+        error = Refused(499, "the client has gone")
+    return response(error if isinstance(error, HTTPException) else BROKEN)

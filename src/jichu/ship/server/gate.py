@@ -9,7 +9,7 @@ import re
 import time
 import traceback
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -18,22 +18,30 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from .errors import BROKEN, Busy, Refused, response
 from .keys import Keys
 from .metrics import Metrics
-from .settings import Settings
+from .settings import Limits
 
 Log = Callable[[dict[str, Any]], None]
 _ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
-_OPEN = ("/healthz", "/docs", "/openapi.json")  # to everybody
 _HELD = 8  # times the largest body that all requests together may hold in memory
 _READ = 64  # requests that are being read, beside those that wait
 _OTHER = "other"  # in the place of a path that there is not
 
 
 class Gate:
-    """Around the application. What a request is about, the application leaves in `scope["state"]`: `model`, `version`
-    and what else is to be logged under `told`."""
+    """Around the application, whose paths `free` are open to everybody. What a request is about, the application leaves in
+    `scope["state"]`: `model`, `version` and what else is to be logged under `told`."""
 
-    def __init__(self, app: ASGIApp, keys: Keys, settings: Settings, metrics: Metrics, log: Log):
+    def __init__(
+        self,
+        app: ASGIApp,
+        keys: Keys,
+        settings: Limits,
+        metrics: Metrics,
+        log: Log,
+        free: Collection[str] = (),
+    ):
         self.app, self.keys, self.settings, self.metrics, self.log = app, keys, settings, metrics, log
+        self.free = free
         self.open = 0  # requests that were admitted
         self.held = 0  # bytes of bodies and of what is made of them
 
@@ -51,7 +59,7 @@ class Gate:
             headers.get("host", "")
         ):  # a page that another name was made to stand for us
             raise Refused(403, "a Host that is not this machine's", code="invalid_host")
-        if scope["path"] in _OPEN:
+        if scope["path"] in self.free:
             return "-"
         if self.open > self.settings.queue + _READ:
             raise Busy("too many requests at the same time")
@@ -64,7 +72,7 @@ class Gate:
     def counting(self, scope: Scope) -> Iterator[None]:
         """One more that is open. Those that everybody may ask for are none, nor are the refused: who has no token keeps
         nobody out."""
-        one = scope["path"] not in _OPEN
+        one = scope["path"] not in self.free
         self.open += one
         try:
             yield

@@ -1,4 +1,4 @@
-"""The server as a process: its socket, its signals, its end."""
+"""A server as a process: its socket, its signals, its end."""
 
 from __future__ import annotations
 
@@ -10,26 +10,23 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import uvicorn
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from jichu.core.errors import JichuError, UsageError
 from jichu.core.interrupt import hangup_wanted
 from jichu.core.progress import console
 
-from .app import build
-from .errors import Refused
 from .gate import Gate, Log, is_loopback
 from .keys import TOKEN, Keys, read
 from .metrics import Metrics
-from .models import Models, Open
-from .service import Service
-from .settings import Settings
+from .settings import Limits
 
 _WAITING = 2048  # connections that the system keeps for us
 
@@ -41,16 +38,17 @@ def log(line: dict[str, Any]) -> None:
         print(json.dumps(told, default=str), file=sys.stderr, flush=True)
 
 
-class Running:
-    """A server that can be run, here or in another thread, and ended. `tokens` is a file with them."""
+class Process:
+    """A server that can be run, here or in another thread, and ended. Its application is built once its address is had; who
+    may ask is told by `tokens`, a file with them, but for its `free` paths."""
 
     def __init__(
         self,
-        paths: dict[str, Path],
-        opened: Open,
-        settings: Settings,
+        build: Callable[[Metrics], ASGIApp],
+        settings: Limits,
         tokens: Path | None = None,
         log: Log = log,
+        free: Collection[str] = (),
     ):
         self.keys = Keys(lambda: read(tokens), settings.rate)
         _refuse_open(settings.host, self.keys)
@@ -58,19 +56,17 @@ class Running:
         self.address = _address(self.socket)
         metrics = Metrics()
         try:
-            self.models = Models(paths, opened, settings, metrics)
+            app = build(metrics)
         except BaseException:
             self.socket.close()
             raise
-        app = build(self.models, settings, metrics)
-        self.service: Service = app.state.service
         self.log = log
 
         class Protocol(_Patient, H11Protocol):  # bounds headers, which httptools does not
             patience = settings.patience
 
         config = uvicorn.Config(
-            Gate(app, self.keys, settings, metrics, log), http=Protocol, ws="none", lifespan="on", log_config=None,
+            Gate(app, self.keys, settings, metrics, log, free), http=Protocol, ws="none", lifespan="on", log_config=None,
             access_log=False, server_header=False, timeout_graceful_shutdown=max(1, round(settings.drain)),
         )  # fmt: skip
         self._server = _Server(config, self)
@@ -87,11 +83,6 @@ class Running:
             console.quiet = quiet
 
     @property
-    def versions(self) -> list[str]:
-        """Of the models that are served."""
-        return [served.version for served in self.models.served.values()]
-
-    @property
     def computing(self) -> bool:
         """Whether a thread of it still computes what nobody waits for, after its end."""
         return not self._others.issuperset(threading.enumerate())
@@ -103,11 +94,10 @@ class Running:
 
     def end(self) -> None:
         """Take no more, and end when what was begun is answered, or the time for that is over."""
-        self.service.ending = True
         self._server.should_exit = True
 
     def again(self) -> None:
-        """Read tokens and models anew, in the event loop."""
+        """Read anew what may have changed, in the event loop."""
         task = asyncio.get_running_loop().create_task(self._again())
         self._reading = task  # else it may be lost
 
@@ -116,18 +106,12 @@ class Running:
             self.keys.again()
         except JichuError as error:
             self.log({"event": "tokens not read again", "error": str(error)})
-        for name in self.models.paths:
-            try:
-                version = (await self.models.reload(name)).version
-                self.log({"event": "model read again", "name": name, "model": version})
-            except Refused as refused:
-                self.log({"event": "model not read again", "name": name, "error": refused.detail})
 
 
 class _Server(uvicorn.Server):
     """Ends as it was asked to, and not by the signal that asked."""
 
-    def __init__(self, config: uvicorn.Config, running: Running):
+    def __init__(self, config: uvicorn.Config, running: Process):
         super().__init__(config)
         self._running = running
 
