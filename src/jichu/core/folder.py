@@ -77,6 +77,7 @@ class RunFolder:
     summary = property(lambda self: self.path / "summary.json")
     parts = property(lambda self: self.path / "parts")
     findings = property(lambda self: self.path / "findings")
+    cache = property(lambda self: self.path / "cache")  # may be deleted
 
     def predictions_of(self, key: str) -> Path:
         """The table of one target; the first one's is `predictions`."""

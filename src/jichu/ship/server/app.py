@@ -16,7 +16,7 @@ from starlette.responses import PlainTextResponse
 import jichu
 from jichu.core.errors import JichuError
 
-from . import rows, texts
+from . import play, rows, texts
 from .document import openapi
 from .errors import BROKEN, Refused, as_json, refused, response
 from .metrics import CONTENT_TYPE_LATEST, Metrics
@@ -50,6 +50,7 @@ def build(models: Models, settings: Settings, metrics: Metrics) -> FastAPI:
     _add_page(app)
     rows.add(app, service)
     texts.add(app, service)
+    play.add(app, service)
     _add_administration(app, service)
     app.openapi = partial(openapi, app)  # type: ignore[method-assign]
     return app

@@ -39,6 +39,9 @@ class Settings(Config):
         "float32",
         description="auto measures which is faster; the last digits of answers then differ from jichu predict",
     )
+    play: bool = Field(
+        False, description="whether rows of the run's own data are shown, as the playground wants them"
+    )
     rate: Count | None = Field(None, description="requests a minute of each key")
 
     @property
