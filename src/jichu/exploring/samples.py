@@ -74,7 +74,7 @@ def samples(
             sure = seen.scores("test")[key].max(1)
             places = places[np.argsort(sure[places], kind="stable")]
     page = rows[places[start : start + count]]
-    shown = examples(seen.dataset, page, [seen.split_of(int(row)) for row in page])
+    shown = examples(seen.dataset, page, [seen.split_of(int(rows[0]))] * len(page))
     said = seen.told(page)
     return Samples(len(places), len(rows), [Sample(*both) for both in zip(shown, said, strict=True)])
 

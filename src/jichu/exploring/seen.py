@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -57,7 +58,8 @@ class Seen:
         if found is None:
             named = "held-out" if part == "test" else part
             raise UsageError(
-                f"no {named} rows in {self.dataset.source}",
+                f"no {named} rows",
+                where=Path(self.dataset.source),
                 expected="data.split.test, or data that have some",
             )
         return evenly(found.sort().values, MOST[part])

@@ -111,9 +111,12 @@ def counterfactual(
 
 def _of_classes(seen: Seen, column: str | None) -> tuple[str, Target]:
     seen.run.require_head()
-    found = {t.column: (key, t) for key, t in seen.run.targets.items() if t.task == "classification"}
+    two = {key: t for key, t in seen.run.targets.items() if t.task == "classification" and len(t.classes) > 1}
+    found = {t.column: (key, t) for key, t in two.items()}
     if not found:
-        raise UsageError("this model has no classes that could change", expected="a model of classes")
+        raise UsageError(
+            "this model has no classes that could change", expected="a model of two classes at least"
+        )
     if column is not None and column not in found:
         raise unknown("target of classes", column, found, where="column")
     return next(iter(found.values())) if column is None else found[column]

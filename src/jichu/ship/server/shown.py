@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
+from jichu.core.errors import DataError, JichuError
+
 from .errors import Busy
 from .twin import Twin
 
@@ -41,4 +43,10 @@ class Shown:
 
 
 def _prepare(run: Run) -> None:
+    try:
+        run.dataset()
+    except JichuError as error:  # which may say where they lie
+        raise DataError(
+            "the data that this model was made of cannot be read", expected="they as they were, in the place where they were"
+        ) from error  # fmt: skip
     run.seen().features("train")
