@@ -185,9 +185,9 @@ class Run:
         self, items: Any, *, target: str | None = None, column: str | None = None, immutable: Collection[str] = (),
         tries: int = 2000, data: Any = None,
     ) -> list[Counterfactual]:  # fmt: skip
-        """What would change the answer to each input, to the class `target` if that is named: columns of a table (but those that are
-        `immutable`) with values of training rows, words left out, parts of a picture blurred. `column` is which of several
-        targets, `tries` how many changed inputs the model is asked about at most."""
+        """What would change the answer to each input, to the class `target` if that is named: columns of a table (but
+        those that are `immutable`) with values of training rows, other words or none, parts of a picture blurred. `column`
+        is which of several targets, `tries` how many changed inputs the model is asked about at most."""
         more: dict[str, Any] = {"target": target, "column": column, "immutable": immutable, "tries": tries}
         return counterfactual(self.seen(data), items, **more)
 

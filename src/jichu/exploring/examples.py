@@ -25,9 +25,9 @@ _SIDE = 96  # pixels of a thumbnail at most
 
 @dataclass(frozen=True)
 class Example:
-    """A row: its number in the data, its split, what its file is called, and by column what is known of its targets. `texts`
-    and `cells` ({column: value}) are `cut` where they are long; `image` is uint8 [C, H, W], of a sound what it looks like,
-    and `sound` int16 [samples] at a `rate`."""
+    """A row: its number in the data, its split, what its file is called, and by column what is known of its targets.
+    `texts` and `cells` ({column: value}) are `cut` where they are long; `image` is uint8 [C, H, W], of a sound what
+    it looks like, and `sound` int16 [samples] at a `rate`."""
 
     row: int
     split: str
@@ -93,25 +93,18 @@ def wav(samples: Tensor, rate: int) -> bytes:
 
 def examples(dataset: Dataset, rows: Tensor, splits: list[str]) -> list[Example]:
     """Some rows, which are in these splits."""
-    numbers = rows.tolist()
-    truth = truths(dataset, rows)
-    texts = [_texts(dataset, row) for row in numbers]
-    cells = cells_of(
-        dataset.table, {name: tensor[rows] for name, tensor in dataset.tensors.items() if name in _TABLE}
-    )
-    images = dataset.pictures(rows) if dataset.preprocess is not None else [None] * len(numbers)
-    how = dataset.preprocess
-    sounds, rate = (
-        (dataset.tensors["audio"][rows], how.rate) if isinstance(how, Sound) else ([None] * len(numbers), 0)
-    )
-    return [
-        Example(
-            row, splits[i], dataset.names[row], truth[i], texts[i][0],
-            dict(list(cells[i].items())[:COLUMNS]) if dataset.table else None,
-            texts[i][1] or len(dataset.table.kinds) > COLUMNS, images[i], sounds[i], rate,
-        )
-        for i, row in enumerate(numbers)
-    ]  # fmt: skip
+    how, truth = dataset.preprocess, truths(dataset, rows)
+    pictures = None if how is None else dataset.pictures(rows)
+    sounds, rate = (dataset.tensors["audio"][rows], how.rate) if isinstance(how, Sound) else (None, 0)
+    cells = _cells(dataset, rows)
+    found = []
+    for i, row in enumerate(rows.tolist()):
+        texts, cut = _texts(dataset, row)
+        shown, less = cells[i] if cells else (None, False)
+        image, sound = (None if of is None else of[i] for of in (pictures, sounds))
+        name, split = dataset.names[row], splits[i]
+        found.append(Example(row, split, name, truth[i], texts, shown, cut or less, image, sound, rate))
+    return found
 
 
 _TABLE = ("numbers", "categories")
@@ -125,6 +118,18 @@ def truths(dataset: Dataset, rows: Tensor) -> list[dict[str, Any]]:
             values = values_of(target, dataset.tensors[key][rows], dataset.known(rows, key))
             for row, value in zip(found, values, strict=True):
                 row[target.column] = value
+    return found
+
+
+def _cells(dataset: Dataset, rows: Tensor) -> list[tuple[dict[str, Any], bool]]:
+    """The columns of some rows, and whether they are cut; nothing where there is no table."""
+    if not dataset.table:
+        return []
+    tensors = {name: tensor[rows] for name, tensor in dataset.tensors.items() if name in _TABLE}
+    found = []
+    for whole in cells_of(dataset.table, tensors):
+        few = {n: v[:CHARACTERS] if isinstance(v, str) else v for n, v in list(whole.items())[:COLUMNS]}
+        found.append((few, few != whole))
     return found
 
 
@@ -157,8 +162,8 @@ def _cell(kind: str, value: Any, classes: tuple[str, ...]) -> Any:
 
 
 def sprites(images: Tensor, most: int = 2**20) -> tuple[bytes, int, int] | None:
-    """Pictures uint8 [N, C, H, W] as squares of one WebP file of `most` bytes at most, in rows: the file, how many are in a
-    row, and how many pixels a side each has. None where there is no picture."""
+    """Pictures uint8 [N, C, H, W] as squares of one WebP file of `most` bytes at most, in rows: the file, how many
+    are in a row, and how many pixels a side each has. None where there is no picture."""
     if not len(images):
         return None
     across = int(np.ceil(np.sqrt(len(images))))

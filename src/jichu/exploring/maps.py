@@ -24,8 +24,8 @@ _MOST = 5000
 
 @dataclass(frozen=True)
 class Map:
-    """Rows [n] of the data at places [n, 2] from 0 to 1, with what is known and said of them by target column; of pictures a sheet of
-    thumbnails as a WebP file, so many in a row and so many pixels a side."""
+    """Rows [n] of the data at places [n, 2] from 0 to 1, with what is known and said of them by target column; of
+    pictures a sheet of thumbnails as a WebP file, so many in a row and so many pixels a side."""
 
     rows: np.ndarray
     places: np.ndarray
@@ -35,9 +35,9 @@ class Map:
     sheet: tuple[bytes, int, int] | None = None
 
     def place(self, features: np.ndarray) -> np.ndarray:
-        """Where other features [Q, D] would lie, [Q, 2]: at the mean place of the five rows that are nearest by the cosine,
-        each counted by the inverse of its distance. What is as a row of the map lies on it. The map itself stays as it is, so
-        that this is a guess: what is like none of the rows is placed among them all the same."""
+        """Where other features [Q, D] would lie, [Q, 2]: at the mean place of the five rows that are nearest by the
+        cosine, each counted by the inverse of its distance. What is as a row of the map lies on it. The map itself
+        stays as it is, so that this is a guess: what is like none of the rows is placed among them all the same."""
         return placed(self.features, self.places, features)
 
     def plain(self) -> dict[str, Any]:
@@ -81,8 +81,9 @@ def laid(features: np.ndarray, seed: int) -> np.ndarray:
 
 
 def map_of(seen: Seen, part: str = "test", most: int = 2000, seed: int = 0) -> Map:
-    """A map of held-out (`test`) or training rows (`train`), of more than `most` an even sample: t-SNE of the features'
-    principal components (van der Maaten and Hinton, 2008) for 500 of them, the others placed among those; found once and kept."""
+    """A map of held-out (`test`) or training rows (`train`), of more than `most` an even sample: t-SNE of the
+    features' principal components (van der Maaten and Hinton, 2008) for 500 of them, the others placed among those;
+    found once and kept."""
     if part not in ("test", "train"):
         raise UsageError(f"no part {part!r}", expected="test or train")
     if not 1 <= most <= _MOST:

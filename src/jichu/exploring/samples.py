@@ -16,7 +16,7 @@ from .examples import Example, examples
 from .seen import Seen
 
 Order = Literal["row", "uncertain"]
-_MOST = 1000  # of a page
+_MOST, _LIKELY = 1000, 10  # rows of a page, and classes of a row
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,17 @@ class Sample:
     prediction: dict[str, Any]
 
     def plain(self, whole: bool = False) -> dict[str, Any]:
-        """Ready for JSON."""
-        return {**self.example.plain(whole), "prediction": self.prediction}
+        """Ready for JSON; if not `whole` with the scores of the ten likeliest classes or tags alone."""
+        said = self.prediction if whole else {column: _brief(one) for column, one in self.prediction.items()}
+        return {**self.example.plain(whole), "prediction": said}
+
+
+def _brief(said: dict[str, Any]) -> dict[str, Any]:
+    """What is said of one target, without most of the scores where there are many."""
+    if "scores" not in said:
+        return said
+    likely = sorted(said["scores"].items(), key=lambda one: -one[1])[:_LIKELY]
+    return {**said, "scores": dict(likely)}
 
 
 @dataclass(frozen=True)
@@ -54,8 +63,9 @@ def samples(
     seen: Seen, *, start: int = 0, count: int = 24, wrong: bool = False, label: str | None = None,
     order: Order = "row", column: str | None = None,
 ) -> Samples:  # fmt: skip
-    """Held-out rows: those whose class is `label`, those that are answered wrongly, in the order of the data or with those
-    first of which the model is least sure. With several targets it is about `column`, the first of classes if none."""
+    """Held-out rows: those whose class is `label`, those that are answered wrongly, in the order of the data or with
+    those first of which the model is least sure. With several targets it is about `column`, the first of classes if
+    none."""
     if start < 0 or not 1 <= count <= _MOST:
         raise UsageError(f"{count} rows from {start}", expected=f"from 1 to {_MOST:,}, and from 0 on")
     rows = seen.rows("test")

@@ -34,11 +34,11 @@ _AT_ONCE = 2048  # rows between two looks at the progress
 
 
 class Seen:
-    """The training rows (`train`) and the held-out ones (`test`; where there are none those for validation), of more than
-    MOST an even sample.
+    """The training rows (`train`) and the held-out ones (`test`; where there are none those for validation), of more
+    than MOST an even sample.
 
-    What is found lies in the folder `cache` of the run, in files that are whole or not there and are named by the model, the data
-    and the rows: of anything else they are not taken up, and they may be deleted."""
+    What is found lies in the folder `cache` of the run, in files that are whole or not there and are named by the
+    model, the data and the rows: of anything else they are not taken up, and they may be deleted."""
 
     def __init__(self, run: Run, dataset: Dataset):
         if run.config.language or run.config.series is not None:

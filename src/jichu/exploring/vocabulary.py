@@ -29,8 +29,8 @@ _TEXTS, _BYTES, _SEEN, _MOST = (
 
 
 class Vocabulary:
-    """The words that come more than once in a sample of the training texts, with the means [W, D] of their tokens' vectors; none where
-    a model looks no vectors up."""
+    """The words that come more than once in a sample of the training texts, with the means [W, D] of their tokens'
+    vectors; none where a model looks no vectors up."""
 
     def __init__(self, dataset: Dataset, rows: Tensor, model: Model, tokenizer: Tokenizer):
         found = embedding(model.backbone)

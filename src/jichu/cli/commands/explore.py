@@ -1,4 +1,5 @@
-"""`jichu neighbours` and `jichu counterfactual`: which training rows an input is like, and what would change its answer."""
+"""`jichu neighbours` and `jichu counterfactual`: which training rows an input is like, and what would change its
+answer."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""What would change an answer (Wachter et al., 2017, arXiv 1711.00399): the fewest and smallest changes found, each of which is
-needed: without any one of them the answer does not change."""
+"""What would change an answer (Wachter et al., 2017, arXiv 1711.00399): the fewest and smallest changes found, each
+of which is needed: without any one of them the answer does not change."""
 
 from __future__ import annotations
 
@@ -29,8 +29,9 @@ _MOST = 100_000  # tries of one input
 
 @dataclass(frozen=True)
 class Counterfactual:
-    """What a model says of an input `before`, and `after` some `changes`; None where no change was found that does it within so
-    many `tries`. `changed` is the input as it is then; `like` the nearest training row of another class, of pictures and sounds."""
+    """What a model says of an input `before`, and `after` some `changes`; None where no change was found that does it
+    within so many `tries`. `changed` is the input as it is then; `like` the nearest training row of another class, of
+    pictures and sounds."""
 
     input: str
     column: str
@@ -66,8 +67,9 @@ def counterfactual(
     seen: Seen, items: Any, *, target: str | None = None, column: str | None = None, immutable: Collection[str] = (),
     tries: int = 2000,
 ) -> list[Counterfactual]:  # fmt: skip
-    """What would change the answer to each input, to `target` if that is named, by asking the model about `tries` changed inputs
-    at most. Nothing is left to chance. UsageError where the model has no classes, or its input cannot be changed."""
+    """What would change the answer to each input, to `target` if that is named, by asking the model about `tries`
+    changed inputs at most. Nothing is left to chance. UsageError where the model has no classes, or its input cannot
+    be changed."""
     if not 1 <= tries <= _MOST:
         raise UsageError(f"{tries} tries", where="tries", expected=f"from 1 to {_MOST:,}")
     key, of = _of_classes(seen, column)

@@ -48,8 +48,8 @@ class Places(Changing):
 
 
 class Patches(Places):
-    """An image uint8 [C, H, W] in some fifty squares, each of which may be blurred, or have the colour that is the image's
-    mean (Vermeire and Martens, 2020, arXiv 2004.07511, with squares for their segments)."""
+    """An image uint8 [C, H, W] in some fifty squares, each of which may be blurred, or have the colour that is the
+    image's mean (Vermeire and Martens, 2020, arXiv 2004.07511, with squares for their segments)."""
 
     kind = "image"
 

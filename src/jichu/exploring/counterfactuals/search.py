@@ -1,8 +1,7 @@
 """The fewest changes of an input that change what a model says of it.
 
-An input has places (columns, words, parts of a picture), and a place has alternatives. An edit says which places are changed, and
-to which of their alternatives.
-"""
+An input has places (columns, words, parts of a picture), and a place has alternatives. An edit says which places are
+changed, and to which of their alternatives."""
 
 from __future__ import annotations
 
@@ -19,8 +18,9 @@ class Spent(Exception):
 
 
 class Asking:
-    """Asks a model about edits, `most` of them at most. `scores` gives of edits [n] the probabilities [n, K] of the classes,
-    and which may be taken [n]. An edit flips where the answer is `wanted`, or, where that is None, no longer `before`."""
+    """Asks a model about edits, `most` of them at most. `scores` gives of edits [n] the probabilities [n, K] of the
+    classes, and which may be taken [n]. An edit flips where the answer is `wanted`, or, where that is None, no longer
+    `before`."""
 
     def __init__(
         self, scores: Callable[[list[Edit]], tuple[np.ndarray, np.ndarray]], before: int, wanted: int | None, most: int
@@ -28,8 +28,8 @@ class Asking:
         self._scores, self.before, self.wanted, self.most, self.asked = scores, before, wanted, most, 0
 
     def __call__(self, edits: list[Edit]) -> tuple[np.ndarray, np.ndarray]:
-        """Whether each edit flips, and by how much it leads there: the probability that is wanted less the largest other one. Spent
-        where they are too many."""
+        """Whether each edit flips, and by how much it leads there: the probability that is wanted less the largest
+        other one. Spent where they are too many."""
         if self.asked + len(edits) > self.most:
             raise Spent
         self.asked += len(edits)
@@ -45,8 +45,9 @@ def smallest(
 ) -> Edit | None:
     """An edit that flips and of which nothing can be taken back, or None, out of single changes.
 
-    The smallest that flips alone, by its cost and then by how far it leads; else those that lead furthest one after the other, one for each place, until they flip together,
-    and then as few of them as still do (SEDC: Martens and Provost, 2014, MIS Quarterly 38)."""
+    The smallest that flips alone, by its cost and then by how far it leads; else those that lead furthest one after
+    the other, one for each place, until they flip together, and then as few of them as still do (SEDC: Martens and
+    Provost, 2014, MIS Quarterly 38)."""
     if not options:
         return None
     singles: list[Edit] = [{place: other} for place, other in options]

@@ -23,8 +23,9 @@ _DONORS = 5  # training rows of another class
 
 
 class Rows(Changing):
-    """Places are columns, and an alternative is a training row that a column's value is taken from, so that only values that were
-    seen come up, none that is missing. How large a change is, is counted in units of a number's range; of a category it is 1."""
+    """Places are columns, and an alternative is a training row that a column's value is taken from, so that only
+    values that were seen come up, none that is missing. How large a change is, is counted in units of a number's
+    range; of a category it is 1."""
 
     def __init__(
         self, seen: Seen, given: Inputs, key: str, wrong: int, wanted: int | None, immutable: Collection[str]

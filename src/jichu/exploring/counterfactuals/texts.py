@@ -15,8 +15,8 @@ _NEAR = 3  # words that one may become
 
 
 class Words(Changing):
-    """Places are the words of a text, or of both of a pair. The first alternative is that a word is not there, the others are words of
-    the training texts that are near it to the model."""
+    """Places are the words of a text, or of both of a pair. The first alternative is that a word is not there, the
+    others are words of the training texts that are near it to the model."""
 
     def __init__(self, seen: Seen, texts: tuple[str, ...]):
         super().__init__(seen)
@@ -55,8 +55,8 @@ class Words(Changing):
 
 
 def written(text: str, pieces: list[tuple[int, int, str]]) -> str:
-    """A text with other words in the place of some pieces (start, end, word); where that is "" without the space before it, or
-    after it at the beginning."""
+    """A text with other words in the place of some pieces (start, end, word); where that is "" without the space
+    before it, or after it at the beginning."""
     for start, end, word in sorted(pieces, reverse=True):
         if not word and text[end : end + 1] in ("", " "):
             if text[:start].endswith(" "):

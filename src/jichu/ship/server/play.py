@@ -1,5 +1,5 @@
-"""The paths of the playground, which show rows of a run's data: held-out ones, the nearest training rows, what would change an
-answer, a map. A server that was not asked to show them gives none away."""
+"""The paths of the playground, which show rows of a run's data: held-out ones, the nearest training rows, what would
+change an answer, a map. A server that was not asked to show them gives none away."""
 
 from __future__ import annotations
 

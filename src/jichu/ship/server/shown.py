@@ -18,8 +18,8 @@ _T = TypeVar("_T")
 
 
 class Shown:
-    """The thread that looks at the data. It begins with what all questions need, the features of the training rows, and until
-    that is done the answer is to come again."""
+    """The thread that looks at the data. It begins with what all questions need, the features of the training rows,
+    and until that is done the answer is to come again."""
 
     def __init__(self, twin: Twin):
         self._twin, self.line, self.join = twin, twin.line, twin.join

@@ -21,8 +21,8 @@ _ROOM = 16  # rows that wait
 
 
 class Twin:
-    """A run's twin, whose weights are the same memory, and the thread that asks it. Nothing is gone on with that nobody waits
-    for."""
+    """A run's twin, whose weights are the same memory, and the thread that asks it. Nothing is gone on with that
+    nobody waits for."""
 
     def __init__(self, name: str, run: Run, threads: int):
         self._run, self._over = run.twin(), threading.Event()
