@@ -46,6 +46,14 @@ def digits():
     return np.round(found.images * (255 / 16)).astype(np.uint8), found.target
 
 
+@pytest.fixture(scope="session")
+def explored(tmp_path_factory):
+    """Runs whose data are at hand, by kind."""
+    from explored import Made
+
+    return Made(tmp_path_factory.mktemp("explored"))
+
+
 @pytest.fixture
 def batch(digits):
     """48 digits as a batch."""

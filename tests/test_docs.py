@@ -352,6 +352,20 @@ def test_the_page_on_serving_runs(in_folder):
     assert [key for key in Settings.model_fields if f"`{key}`" not in page] == []
 
 
+def test_the_page_on_the_playground_runs(in_folder, explored, capsys):
+    """Its code and its commands; that of the server shows what the page says."""
+    for name, kind in (("loans", "table"), ("digits", "images")):
+        shutil.copytree(explored[kind], in_folder / "runs" / name)
+    Path("applicant.csv").write_text("age,income,job\n30,28.0,clerk\n")
+    for text in blocks("docs/playground.md", "python"):
+        exec(compile(text, "playground.md", "exec"), {})
+    commands, serving = blocks("docs/playground.md", "bash")
+    for line in commands.splitlines():
+        assert main(shlex.split(line)[1:]) == 0
+    assert Path("thumbnails.webp").stat().st_size < 2**20 and capsys.readouterr().out
+    assert shlex.split(serving)[3:] == ["--open"]
+
+
 def test_the_page_on_explanations_runs(in_folder):
     """Its code, then its commands on the run that the code made, then its recipe; every method is on it."""
     from jichu.auditing.explaining import METHODS

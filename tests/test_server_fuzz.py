@@ -67,7 +67,7 @@ def schema(found, client):
 
 
 PATHS = ["/healthz", "/metrics", "/v1/models", "/v1/models/{name}", "/v1/models/{name}/reload", "/v1/predict",
-         "/v1/embeddings", "/v1/explain", "/v1/completions", "/v1/chat/completions"]  # fmt: skip
+         "/v1/embeddings", "/v1/explain", "/v1/neighbours", "/v1/counterfactual", "/v1/models/{name}/samples", "/v1/models/{name}/map", "/v1/completions", "/v1/chat/completions"]  # fmt: skip
 
 
 def test_every_path_is_tried(schema):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from jichu.core.progress import task
 from jichu.core.ranks import world_size
 from jichu.data.dataset import Dataset
 from jichu.data.target import Target
+from jichu.data.truth import values_of
 from jichu.runs import Run
 from jichu.train.predict import embed
 
@@ -74,14 +75,5 @@ def _tables(run: Run, dataset: Dataset, parts: list[tuple[str, Tensor]]) -> Iter
 
 def _values(target: Target, values: Tensor, known: Tensor) -> pa.Array:
     """A target's values as they were in the data; null where there is none."""
-    classes = target.classes
-    told: dict[str, tuple[Callable[[Any], Any], pa.DataType]] = {
-        "classification": (lambda code: classes[code], pa.string()),
-        "multilabel": (
-            lambda row: [name for name, there in zip(classes, row, strict=True) if there == 1],
-            pa.list_(pa.string()),
-        ),
-    }
-    tell, kind = told.get(target.task, (float, pa.float64()))
-    pairs = zip(values.tolist(), known.tolist(), strict=True)
-    return pa.array([tell(value) if there else None for value, there in pairs], kind)
+    kinds = {"classification": pa.string(), "multilabel": pa.list_(pa.string())}
+    return pa.array(values_of(target, values, known), kinds.get(target.task, pa.float64()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -18,7 +18,7 @@ from jichu.constraints.answering import answered
 from jichu.constraints.rulebook import Rules
 from jichu.core.config import check, read_yaml
 from jichu.core.errors import DataError, UsageError, shown
-from jichu.core.files import read_json, read_jsonl
+from jichu.core.files import fingerprint, read_json, read_jsonl
 from jichu.core.folder import RunFolder
 from jichu.data import given
 from jichu.data.columns import columns_of
@@ -35,6 +35,11 @@ from jichu.data.tokenizer import Tokenizer
 from jichu.data.tokens import Tokens, tokenise
 from jichu.data.windows import SERIES
 from jichu.explanations import Explanation, explain
+from jichu.exploring.counterfactuals import Counterfactual, counterfactual
+from jichu.exploring.maps import Map, map_of
+from jichu.exploring.neighbours import Neighbour, neighbours
+from jichu.exploring.samples import Sample, Samples, sample, samples
+from jichu.exploring.seen import Seen
 from jichu.models import folder as model_folder
 from jichu.models.folder import ModelConfig
 from jichu.models.generate import generate
@@ -171,6 +176,52 @@ class Run:
         what is usual, the run's training rows if none."""
         return explain(self, items, method, target, column, background)
 
+    def neighbours(self, items: Any, k: int = 8, *, data: Any = None) -> list[list[Neighbour]]:
+        """Of each input (as for `predict`) the k training rows that are nearest by the cosine of the features, of `data` if
+        not of the run's own. They are looked for among all rows, or an even sample of 50,000."""
+        return neighbours(self.seen(data), self.embed(items), k)
+
+    def counterfactual(
+        self, items: Any, *, target: str | None = None, column: str | None = None, immutable: Collection[str] = (),
+        tries: int = 2000, data: Any = None,
+    ) -> list[Counterfactual]:  # fmt: skip
+        """What would change the answer to each input, to the class `target` if that is named: columns of a table (but
+        those that are `immutable`) with values of training rows, other words or none, parts of a picture blurred. `column`
+        is which of several targets, `tries` how many changed inputs the model is asked about at most."""
+        more: dict[str, Any] = {"target": target, "column": column, "immutable": immutable, "tries": tries}
+        return counterfactual(self.seen(data), items, **more)
+
+    def samples(self, *, data: Any = None, **asked: Any) -> Samples:
+        """A page of held-out rows, what is known and what is said of them. Keywords: `start`, `count`; `wrong` ones, those of a
+        class `label`; `order`, "row" or "uncertain"; `column`, which of several targets."""
+        return samples(self.seen(data), **asked)
+
+    def sample(self, row: int, *, data: Any = None) -> Sample:
+        """One row of the data, in whatever split."""
+        return sample(self.seen(data), row)
+
+    def map(self, part: str = "test", most: int = 2000, seed: int = 0, *, data: Any = None) -> Map:
+        """Held-out (`test`) or training rows (`train`) on a plane, where like lies beside like."""
+        return map_of(self.seen(data), part, most, seed)
+
+    def seen(self, data: Any = None) -> Seen:
+        """What the model makes of the rows of the run's data, or of other data, found once and kept in the run's folder."""
+        return self._own_seen if data is None else Seen(self, self.dataset(data))
+
+    @cached_property
+    def _own_seen(self) -> Seen:
+        return Seen(self, self.dataset())
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits that depend on the weights in memory and on how inputs are read."""
+        weights = [
+            part
+            for name, tensor in self.model.state_dict().items()
+            for part in (name, tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        ]
+        return fingerprint(self.config, *weights, self.config.text and self.tokenizer.fingerprint)
+
     def _forecasts(self, items: Any) -> list[dict[str, Any]]:
         inputs, (target,) = self.config.series, self.targets.values()
         assert inputs is not None
@@ -287,10 +338,15 @@ class Run:
     def _texts(self, items: Any) -> Inputs:
         inputs = self.config.text
         assert inputs is not None
-        names, columns = given.texts(items, inputs, self.recipe.data)
+        return self.texts(*given.texts(items, inputs, self.recipe.data))
+
+    def texts(self, names: list[str], columns: list[list[str]], told: bool = True) -> Inputs:
+        """What the model reads of texts, one column, or two of pairs; `told` how many are cut."""
+        inputs = self.config.text
+        assert inputs is not None
         parts = [tokenise(ragged(column), self.tokenizer, None) for column in columns]
         second = parts[1] if inputs.pair else None
-        found = Tokens.of(self.tokenizer, inputs.context, parts[0], second, windows=inputs.windows)
+        found = Tokens.of(self.tokenizer, inputs.context, parts[0], second, windows=inputs.windows, told=told)
         return Inputs(names, {"tokens": found})
 
     def dataset(self, data: Any = None) -> Dataset:

@@ -33,6 +33,7 @@ class Places:
     lock = property(lambda self: self.path / "lock")
     ended = property(lambda self: self.path / "ended.json")
     tags = property(lambda self: self.path / "tags.json")
+    cache = property(lambda self: self.path / "cache")  # may be deleted
 
     def predictions_of(self, key: str) -> Path:
         """The table of one target; the first one's is `predictions`."""

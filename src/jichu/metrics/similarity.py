@@ -14,12 +14,35 @@ _PAIRED = 1500  # rows of which every pair is compared; of more an even sample
 _RESAMPLES = 200
 _FALSE = 0.01  # share of pairs of strangers that may be taken for one
 _AT_ONCE = 1024
+_SPARE = 16  # candidates more than are wanted
+_BLOCK = 2**16  # rows that queries are compared with at once
 
 
 def normalised(features: np.ndarray) -> np.ndarray:
     """Rows of length 1; 0 stays."""
     features = features.astype(np.float64)
     return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+
+
+def nearest(features: np.ndarray, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k rows of features [N, D] that are nearest to each query [Q, D], all where there are fewer: their places [Q, k]
+    and their distances, one less the cosine, from 0 to 2. Every row is compared, a block at a time, so that a million take
+    little memory; of rows that are equally far the earlier come first."""
+    asked = normalised(queries)
+    likeness, places = np.empty((len(asked), 0), np.float32), np.empty((len(asked), 0), np.int64)
+    for start in range(0, len(features), _BLOCK):
+        block = features[start : start + _BLOCK].astype(np.float32, copy=False)
+        lengths = np.maximum(np.linalg.norm(block, axis=1), 1e-12)
+        likeness = np.concatenate([likeness, asked.astype(np.float32) @ block.T / lengths], 1)
+        here = np.broadcast_to(np.arange(start, start + len(block)), (len(asked), len(block)))
+        places = np.concatenate([places, here], 1)
+        if likeness.shape[1] > k + _SPARE:  # the last digits are looked at below
+            best = np.argpartition(-likeness, k + _SPARE - 1, axis=1)[:, : k + _SPARE]
+            likeness, places = np.take_along_axis(likeness, best, 1), np.take_along_axis(places, best, 1)
+    distance = np.array([1 - normalised(features[p]) @ q for p, q in zip(places, asked, strict=True)])
+    distance = np.clip(distance.reshape(places.shape), 0, 2)
+    order = np.lexsort((places, distance.round(12)))[:, :k]
+    return np.take_along_axis(places, order, 1), np.take_along_axis(distance, order, 1)
 
 
 def retrieval(

@@ -32,6 +32,9 @@ def add(commands: Any) -> None:
         "--tokens", metavar="FILE",
         help="who may ask, on each line NAME TOKEN [expires=DATE] [rate=N] [admin]; or a token in JICHU_TOKEN",
     )  # fmt: skip
+    parser.add_argument(
+        "--open", action="store_true", help="open it in a browser, with rows of the runs' own data shown (--set play=true)"
+    )  # fmt: skip
     add_set(
         parser,
         "any other key, such as batch=64, wait=2, queue=512, rows=256, body=32, timeout=60 or rate=600",
@@ -40,11 +43,15 @@ def add(commands: Any) -> None:
 
 def answer(options: Options) -> None:
     """Answer until Ctrl-C or SIGTERM."""
+    import webbrowser
+
     from jichu.core.config import override
     from jichu.core.interrupt import hangup_kept, leave
     from jichu.serving import announce, server
 
     given = {key: getattr(options, key) for key in ("host", "port") if getattr(options, key) is not None}
+    if options.open:
+        given["play"] = True
     settings = override(given, options.set)
     with hangup_kept():  # until the models are there, which it asks to be read again
         made = server(options.runs, tokens=options.tokens, **settings)
@@ -53,6 +60,8 @@ def answer(options: Options) -> None:
             sys.stdout.flush()  # whoever started it waits for the address
         else:
             announce(made)
+        if options.open:
+            webbrowser.open(f"{made.address}/docs")  # which waits until it is answered
         made.run()
     if made.computing:  # Python would end such a thread in the middle of C++, and that the process by abort
         leave(0)

@@ -13,7 +13,7 @@ from starlette.responses import PlainTextResponse
 
 import jichu
 
-from . import rows, texts
+from . import play, rows, texts
 from .document import openapi
 from .errors import Refused, answer_errors, as_json
 from .metrics import CONTENT_TYPE_LATEST, Metrics
@@ -47,6 +47,7 @@ def build(models: Models, settings: Settings, metrics: Metrics) -> FastAPI:
     _add_page(app)
     rows.add(app, service)
     texts.add(app, service)
+    play.add(app, service)
     _add_administration(app, service)
     app.openapi = partial(openapi, app)  # type: ignore[method-assign]
     return app

@@ -14,7 +14,7 @@ from .forms import REQUESTS
 
 _PLACE = "#/components/schemas/{model}"
 ERRORS = {
-    400: "The request is wrong", 401: "No token, or none that holds", 403: "Not with this token",
+    400: "The request is wrong", 401: "No token, or none that holds", 403: "Not with this token, or not by this server",
     404: "No such model or path", 405: "Not by this method", 408: "It did not come in time", 409: "The model cannot be used",
     413: "Too large", 415: "A body of another type", 429: "Too many requests of this key", 503: "Too many requests",
     504: "No answer in time",
@@ -38,6 +38,17 @@ def asks(form: type[Config], **others: Any) -> dict[str, Any]:
     forms = {"application/json": {"$ref": _PLACE.format(model=form.__name__)}, **others}
     content = {kind: {"schema": schema} for kind, schema in forms.items()}
     return {"requestBody": {"required": True, "content": content}}
+
+
+def asked_by(form: type[Config]) -> dict[str, Any]:
+    """That a path takes the keys of a form in its address."""
+    schema = form.model_json_schema()
+    return {
+        "parameters": [
+            {"name": name, "in": "query", "required": name in schema.get("required", ()), "schema": part}
+            for name, part in schema["properties"].items()
+        ]
+    }
 
 
 def openapi(app: FastAPI) -> dict[str, Any]:

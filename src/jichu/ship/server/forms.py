@@ -122,4 +122,54 @@ class ChatRequest(_Writing):
     response_format: dict[Literal["type"], Literal["text"]] | None = None
 
 
-REQUESTS = (PredictRequest, ExplainRequest, EmbeddingRequest, CompletionRequest, ChatRequest)
+_Few = Annotated[list[Any], Field(description="as for predictions", min_length=1, max_length=16)]
+
+
+class NeighboursRequest(Config):
+    """Rows whose like is looked for among the training rows."""
+
+    model: str | None = _Model
+    inputs: _Few
+    k: Annotated[int, Field(ge=1, le=50)] = 8
+    place: bool = Field(False, description="whether to tell where on the map they would lie")
+
+
+class CounterfactualRequest(Config):
+    """Rows whose answers are to become others."""
+
+    model: str | None = _Model
+    inputs: _Few
+    target: str | None = Field(None, description="the class that is wanted; any other if none")
+    column: str | None = Field(None, description="which of several targets; the first of classes if none")
+    immutable: list[str] = Field([], description="columns of a table that stay", max_length=1000)
+    tries: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        2000, description="how often the model is asked at most"
+    )
+
+
+class SamplesQuery(Config):
+    """Which held-out rows, in an address."""
+
+    row: Annotated[int, Field(strict=False, ge=0, lt=2**63)] | None = Field(
+        None, description="one row, whole; none of the rest"
+    )
+    start: Annotated[int, Field(strict=False, ge=0, lt=2**63)] = 0
+    count: Annotated[int, Field(strict=False, ge=1, le=100)] = 24
+    wrong: Annotated[bool, Field(strict=False)] = Field(
+        False, description="those alone that are answered wrongly"
+    )
+    label: str | None = Field(None, description="those alone of a class")
+    order: Literal["row", "uncertain"] = "row"
+    column: str | None = Field(None, description="which of several targets; the first of classes if none")
+
+
+class MapQuery(Config):
+    """Which map, in an address."""
+
+    part: Literal["test", "train"] = "test"
+    most: Annotated[int, Field(strict=False, ge=1, le=5000)] = 2000
+
+
+REQUESTS = (
+    PredictRequest, ExplainRequest, EmbeddingRequest, CompletionRequest, ChatRequest, NeighboursRequest, CounterfactualRequest,
+)  # fmt: skip

@@ -18,7 +18,6 @@ import numpy as np
 import torch
 
 from jichu.core.config import check
-from jichu.core.doctor import with_threads
 from jichu.core.errors import DataError, JichuError, UsageError, nearest
 from jichu.core.files import fingerprint, fingerprint_of_file
 from jichu.data.given import Inputs
@@ -34,6 +33,8 @@ from .errors import Refused, refused
 from .items import kind
 from .metrics import Metrics
 from .settings import Settings
+from .shown import Shown
+from .twin import Twin
 from .writer import Writer
 
 if TYPE_CHECKING:
@@ -43,7 +44,6 @@ Open = Callable[[Path], "Run | OnnxModel"]
 _WARM, _TEXT = 8, "a " * 32  # rows
 _MEASURED = 3  # times
 _CPU = torch.device("cpu")
-_EXPLAINED = 16  # rows that wait for an explanation
 
 
 class Served:
@@ -56,7 +56,8 @@ class Served:
         self.created = int((run.path if isinstance(run, OnnxModel) else run.folder.model).stat().st_mtime)
         self.computed = warm(run, settings.precision)
         self._settings, self._metrics = settings, metrics
-        self._explaining: Batcher | None = None
+        self._explaining: Twin | None = None
+        self.shown: Shown | None = None
         self.writing: Writing | None = None
         if version(run) != self.version:
             raise DataError("the model was changed while it was read", where=run.path)
@@ -69,6 +70,8 @@ class Served:
     def start(self) -> None:
         """Start the threads, which answer in the event loop that is running."""
         settings = self._settings
+        if settings.play and not isinstance(self.run, OnnxModel):
+            self.shown = Shown(self._twin_for("shown"))
         common: dict[str, Any] = {"room": settings.queue}
         seen = self._metrics.batches.labels(self.name).observe
         self.predicting = Batcher(
@@ -104,18 +107,15 @@ class Served:
         return self.run
 
     def explain(self, items: list[Any], **settings: Any) -> asyncio.Future[Any]:
-        """Explanations of items, by a thread of their own: they take long. None is gone on with that nobody waits for."""
+        """Explanations of items, by a thread of their own: they take long."""
         if self._explaining is None:
-            twin = self.whole.twin()
-            assert self.computed is not None
-            self._explaining = Batcher(
-                f"{self.name}, explaining", lambda _, asked: [_explained(twin, *one) for one in asked],
-                partial(with_threads, self.computed.threads), most=1, wait=0, room=_EXPLAINED, seen=lambda rows: None,
-            )  # fmt: skip
-        left = threading.Event()
-        work = self._explaining.ask("explain", (left, items, settings), len(items))
-        work.add_done_callback(lambda _: left.set())
-        return work
+            self._explaining = self._twin_for("explaining")
+        return self._explaining.ask(lambda run: run.explain(items, **settings), len(items))
+
+    def _twin_for(self, what: str) -> Twin:
+        run = self.whole
+        assert self.computed is not None
+        return Twin(f"{self.name}, {what}", run, self.computed.threads)
 
     def read(self, items: list[Any]) -> Any:
         """What is made of a request before it joins others. Each row of a table is read with those that it came with,
@@ -144,8 +144,9 @@ class Served:
         features, tokens = self.whole.features(whole), whole.tensors.get("tokens")
         return [(features[cut], int(tokens.lengths[cut].sum()) if tokens is not None else 0) for cut in cuts]
 
-    def _workers(self) -> list[Batcher | Writer]:
-        return [worker for worker in (self.predicting, self.writer, self._explaining) if worker is not None]
+    def _workers(self) -> list[Batcher | Writer | Twin | Shown]:
+        workers = (self.predicting, self.writer, self._explaining, self.shown)
+        return [worker for worker in workers if worker is not None]
 
     def _lines(self) -> list[Any]:
         return [worker.line for worker in self._workers()]
@@ -156,20 +157,6 @@ class Served:
             worker.close()
         for worker in self._workers() if seconds else ():
             worker.join(seconds)
-
-
-def _explained(twin: Run, left: threading.Event, items: list[Any], settings: dict[str, Any]) -> list[Any]:
-    """Explanations of items, given up before the next forward pass once nobody waits for them."""
-
-    def go_on(*_: Any) -> None:
-        if left.is_set():
-            raise Refused(499, "the client has gone")
-
-    hook = twin.model.register_forward_pre_hook(go_on)
-    try:
-        return twin.explain(items, **settings)
-    finally:
-        hook.remove()
 
 
 def _joined(parts: list[Any]) -> Any:

@@ -51,3 +51,6 @@ class Settings(Limits):
         "float32",
         description="auto measures which is faster; the last digits of answers then differ from jichu predict",
     )
+    play: bool = Field(
+        False, description="whether rows of the run's own data are shown, as the playground wants them"
+    )

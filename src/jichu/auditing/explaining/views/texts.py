@@ -29,7 +29,7 @@ class Texts(View):
         self.open = (self.tokens >= 0) & ~always
         self.points, self.baselines = (), ()
         self.lookups: list[nn.Module] = []
-        if (found := _embedding(asked.model.backbone)) is not None:
+        if (found := embedding(asked.model.backbone)) is not None:
             # tied weights may stand in several modules, of which one is called
             modules = asked.model.backbone.modules()
             self.lookups = [m for m in modules if getattr(m, "weight", None) is found.weight]
@@ -76,7 +76,7 @@ class Texts(View):
         return found[0].sum(2) * self.open
 
 
-def _embedding(backbone: nn.Module) -> nn.Embedding | None:
+def embedding(backbone: nn.Module) -> nn.Embedding | None:
     """What looks tokens up; None where tokens are counted."""
     inner: Any = getattr(backbone, "module", None)
     if hasattr(inner, "get_input_embeddings"):

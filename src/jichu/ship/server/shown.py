@@ -1,0 +1,52 @@
+"""A run's data at hand, for a server that was asked to show them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from jichu.core.errors import DataError, JichuError
+
+from .errors import Busy
+from .twin import Twin
+
+if TYPE_CHECKING:
+    from jichu.runs import Run
+
+_T = TypeVar("_T")
+
+
+class Shown:
+    """The thread that looks at the data. It begins with what all questions need, the features of the training rows,
+    and until that is done the answer is to come again."""
+
+    def __init__(self, twin: Twin):
+        self._twin, self.line, self.join = twin, twin.line, twin.join
+        self._ready = twin.ask(_prepare, 1)
+        self._ready.add_done_callback(
+            lambda work: work.cancelled() or work.exception()
+        )  # which somebody has seen
+
+    def ask(self, call: Callable[[Run], _T], rows: int = 1) -> asyncio.Future[_T]:
+        """What comes of a call. Busy while the data are read, and their error where they cannot be."""
+        if not self._ready.done():
+            raise Busy("the data are being read and the features of the training rows computed")
+        self._ready.result()
+        return self._twin.ask(call, rows)
+
+    def close(self) -> None:
+        """End the thread when what waits is done; what nobody has asked for is given up."""
+        if not self._ready.done():
+            self._twin.give_up()
+        self._twin.close()
+
+
+def _prepare(run: Run) -> None:
+    try:
+        run.dataset()
+    except JichuError as error:  # which may say where they lie
+        raise DataError(
+            "the data that this model was made of cannot be read", expected="they as they were, in the place where they were"
+        ) from error  # fmt: skip
+    run.seen().features("train")
