@@ -27,6 +27,7 @@ _PUBLIC = {
     "export": "jichu.exports",
     "compare": "jichu.comparing",
     "serve": "jichu.serving",
+    "drift": "jichu.drifts",
     # what they give back
     "Dataset": "jichu.data.dataset",
     "Run": "jichu.runs",
@@ -80,6 +81,7 @@ if TYPE_CHECKING:
     from jichu.comparing import compare as compare
     from jichu.data.batches import Batches as Batches
     from jichu.data.dataset import Dataset as Dataset
+    from jichu.drifts import drift as drift
     from jichu.exports import export as export
     from jichu.models.backbone import Backbone as Backbone
     from jichu.models.backbone import Features as Features

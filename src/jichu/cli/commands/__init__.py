@@ -7,6 +7,7 @@ from . import (
     adapters,
     audit,
     doctor,
+    drift,
     embed,
     explain,
     export,
@@ -31,6 +32,7 @@ COMMANDS = (
     language,
     export,
     serve,
+    drift,
     adapters,
     doctor,
 )
