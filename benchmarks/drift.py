@@ -1,5 +1,6 @@
 """How often `jichu drift` raises an alarm: where nothing has changed, and where something has. Logs are rows of the test
-split, drawn anew each time; what they are compared with are training rows, and the rest of the test split. Beside it, how
+split, drawn anew each time; what they are compared with is the rest of the test split, and for inputs, where the splits
+were drawn at random, training rows. Beside it, how
 often three tests of features find the same: the energy distance, the maximum mean discrepancy (Gretton et al., 2012) and a
 classifier (Lopez-Paz and Oquab, 2017). One or two minutes for each set on one core.
 
@@ -87,16 +88,17 @@ class Rows:
         self.inputs, self.predictions, self.features = inputs, predictions, features
 
     def columns(self, group, rows):
-        return {name: replace(c, values=c.values[rows]) for name, c in getattr(self, group).items()}
+        every = {n: c for n, c in getattr(self, group).items() if len(c.values) == len(self.features)}
+        return {name: replace(column, values=column.values[rows]) for name, column in every.items()}
 
 
 def sides(reference, held, rows, logs, picked):
     """What is compared: `picked` logs, with training rows and with those `rows` of the test split that are held out."""
-    inputs = dict(reference)
+    inputs = dict(reference) or held.columns("inputs", rows)
     mine = logs.columns("inputs", picked)
     if observed.NEW_WORDS in inputs:
         inputs[observed.NEW_WORDS] = held.columns("inputs", rows)[observed.NEW_WORDS]
-    pairs = [Pair(name, "inputs", column, mine[name]) for name, column in inputs.items()]
+    pairs = [Pair(name, "inputs", column, mine[name]) for name, column in inputs.items() if name in mine]
     theirs, ours = held.columns("predictions", rows), logs.columns("predictions", picked)
     pairs += [Pair(name, "predictions", column, ours[name]) for name, column in theirs.items()]
     return Sides(pairs, (held.features[rows], logs.features[picked]))
@@ -106,9 +108,10 @@ def measured(name, draws, repeats, sizes, tiny):
     make, change = SETS[name]
     run = make(tiny)
     dataset = run.dataset()
-    comparison = Comparison(run, dataset, "train", SEED)
+    comparison = Comparison(run, dataset, "auto", SEED)
     test = comparison.held_out
-    reference = comparison.inputs_of(comparison.rows)
+    own = comparison.told["reference"] == "train"
+    reference = comparison.inputs_of(comparison.rows) if own else {}  # else what is left of the test rows
     held = Rows(comparison.inputs_of(test), *comparison.seen(dataset.tensors, test))
     side = comparison.of_data(change(run, test))
     changed = Rows(side.inputs, side.predictions, side.features)

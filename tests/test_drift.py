@@ -1,22 +1,32 @@
 """Drift: statistics beside closed forms and scipy, alarms that are false and such that are right, and the page."""
 
+import base64
 import contextlib
+import importlib.util
+import io
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
+from PIL import Image
 from scipy import stats
 
 import jichu
 from jichu.cli.main import main
 from jichu.core.errors import UsageError
+from jichu.core.files import read_table, write_table
 from jichu.core.words import speaking
 from jichu.data.source import Column
+from jichu.drifts import Comparison
 from jichu.metrics import drift
 from jichu.ship.drift import page
 from jichu.ship.drift.compare import Pair, Sides, compare
+from served import server
+from test_docs import ROOT, blocks
 
 
 def rng(seed=0):
@@ -111,9 +121,9 @@ def test_new_categories_gaps_and_numbers_are_told():
     of = {(t["name"], t["test"]): t for t in found["tests"]}
     assert found["alarm"] and set(found["alarms"]) == {"town", "age"}
     assert of["town", "chi-square"]["new"] == {"z": int((other.values == 2).sum())}
-    assert of["age", "missing"]["alarm"] and not of["age", "kolmogorov-smirnov"]["alarm"]
+    assert of["age", "missing"]["alarm"] and not of["age", "Kolmogorov-Smirnov"]["alarm"]
     assert of["age", "missing"]["missing"][1] == pytest.approx(0.2, abs=0.05)
-    assert not of["same", "kolmogorov-smirnov"]["alarm"] and of["town", "chi-square"]["psi"]["value"] > 0.25
+    assert not of["same", "Kolmogorov-Smirnov"]["alarm"] and of["town", "chi-square"]["psi"]["value"] > 0.25
 
 
 def test_columns_without_anything_are_no_test():
@@ -164,10 +174,116 @@ def test_held_out_rows_are_no_alarm_and_dark_or_missing_ones_are(made, tmp_path)
     assert jichu.drift(made, arrays(missing), output=tmp_path)["alarm"]
 
 
+def test_no_alarm_on_95_of_100_resamples(made, monkeypatch):
+    """Of test rows, beside the rest of them; each with 100 rows."""
+    monkeypatch.setattr("jichu.metrics.drift._RESAMPLES", 10)
+    monkeypatch.setattr("jichu.ship.drift.compare._LEAST", 199)
+    data, _, _ = images(made)
+    comparison = Comparison(made, data, "test", 0)
+    rows = comparison.held_out
+    columns = {**comparison.inputs_of(rows), **comparison.seen(data.tensors, rows)[0]}
+    columns = {name: column for name, column in columns.items() if len(column.values) == len(rows)}
+    alarms = 0
+    for r in map(rng, range(100)):
+        order = r.permutation(len(rows))
+        sides = [
+            {n: replace(c, values=c.values[part]) for n, c in columns.items()}
+            for part in (order[100:], order[:100])
+        ]
+        pairs = [Pair(name, "inputs", sides[0][name], sides[1][name]) for name in columns]
+        alarms += compare(Sides(pairs))["alarm"]
+    assert alarms <= 5 and len(columns) >= 4
+
+
+def test_texts_with_new_words_and_of_another_language(tmp_path):
+    with open(tmp_path / "reviews.csv", "w") as file:
+        r = rng()
+        words = [
+            "the",
+            "film",
+            "was",
+            "a",
+            "very",
+            "good",
+            "and",
+            "well",
+            "made",
+            "story",
+            "with",
+            "some",
+            "bad",
+            "parts",
+            "in",
+            "it",
+            "that",
+            "we",
+            "did",
+            "not",
+            "like",
+        ]
+        for i in range(400):
+            file.write(f"{(i % 2 and 'yes') or 'no'},{' '.join(r.choice(words, 12))}\n")
+    with contextlib.chdir(tmp_path):
+        made = jichu.finetune("words", "reviews.csv", head="logistic-regression", name="reviews")
+        same = [" ".join(r.choice(words, 12)) for _ in range(80)]
+        found = jichu.drift(made, same)
+        assert not found["alarm"] and {t["name"] for t in found["tests"]} >= {"length", "new words", "label"}
+        other = [" ".join([*r.choice(words, 9), "zorgle", "quux", "frob"]) for _ in range(80)]
+        assert "new words" in jichu.drift(made, other)["alarms"]
+        assert (
+            "language" in jichu.drift(made, ["der die und in den von zu das mit sich des auf"] * 80)["alarms"]
+        )
+
+
+def test_what_a_server_kept_is_compared_with_what_it_answered(made, tmp_path):
+    """Scores and features as they were kept; of another version's rows only what came in."""
+    _, test, _ = images(made)
+    asked = [
+        base64.b64encode(png(image)).decode() for image in test[rng().permutation(len(test))[:60], 0].numpy()
+    ]
+    with server({"digits": made.path}, keep=str(tmp_path), sample=1.0) as on, on.client() as client:
+        assert client.post("/v1/predict", json={"inputs": asked}).status_code == 200
+    found = jichu.drift(made, tmp_path)
+    assert not found["alarm"] and found["rows"] == 60 and found["told"].get("other_versions") is None
+    assert {t["name"] for t in found["tests"]} >= {"brightness", "label", "features"} and found["times"]
+    (file,) = (tmp_path / "digits").glob("requests-*.parquet")
+    table = read_table(file)
+    write_table(file, table.set_column(3, "version", pa.array(["digits@0123"] * 60)))
+    found = jichu.drift(made, tmp_path)
+    assert found["told"]["other_versions"] == 60 and {t["group"] for t in found["tests"]} == {"inputs"}
+    with speaking("en"):
+        assert any("another version" in line for line in page.remarks(found))
+
+
+def png(pixels):
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def test_windows_are_as_long_as_there_are_rows():
+    hour = np.datetime64("2026-01-01T00", "us") + np.arange(400) * np.timedelta64(15, "m")
+    pair = Pair("x", "predictions", number(rng(1).normal(size=300)), number(rng(2).normal(size=400)))
+    found = compare(Sides([pair], times=hour))["windows"]
+    assert [w["rows"] for w in found] == [96] * 4 + [16] and found[1]["from"] == "2026-01-02T00"
+
+
+def test_the_page_on_drift_runs(in_folder):
+    (code,) = blocks("docs/drift.md", "python")
+    exec(compile(code, "drift.md", "exec"), {})
+
+
+def test_the_benchmark_runs(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    spec = importlib.util.spec_from_file_location("benchmark_of_drift", ROOT / "benchmarks" / "drift.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    rows = module.main(["--sets", "mnist", "--tiny"])
+    assert {row["case"] for row in rows} == {"nothing", "darker", "missing class"}
+
+
 def test_the_command_its_page_and_exit_code(made, tmp_path, capsys):
     _, test, _ = images(made)
-    from PIL import Image
-
     for i, image in enumerate(test[:40, 0].numpy()):
         (tmp_path / "bad").mkdir(exist_ok=True)
         Image.fromarray(image // 2 + 100).save(tmp_path / "bad" / f"<b>{i}.png")

@@ -20,6 +20,7 @@ from jichu.ship.server.errors import Refused
 from jichu.ship.server.feedback import Feedback
 from jichu.ship.server.settings import Settings
 from served import server
+from test_docs import blocks
 
 SPLIT = {"test": 0.3, "validation": 0.0}
 
@@ -202,3 +203,10 @@ def test_a_half_written_line_goes_and_there_is_an_end_of_room(tmp_path, monkeypa
     monkeypatch.setattr("jichu.ship.server.feedback.flush", synced.append)
     made.add({"answer": {"a": 3}}, None)
     assert synced == [tmp_path / requests.FEEDBACK]
+
+
+def test_the_page_on_feedback_runs(runs, tmp_path):
+    (code,) = blocks("docs/feedback.md", "python")
+    with server({"people": runs["table"]}, keep=str(tmp_path), sample=1.0, new_classes=True) as on:
+        exec(compile(code.replace("http://127.0.0.1:8000", on.address), "feedback.md", "exec"), {})
+    assert len(list(requests.corrections(tmp_path / "people"))) == 2

@@ -31,6 +31,7 @@ from jichu.ship.signature import TASKS
 from jichu.ship.version import version
 from jichu.train.predict import POOLED, predict
 
+REFERENCES = ("auto", "train", "test")
 ROWS = 10_000  # of logs, and of the reference, at most: which ones is drawn
 _WORDS = 20_000  # training texts whose words are known
 PAGE, FIGURES = "drift.html", "drift.json"
@@ -48,11 +49,12 @@ class Side:
 
 
 def drift(
-    run: Run | str | Path, logs: Any, *, reference: str = "train", alpha: float = 0.05, seed: int = 0,
+    run: Run | str | Path, logs: Any, *, reference: str = "auto", alpha: float = 0.05, seed: int = 0,
     output: str | Path | None = None, data: Any = None, language: str | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Compare logs, a folder of `jichu serve --set keep=…` or data as the run reads them, with the run's own data (or
-    `data`, where those were given in Python): inputs with the rows of `reference`, train or test; predictions, features and
+    `data`, where those were given in Python): inputs with the rows of `reference`, train or test (auto: train where the splits
+    were drawn at random, else test, which may differ from it); predictions, features and
     the share of new words with held-out rows. Gives {"alarm", "alarms", "tests", …}, and writes them with a page
     into `output`, by default the run's folder `drift`.
 
@@ -62,8 +64,8 @@ def drift(
         raise UsageError(
             f"a level of {alpha}", where="--alpha", expected="a number between 0 and 1, such as 0.05"
         )
-    if reference not in ("train", "test"):
-        raise UsageError(f"the reference {reference!r}", where="--reference", expected="train or test")
+    if reference not in REFERENCES:
+        raise UsageError(f"the reference {reference!r}", where="--reference", expected="auto, train or test")
     if run.config.series is not None:
         raise UsageError(
             "the model reads series, whose rows are not alike", expected="images, sounds, texts or a table"
@@ -91,6 +93,10 @@ class Comparison:
         self._looks = self._answers or not (targets or config.language)
         splits = {name: rows for name, rows in dataset.splits.items() if len(rows)}
         held_out = next((name for name in ("test", "validation") if name in splits), "train")
+        split = run.recipe.data.split
+        if reference == "auto":
+            drawn = not (dataset.splits_given or split.group or split.time)
+            reference = "train" if drawn else held_out
         self.rows = self._some(splits.get(reference, splits[held_out]))
         self.held_out = self._some(splits[held_out])
         self._known: set[str] = set()

@@ -18,8 +18,8 @@ def add(commands: Any) -> None:
         "logs", help="the folder of jichu serve --set keep=FOLDER, or data as the run reads them"
     )
     parser.add_argument(
-        "--reference", choices=("train", "test"), default="train",
-        help="the rows that inputs are compared with; train if not given",
+        "--reference", choices=("auto", "train", "test"), default="auto",
+        help="the rows that inputs are compared with; auto: train where the splits were drawn at random, else test",
     )  # fmt: skip
     parser.add_argument(
         "--alpha", type=float, default=0.05,

@@ -24,7 +24,7 @@ class Cells:
     count: int
     reference: np.ndarray
     logs: np.ndarray
-    names: list[str] = field(default_factory=list)  # of categories
+    names: list[str | None] = field(default_factory=list)  # of categories; None of all new ones
     new: dict[str, int] = field(default_factory=dict)  # categories that the reference does not have
 
     def counts(self, rows: np.ndarray | None = None) -> np.ndarray:
@@ -70,7 +70,7 @@ def _of_categories(one: Column, two: Column) -> Cells:
     to = np.array([place.get(name, beyond) for name in two.classes] + [-1])
     codes = to[two.values]
     new = Counter(two.classes[code] for code in two.values[codes == len(place)].tolist())
-    names = [*one.classes, "…"]
+    names = [*one.classes, None]
     counts = np.bincount(
         np.concatenate([c[c >= 0] for c in (one.values, codes)]).astype(int), minlength=len(names)
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,8 +17,8 @@ from .cells import Cells
 
 _LEAST = 999  # permutations
 _FEATURES = 1000  # rows of either side whose features are compared
-_WINDOWS = 48  # at most
-_HOURS = 72  # up to which a window is an hour, and a day beyond
+_LINES = 4  # columns that are followed in time
+_HOURS, _WINDOWS, _ENOUGH = (1, 6, 24, 168), 48, 50  # of a window, how many at most, and rows in most of them
 
 
 @dataclass
@@ -62,12 +61,12 @@ def compare(sides: Sides, alpha: float = 0.05, seed: int = 0) -> dict[str, Any]:
     alarms = [test["name"] for test in tests if test["alarm"]]
     return {
         "alpha": alpha, "draws": draws, "alarm": bool(alarms), "alarms": alarms, "tests": tests,
-        "seen": _seen(tests, alpha), "windows": _windows(sides, dict.fromkeys(alarms), made),
+        "seen": _seen(tests, alpha), "windows": _windows(sides, {t["name"] for t in tests if t["alarm"] and t["test"] != "missing"}, made),
     }  # fmt: skip
 
 
 _STATISTICS: dict[str, tuple[str, drift.Statistic, drift.Statistic]] = {  # of the test, and of the distance
-    "number": ("kolmogorov-smirnov", drift.kolmogorov_smirnov, drift.kolmogorov_smirnov),
+    "number": ("Kolmogorov-Smirnov", drift.kolmogorov_smirnov, drift.kolmogorov_smirnov),
     "category": ("chi-square", drift.chi_square, drift.total_variation),
 }
 
@@ -121,23 +120,34 @@ def _seen(tests: list[dict[str, Any]], alpha: float) -> float:
     return drift.smallest_seen(reference, logs, alpha / len(tests))
 
 
-def _windows(sides: Sides, alarms: Mapping[str, Any], made: list[tuple[Pair, Cells]]) -> list[dict[str, Any]]:
-    """How far each column that is an alarm, or else each prediction, was from the reference in each hour or day of the
-    logs."""
+def _windows(sides: Sides, alarms: set[str], made: list[tuple[Pair, Cells]]) -> list[dict[str, Any]]:
+    """How far each column that is an alarm, or else each prediction, was from the reference in each stretch of time."""
     if sides.times is None or not len(sides.times):
         return []
-    wanted = [(pair, of) for pair, of in made if pair.name in alarms] or [
-        (pair, of) for pair, of in made if pair.group == "predictions"
-    ]
-    hours = (sides.times.max() - sides.times.min()) / np.timedelta64(1, "h")
-    starts = sides.times.astype("datetime64[h]" if hours <= _HOURS else "datetime64[D]")
+    starts = _starts(sides.times)
+    known = [(pair, of) for pair, of in made if len(of.logs) == len(starts)]
+    wanted = [(pair, of) for pair, of in known if pair.name in alarms]
+    wanted = wanted or [(pair, of) for pair, of in known if pair.group == "predictions"]
     found = []
     for start in np.unique(starts)[-_WINDOWS:]:
         rows = np.flatnonzero(starts == start)
         told = {}
-        for pair, of in wanted[:4]:
-            if len(of.logs) == len(starts):
-                counts = of.counts(rows).astype(np.float64)
-                told[pair.name] = float(_STATISTICS[of.kind][2](counts)) if counts[1].any() else None
+        for pair, of in wanted[:_LINES]:
+            counts = of.counts(rows).astype(np.float64)
+            told[pair.name] = float(_STATISTICS[of.kind][2](counts)) if counts[1].any() else None
         found.append({"from": str(start), "rows": len(rows), "distance": told})
     return found
+
+
+def _starts(times: np.ndarray) -> np.ndarray:
+    """When the window of each row began: the shortest in which there are rows enough, if these are not too many."""
+    hours = times.astype("datetime64[h]").astype(np.int64)
+    found = hours
+    for length in _HOURS:
+        starts = hours // length * length
+        windows, counts = np.unique(starts, return_counts=True)
+        if len(windows) > 1 or length == _HOURS[0]:
+            found = starts
+        if len(windows) <= _WINDOWS and np.median(counts) >= _ENOUGH:
+            break
+    return found.astype("datetime64[h]")

@@ -72,7 +72,7 @@ def _lead(found: dict[str, Any]) -> list[str]:
     if not found["alarm"]:
         told.insert(0, verdict(found))
     if found["times"]:
-        first, last = found["times"]
+        first, last = (time.replace("T", " ") for time in found["times"])
         told.append(words("{low} to {high}", low=first, high=last))
     return told
 
@@ -131,8 +131,13 @@ def _drawn(tests: list[dict[str, Any]]) -> Iterator[Block]:
         if new := test.get("new"):
             told = ", ".join(f"{name} ({count:,})" for name, count in new.items())
             yield Note(words("New in {column}: {names}", column=test["name"], names=told), loud=test["alarm"])
-        if test.get("drawn"):
-            yield Figure(figures.distributions(test["drawn"], test["name"]))
+        if shares := test.get("drawn"):
+            if "names" in shares:
+                shares = {
+                    **shares,
+                    "names": [words("new") if name is None else name for name in shares["names"]],
+                }
+            yield Figure(figures.distributions(shares, test["name"]))
 
 
 def _in_time(windows: list[dict[str, Any]]) -> Iterator[Block]:
@@ -145,7 +150,7 @@ def _in_time(windows: list[dict[str, Any]]) -> Iterator[Block]:
         )
         yield Note(
             words(
-                "The distance of each hour or day from the reference; with few rows chance alone makes it large."
+                "The distance from the reference in each stretch of time; with few rows chance alone makes it large."
             )
         )
 
