@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import jichu
-from jichu.core.errors import DataError, UsageError
+from jichu.core.errors import DataError, DiskFull, UsageError
 from jichu.data import requests
 from jichu.data.readers import feedback as reader
 from jichu.data.readers import read
@@ -192,6 +192,11 @@ def test_a_folder_without_answers_or_whose_run_is_gone_is_told(logs, tmp_path):
         list(requests.corrections(tmp_path))
 
 
+def full(path, rows):
+    path.write_bytes(path.read_bytes() + b'{"answer"')
+    raise DiskFull("no space is left on the disk", where=path)
+
+
 def test_a_half_written_line_goes_and_there_is_an_end_of_room(tmp_path, monkeypatch):
     (tmp_path / requests.FEEDBACK).write_text('{"answer": {"a": 1}}\n{"answer": {"a"')
     made = Feedback(tmp_path, Settings(keep_most=1))
@@ -199,6 +204,11 @@ def test_a_half_written_line_goes_and_there_is_an_end_of_room(tmp_path, monkeypa
     assert [line["answer"]["a"] for _, line in requests.corrections(tmp_path)] == [1, 2]
     with pytest.raises(Refused, match="no more room"):
         made.add({"answer": {"a": 3}, "input": "x" * 2**20}, None)
+    with monkeypatch.context() as disk:
+        disk.setattr("jichu.ship.server.feedback.append_jsonl", full)
+        with pytest.raises(Refused, match="disk is full"):
+            made.add({"answer": {"a": 3}}, None)
+    assert len(list(requests.corrections(tmp_path))) == 2
     synced = []
     monkeypatch.setattr("jichu.ship.server.feedback.flush", synced.append)
     made.add({"answer": {"a": 3}}, None)

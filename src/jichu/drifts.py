@@ -208,7 +208,7 @@ class Comparison:
         else:
             self._stored(found, table.filter(pa.array(same)))
         if not same.all():
-            self.told["other_versions"] = int((~same).sum())
+            self.told |= {"other_versions": int((~same).sum()), "asked_again": again is not None}
         return found
 
     def _read(self, found: Side, kept: dict[str, pa.ChunkedArray]) -> Inputs:

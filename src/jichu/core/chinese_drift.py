@@ -8,6 +8,7 @@ SENTENCES = {
     "{rows:,} rows are few: only a share that changes by {points} points or more would be found, four times out of five.": "{rows:,} 条样本偏少：只有占比变化达到 {points} 个百分点时，才能在五次中发现四次。",
     "There are more rows in the logs than are looked at; which ones were drawn.": "日志中的样本多于所检查的；所检查者为随机抽取。",
     "{rows:,} rows were answered by another version of the model; its answers are not compared.": "{rows:,} 条样本由该模型的其他版本作答；其答案未参与比较。",
+    "{rows:,} rows were answered by another version of the model, and have been asked again.": "{rows:,} 条样本由该模型的其他版本作答，已重新询问。",
     "{rows:,} rows cannot be decoded.": "{rows:,} 条样本无法解码。",
     "The run has held out no rows: its answers on training rows are surer than on others, which may be taken for drift.": "该次训练没有留出样本：模型对训练样本的把握高于其他样本，可能被误认为漂移。",
     "alarms": "警报",

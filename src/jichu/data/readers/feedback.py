@@ -136,7 +136,7 @@ def _cells(given: Any, dataset: Dataset, folder: Path) -> dict[str, Any]:
         return dict(zip(dataset.text_columns, given, strict=True))
     media = dataset.preprocess
     if media is not None and "file" in given:
-        return {media.kind: folder / requests.INPUTS / given["file"]}
+        return {media.kind: folder / requests.INPUTS / Path(given["file"]).name}
     if dataset.kind == "text":
         return dict(zip(dataset.text_columns, given.values(), strict=True))
     return dict(given)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,6 +37,8 @@ class Feedback:
         self.folder, self._settings, self._lock = folder, settings, threading.Lock()
         self._file = folder / requests.FEEDBACK
         self._mend()
+        files = [self._file, *(folder / requests.INPUTS).glob("*")]
+        self._held = sum(file.stat().st_size for file in files if file.exists())
 
     def _mend(self) -> None:
         """A line that a killed server left half-written goes: nobody was told that it is kept."""
@@ -52,13 +53,14 @@ class Feedback:
         text = dumps(line).encode("utf-8", "replace")  # halves of surrogate pairs are no UTF-8
         with self._lock:
             size = len(encoded or b"") + len(text)
-            if self._size() + size > self._settings.keep_most * 2**20:
+            if self._held + size > self._settings.keep_most * 2**20:
                 raise Refused(507, "no more room for feedback; keep_most says how much", code="feedback_full")
             try:
                 if encoded is not None:
                     self._put(line["input"]["file"], encoded)
                 append_jsonl(self._file, [json.loads(text)])
                 flush(self._file)
+                self._held += size
             except (DiskFull, OSError):
                 self._mend()
                 raise Refused(
@@ -68,10 +70,6 @@ class Feedback:
     def _put(self, name: str, encoded: bytes) -> None:
         with replacing(self.folder / requests.INPUTS / name, len(encoded)) as temporary:
             temporary.write_bytes(encoded)
-
-    def _size(self) -> int:
-        files = [self._file, *(self.folder / requests.INPUTS).glob("*")]
-        return sum(os.stat(file).st_size for file in files if file.exists())
 
 
 def add(app: FastAPI, service: Service) -> None:
