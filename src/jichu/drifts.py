@@ -99,14 +99,9 @@ class Comparison:
             reference = "train" if drawn else held_out
         self.rows = self._some(splits.get(reference, splits[held_out]))
         self.held_out = self._some(splits[held_out])
-        self._known: set[str] = set()
-        for row in (
-            self._some(splits.get("train", splits[held_out]), _WORDS).tolist()
-            if dataset.kind == "text"
-            else ()
-        ):
-            self._known.update(observed.words_of(self._text(row)))
-        self._masked = False
+        trained = self._some(splits.get("train", splits[held_out]), _WORDS) if dataset.kind == "text" else ()
+        self._known = {word for row in map(int, trained) for word in observed.words_of(self._text(row))}
+        self._masked = False  # whether personal data are taken out of the logs
         self.told |= {"reference": reference if reference in splits else held_out, "held_out": held_out}
 
     def _some(self, rows: Tensor, most: int = ROWS) -> Tensor:
@@ -118,15 +113,11 @@ class Comparison:
 
     def about(self, logs: Any, side: Side) -> dict[str, Any]:
         """What was compared with what."""
-        times = side.times
-        ends = (
-            [str(t.astype("datetime64[s]")) for t in (times.min(), times.max())]
-            if times is not None
-            else None
-        )
+        ends = None if side.times is None else (side.times.min(), side.times.max())
         return {
             "run": self.run.path.resolve().name, "version": version(self.run),
-            "logs": str(logs) if isinstance(logs, (str, Path)) else "the data given", "rows": side.rows, "times": ends,
+            "logs": str(logs) if isinstance(logs, (str, Path)) else "the data given", "rows": side.rows,
+            "times": ends and [str(time.astype("datetime64[s]")) for time in ends],
             "reference_rows": len(self.rows), "held_out_rows": len(self.held_out), "told": self.told,
         }  # fmt: skip
 
