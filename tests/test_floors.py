@@ -11,7 +11,7 @@ FLOORS = {
     "train": 3,
     "auditing": 4, "compression": 4,
     "ship": 5, "federated": 5, "rl": 5, "tuning": 5,
-    "recipe": 6, "cli": 6, "runs": 6, "audits": 6, "comparing": 6, "embeddings": 6, "exports": 6, "serving": 6, "explanations": 6, "exploring": 6, "graph_inputs": 6, "quantized": 6, "tradeoffs": 6, "adapters": 6, "tracking": 6, "api": 6, "__init__": 6, "__main__": 6,
+    "recipe": 6, "cli": 6, "runs": 6, "audits": 6, "comparing": 6, "drifts": 6, "embeddings": 6, "exports": 6, "serving": 6, "explanations": 6, "exploring": 6, "graph_inputs": 6, "quantized": 6, "tradeoffs": 6, "adapters": 6, "tracking": 6, "api": 6, "__init__": 6, "__main__": 6,
 }  # fmt: skip
 
 

@@ -28,6 +28,7 @@ _PUBLIC = {
     "compare": "jichu.comparing",
     "serve": "jichu.serving",
     "board": "jichu.tracking.board",
+    "drift": "jichu.drifts",
     # what they give back
     "Dataset": "jichu.data.dataset",
     "Run": "jichu.runs",
@@ -82,6 +83,7 @@ if TYPE_CHECKING:
     from jichu.comparing import compare as compare
     from jichu.data.batches import Batches as Batches
     from jichu.data.dataset import Dataset as Dataset
+    from jichu.drifts import drift as drift
     from jichu.exports import export as export
     from jichu.models.backbone import Backbone as Backbone
     from jichu.models.backbone import Features as Features

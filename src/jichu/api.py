@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from jichu.data.dataset import Dataset
 from jichu.data.inspection import inspect as look_into
 from jichu.data.load import load as _load
 from jichu.recipe.config import one_stage, read_recipe
+from jichu.recipe.corrected import finetuning
 from jichu.recipe.origins import compression
 from jichu.recipe.run import execute
 from jichu.runs import Run
@@ -103,6 +105,7 @@ def _verb(verb: str, data: Any, settings: dict[str, Any], objects: dict[str, Any
             f"{sorted(idle)[0]} was decided when the data were loaded", expected="it in jichu.load"
         )
     path = str(data) if isinstance(data, (str, Path)) else IN_MEMORY
-    recipe = one_stage(verb, path, settings, data=inner, **outer)
+    make = finetuning if verb == "finetune" else partial(one_stage, verb)
+    recipe = make(path, settings, data=inner, **outer)
     folder = execute(recipe, resume=resume, data=None if path != IN_MEMORY else data, objects=objects)
     return Run(folder.path, objects.get("backbone"))

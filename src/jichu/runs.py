@@ -48,7 +48,7 @@ from jichu.recipe import pages
 from jichu.recipe.answers import questions
 from jichu.recipe.config import Recipe
 from jichu.recipe.language import tokenised
-from jichu.train.predict import embed, predict
+from jichu.train.predict import POOLED, embed, predict
 
 
 class Run:
@@ -155,6 +155,15 @@ class Run:
         """Of each target what the model alone says of inputs that have been read: probabilities [N, K], or numbers [N, Q]."""
         outputs = predict(self.model, given.tensors, torch.arange(len(given.names)), list(self.targets))
         return {key: answers(target, outputs[key]) for key, target in self.targets.items()}
+
+    def scores_and_features(self, given: Inputs) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
+        """The scores, and of the same look the pooled features [N, D]; None where these are counts of words."""
+        outputs = predict(
+            self.model, given.tensors, torch.arange(len(given.names)), list(self.targets), pooled=True
+        )
+        pooled = outputs.pop(POOLED)
+        scores = {key: answers(target, outputs[key]) for key, target in self.targets.items()}
+        return scores, None if pooled.is_sparse else pooled.numpy()
 
     def told(self, given: Inputs, scores: dict[str, np.ndarray]) -> list[dict[str, Any]]:
         """What is said of inputs in the end, the answers of the model made to keep the rules."""

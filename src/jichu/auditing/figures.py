@@ -395,3 +395,44 @@ def gallery(pictures: list[str], told: list[str], width: int = 84, across: int =
         )
     wide, high = min(across, len(pictures)) * (width + gap), -(-len(pictures) // across) * (height + gap)
     return f'<svg role="img" aria-label="{words("pictures")}" width="{wide}" viewBox="0 0 {wide} {high}">{"".join(marks)}</svg>'
+
+
+def distributions(shares: dict[str, Any], label: str) -> str:
+    """Two distributions over each other, `reference` and `logs`: shares between `edges`, or of `names`."""
+    told = {"reference": words("the run's data"), "logs": words("the logs")}
+    if "edges" in shares:
+        figure, axes = _figure(4.6, 2.5)
+        for i, (side, name) in enumerate(told.items()):
+            axes.stairs(shares[side], shares["edges"], color=PALETTE[i], fill=True, alpha=0.25)
+            axes.stairs(shares[side], shares["edges"], color=PALETTE[i], lw=1.4, label=name)
+        axes.set_xlabel(_written(label, 50))
+        axes.set_ylabel(words("share of the rows"))
+    else:
+        count = len(shares["names"])
+        figure, axes = _figure(4.6, 0.9 + 0.34 * count)
+        for i, (side, name) in enumerate(told.items()):
+            at = np.arange(count) + (i - 0.5) * 0.38
+            axes.barh(at, shares[side][:count], 0.36, color=PALETTE[i], alpha=0.8, label=name)
+        axes.set_yticks(range(count), [_written(name) for name in shares["names"]])
+        axes.set_ylim(count - 0.4, -0.6)
+        axes.set_xlabel(words("share of the rows"))
+        axes.set_title(_written(label, 50))
+    _legend(figure, axes)
+    return _svg(figure, words("{column}: the run's data and the logs", column=label))
+
+
+def over_time(times: list[str], rows: list[dict[str, float | None]], label: str) -> str:
+    """A line for each name over windows of time."""
+    figure, axes = _figure(8.4, 2.7)
+    for i, name in enumerate(dict.fromkeys(name for row in rows for name in row)):
+        values = [row.get(name) for row in rows]
+        axes.plot(
+            range(len(rows)), [np.nan if v is None else v for v in values], color=PALETTE[i % len(PALETTE)], lw=1.4,
+            marker="o", ms=3.5, label=_written(name),
+        )  # fmt: skip
+    step = -(-len(times) // 8)
+    axes.set_xticks(range(0, len(times), step), [time.replace("T", " ") for time in times[::step]])
+    axes.set(ylim=(0, None), ylabel=_written(label))
+    axes.grid(color=_INK, alpha=0.25, lw=0.6)
+    _legend(figure, axes)
+    return _svg(figure, words("{figure} in time", figure=label))

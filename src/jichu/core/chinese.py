@@ -1,7 +1,7 @@
 """Chinese, by what stands in English in the sources: SENTENCES are what `words` is given, NAMES what `named` is, KEPT what
 stands in files in English and is `retold`."""
 
-from . import chinese_board
+from . import chinese_board, chinese_drift
 
 SENTENCES = {
     **chinese_board.SENTENCES,
@@ -905,3 +905,6 @@ KEPT = {
     "{rows} stand {times} times the change": "有 {rows} 行在 {times} 倍的改动下依然预测正确",
     "the gradient of {rows} right rows is nothing": "有 {rows} 行预测正确而梯度为零",
 }
+
+SENTENCES |= chinese_drift.SENTENCES
+NAMES |= chinese_drift.NAMES

@@ -20,19 +20,21 @@ from jichu.models.packed import packed
 from .config import TrainConfig
 from .settings import Settings, agreed, autocast, choose, is_hopeless, plainest
 
+POOLED = "(pooled)"  # among the names of heads
 _MOST_ROWS, _MOST_PIXELS, _MOST_TOKENS = 512, 2**21, 2**14  # of a batch
 _WORTH_LAYING_OUT = 256  # rows; changing the order of all weights takes about as long as a few of them
 _WORTH_MEASURING = 20  # batches
 
 
 def predict(
-    model: nn.Module, tensors: dict[str, Tensor], rows: Tensor, heads: list[str]
+    model: nn.Module, tensors: dict[str, Tensor], rows: Tensor, heads: list[str], pooled: bool = False
 ) -> dict[str, Tensor]:
-    """What each of the heads gives for the rows, [N, ...] on the processor."""
+    """What each of the heads gives for the rows, [N, ...] on the processor; `pooled` features [N, D] too, as `POOLED`."""
 
     def call(batch: Batch) -> dict[str, Tensor]:
         out = model(batch)
-        return {head: out[head] for head in heads}
+        found = {head: out[head] for head in heads}
+        return found | {POOLED: out["features"].pooled} if pooled else found
 
     with _ordered(model, len(rows)):
         return _over(model, tensors, rows, call)

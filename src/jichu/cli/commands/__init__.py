@@ -8,6 +8,7 @@ from . import (
     audit,
     board,
     doctor,
+    drift,
     embed,
     explain,
     explore,
@@ -37,6 +38,7 @@ COMMANDS = (
     serve,
     runs,
     board,
+    drift,
     adapters,
     doctor,
 )

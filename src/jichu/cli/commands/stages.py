@@ -108,14 +108,29 @@ def _plain(field: FieldInfo) -> bool:
 
 def pretrain(options: Options) -> None:
     """A recipe of one pretrain stage."""
-    execute(_one_stage("pretrain", options), options)
+    made = one_stage(
+        "pretrain", options.data, _settings(options), name=options.name, seed=options.seed, assignments=options.set
+    )  # fmt: skip
+    execute(made, options)
 
 
 def finetune(options: Options) -> None:
     """A recipe of one finetune stage and its audit."""
     keys = ("target", "labels_per_class", "draws")
     data = {k: getattr(options, k) for k in keys if getattr(options, k) is not None}
-    execute(_one_stage("finetune", options, data), options)
+    from jichu.recipe.corrected import finetuning
+
+    execute(
+        finetuning(
+            options.data,
+            _settings(options),
+            data,
+            name=options.name,
+            seed=options.seed,
+            assignments=options.set,
+        ),
+        options,
+    )
 
 
 def compress(options: Options) -> None:
@@ -166,9 +181,3 @@ def _settings(options: Options) -> dict[str, Any]:
         if k.startswith("stage_") and v is not None
     }
     return {k: parse_yaml(v, f"--{k}") if isinstance(v, str) else v for k, v in given.items()}
-
-
-def _one_stage(verb: str, options: Options, data: dict[str, Any] | None = None) -> Any:
-    return one_stage(
-        verb, options.data, _settings(options), name=options.name, seed=options.seed, data=data, assignments=options.set
-    )  # fmt: skip

@@ -20,6 +20,7 @@ READERS = {
         "sklearn",
         "idx",
         "cifar",
+        "feedback",
         "chats",
         "table",
         "text",

@@ -13,7 +13,7 @@ from starlette.responses import PlainTextResponse
 
 import jichu
 
-from . import play, rows, texts
+from . import feedback, play, rows, texts
 from .document import openapi
 from .errors import Refused, answer_errors, as_json
 from .metrics import CONTENT_TYPE_LATEST, Metrics
@@ -33,9 +33,10 @@ def build(models: Models, settings: Settings, metrics: Metrics) -> FastAPI:
     @contextlib.asynccontextmanager
     async def living(_: FastAPI) -> AsyncIterator[None]:
         models.start()
-        yield
-        service.close()
-        await asyncio.to_thread(models.close, 1.0)
+        with service.keeper or contextlib.nullcontext():
+            yield
+            service.close()
+            await asyncio.to_thread(models.close, 1.0)
 
     app = FastAPI(
         title="Jichu", version=jichu.__version__, lifespan=living, docs_url=None, redoc_url=None, redirect_slashes=False,
@@ -48,6 +49,8 @@ def build(models: Models, settings: Settings, metrics: Metrics) -> FastAPI:
     rows.add(app, service)
     texts.add(app, service)
     play.add(app, service)
+    if service.keeper is not None:
+        feedback.add(app, service)
     _add_administration(app, service)
     app.openapi = partial(openapi, app)  # type: ignore[method-assign]
     return app

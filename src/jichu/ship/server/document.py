@@ -17,7 +17,7 @@ ERRORS = {
     400: "The request is wrong", 401: "No token, or none that holds", 403: "Not with this token, or not by this server",
     404: "No such model or path", 405: "Not by this method", 408: "It did not come in time", 409: "The model cannot be used",
     413: "Too large", 415: "A body of another type", 429: "Too many requests of this key", 503: "Too many requests",
-    504: "No answer in time",
+    504: "No answer in time", 507: "No room to keep it",
 }  # fmt: skip
 _ERROR = {
     "type": "object", "required": ["error"],

@@ -41,6 +41,19 @@ class ExplainRequest(Config):
     )
 
 
+class FeedbackRequest(Config):
+    """The right answer to a row that was asked, or to the input that comes with it."""
+
+    model: str | None = _Model
+    request: str | None = Field(
+        None, description="the X-Request-Id of the answer that was wrong", pattern=r"^[A-Za-z0-9_.-]{1,64}$"
+    )
+    row: int = Field(0, description="which row of that request", ge=0, lt=2**31)
+    input: Any = Field(None, description="the input itself; not needed where the request was kept")
+    answer: Any = Field(description="the class, the tags or the number; of several targets {column: answer}")
+    note: str | None = Field(None, description="what else is to be said", max_length=2000)
+
+
 class EmbeddingRequest(Config):
     """Inputs whose features are wanted, as OpenAI's."""
 
@@ -171,5 +184,6 @@ class MapQuery(Config):
 
 
 REQUESTS = (
-    PredictRequest, ExplainRequest, EmbeddingRequest, CompletionRequest, ChatRequest, NeighboursRequest, CounterfactualRequest,
+    PredictRequest, ExplainRequest, FeedbackRequest, EmbeddingRequest, CompletionRequest, ChatRequest, NeighboursRequest,
+    CounterfactualRequest,
 )  # fmt: skip

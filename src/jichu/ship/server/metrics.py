@@ -33,6 +33,10 @@ class Metrics:
             "jichu_tokens", "Tokens read and written", ["model", "kind"], registry=self.registry
         )
         self.waiting = Gauge("jichu_waiting", "Rows and texts that wait", ["model"], registry=self.registry)
+        self.kept = Counter("jichu_rows_kept", "Rows that were kept", ["model"], registry=self.registry)
+        self.not_kept = Counter(
+            "jichu_rows_not_kept", "Rows for which there was no room", ["model"], registry=self.registry
+        )
         self.versions = Gauge(
             "jichu_model", "Models that are served", ["model", "version"], registry=self.registry
         )

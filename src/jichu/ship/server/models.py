@@ -19,10 +19,10 @@ import torch
 
 from jichu.core.config import check
 from jichu.core.errors import DataError, JichuError, UsageError, nearest
-from jichu.core.files import fingerprint, fingerprint_of_file
 from jichu.data.given import Inputs
 from jichu.models.continuous import Writing
 from jichu.ship.onnx_model import OnnxModel
+from jichu.ship.version import version
 from jichu.train.config import TrainConfig
 from jichu.train.predict import computing
 from jichu.train.settings import Settings as Computed
@@ -31,6 +31,7 @@ from jichu.train.settings import choose, is_hopeless, plainest
 from .batcher import Batcher
 from .errors import Refused, refused
 from .items import kind
+from .kept_rows import Answered
 from .metrics import Metrics
 from .settings import Settings
 from .shown import Shown
@@ -123,9 +124,9 @@ class Served:
         return self.run.inputs(items) if self.run.joins and self.kind != "text" else items
 
     def _computed(self, kind: str, given: list[Any]) -> list[Any]:
-        """What the model says of each part that was read, or its features, with the number of its tokens."""
+        """What the model says of each part that was read (`Answered`), or its features, with the number of its tokens."""
         if not self.run.joins:
-            return [self.run.predict(items) for items in given]
+            return [Answered(self.run.predict(items), {}) for items in given]
         if self.kind == "text":
             sizes = [len(items) for items in given]
             whole = self.run.inputs([item for items in given for item in items])
@@ -135,14 +136,25 @@ class Served:
             whole = Inputs(names, {k: _joined([p.tensors[k] for p in given]) for k in given[0].tensors})
         cuts = [slice(end - size, end) for end, size in zip(accumulate(sizes), sizes, strict=True)]
         if kind == "predict":
-            scores = self.run.scores(whole)
+            scores, features = self._looked(whole)
             parts = [Inputs(whole.names[cut], {}) for cut in cuts] if self.kind == "text" else given
             return [
-                self.run.told(part, {key: s[cut] for key, s in scores.items()})
+                self._answered(
+                    part, {k: s[cut] for k, s in scores.items()}, None if features is None else features[cut]
+                )
                 for part, cut in zip(parts, cuts, strict=True)
             ]
         features, tokens = self.whole.features(whole), whole.tensors.get("tokens")
         return [(features[cut], int(tokens.lengths[cut].sum()) if tokens is not None else 0) for cut in cuts]
+
+    def _looked(self, given: Inputs) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
+        """The scores, and where rows are kept the features too."""
+        if self._settings.keep is None or isinstance(self.run, OnnxModel):
+            return self.run.scores(given), None
+        return self.run.scores_and_features(given)
+
+    def _answered(self, part: Inputs, scores: dict[str, np.ndarray], features: np.ndarray | None) -> Answered:
+        return Answered(self.run.told(part, scores), scores, features)
 
     def _workers(self) -> list[Batcher | Writer | Twin | Shown]:
         workers = (self.predicting, self.writer, self._explaining, self.shown)
@@ -161,22 +173,6 @@ class Served:
 
 def _joined(parts: list[Any]) -> Any:
     return torch.cat(parts) if isinstance(parts[0], torch.Tensor) else np.concatenate(parts)
-
-
-def _files(run: Run) -> list[Path]:
-    """What says how a run reads and answers."""
-    return [run.folder.recipe, *sorted(path for path in run.folder.model.rglob("*") if path.is_file())]
-
-
-def version(run: Run | OnnxModel) -> str:
-    """The name of the run or of the graph, and a fingerprint of all that the model is made of."""
-    if isinstance(run, OnnxModel):  # of what was read, be another file there by now or not
-        return f"{run.path.name}@{run.fingerprint[:12]}"
-    try:
-        parts = [(str(path.relative_to(run.path)), fingerprint_of_file(path)) for path in _files(run)]
-    except OSError as error:
-        raise DataError(f"cannot read the model: {error.strerror}", where=run.path) from None
-    return f"{run.path.resolve().name}@{fingerprint(parts)[:12]}"
 
 
 def warm(run: Run | OnnxModel, precision: str) -> Computed | None:

@@ -14,6 +14,7 @@ from .document import ERRORS
 _EXAMPLES = {
     "/v1/predict": {"inputs": ["…"]}, "/v1/explain": {"inputs": ["…"]}, "/v1/embeddings": {"input": ["…"]},
     "/v1/neighbours": {"inputs": ["…"]}, "/v1/counterfactual": {"inputs": ["…"]},
+    "/v1/feedback": {"input": "…", "answer": "…"},
     "/v1/completions": {"prompt": "Once upon", "max_tokens": 20},
     "/v1/chat/completions": {"messages": [{"role": "user", "content": "Good morning"}]},
 }  # fmt: skip

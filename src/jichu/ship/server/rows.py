@@ -48,7 +48,8 @@ def add(app: FastAPI, service: Service) -> None:
             service.count(request, len(given))
             what = await service.aside(request, served.read, given)
             found = await service.wait(request, served.predicting.ask("predict", what, len(given)))
-            rows = [{key: value for key, value in row.items() if key != "input"} for row in found]
+            service.keep(request, served, given, what, found)
+            rows = [{key: value for key, value in row.items() if key != "input"} for row in found.rows]
             return as_json(_named(served, predictions=rows))
 
     @app.post(

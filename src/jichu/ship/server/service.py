@@ -16,6 +16,8 @@ from jichu.core.errors import JichuError
 
 from . import items
 from .errors import Refused, refused
+from .keeping import Keeper
+from .kept_rows import Answered
 from .line import later
 from .metrics import Metrics
 from .models import Models, Served
@@ -33,6 +35,7 @@ class Service:
     def __init__(self, models: Models, settings: Settings, metrics: Metrics):
         self.models, self.settings, self.metrics = models, settings, metrics
         self.ending = False
+        self.keeper = Keeper(settings, metrics, models.paths) if settings.keep else None
         # reading lets other threads go on, but for Python's share of it
         readers = max(2, usable_cores())
         self._readers, self._free = ThreadPoolExecutor(readers, "reader"), asyncio.Semaphore(readers)
@@ -45,11 +48,21 @@ class Service:
             return call(*arguments)
         return await self.wait(request, self._aside(call, *arguments))
 
+    def apart(self, call: Callable[..., _T], *arguments: Any) -> Awaitable[_T]:
+        """Call in another thread, however little there is to do: it waits for the disk."""
+        return self._aside(call, *arguments)
+
     async def _aside(self, call: Callable[..., _T], *arguments: Any) -> _T:
         await self._free.acquire()
         loop, future = asyncio.get_running_loop(), self._readers.submit(call, *arguments)
         future.add_done_callback(lambda _: later(loop, self._free.release))
         return await asyncio.wrap_future(future)
+
+    def keep(self, request: Request, served: Served, given: list[Any], read: Any, answered: Answered) -> None:
+        """Have some of what was answered kept, where that is wanted."""
+        if self.keeper is not None:
+            state = request.scope["state"]
+            state["told"] |= self.keeper.offer(state["id"], served, given, read, answered, state["size"])
 
     def close(self) -> None:
         """Let the threads end."""

@@ -54,3 +54,21 @@ class Settings(Limits):
     play: bool = Field(
         False, description="whether rows of the run's own data are shown, as the playground wants them"
     )
+    keep: str | None = Field(
+        None,
+        min_length=1,
+        description="the folder in which rows and right answers are kept; none if not given",
+    )
+    sample: Annotated[float, Field(ge=0, le=1)] = Field(0.1, description="share of the rows that is kept")
+    keep_media: Literal["traits", "thumbnail", "whole"] = Field(
+        "thumbnail",
+        description="what is kept of images and sounds beside what can be said of them in numbers",
+    )
+    keep_most: Count = Field(
+        1024, description="MiB of requests at most, the oldest go; and of right answers of each model"
+    )
+    keep_rows: Count = Field(1000, description="rows from which a file is written")
+    keep_seconds: Seconds = Field(60.0, description="seconds after which one is written with fewer")
+    new_classes: bool = Field(
+        False, description="whether right answers may be classes that the model does not know"
+    )
