@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from jinja2 import nodes
 
 import jichu
+from jichu import pages
 from jichu.attacks.corruptions import CORRUPTIONS
 from jichu.auditing.explaining.methods import METHODS
 from jichu.auditing.parts import PARTS
@@ -67,7 +68,16 @@ def sentences():
             if isinstance(call.node, nodes.Name) and call.node.name == "words":
                 assert isinstance(call.args[0], nodes.Const)
                 found.add(call.args[0].value)
+    for script in (SOURCE / "pages").glob("*.js"):
+        found |= pages.sentences(script.read_text())
     return found
+
+
+def test_scripts_say_nothing_but_sentences():
+    """Else something would be said that cannot be collected; `said[…]` maps names to sentences."""
+    for script in (SOURCE / "pages").glob("*.js"):
+        calls = re.findall(r"(?<![\w.$])t\((.)", script.read_text().replace("export function t(", ""))
+        assert set(calls) <= {'"'}, script
 
 
 def literals():

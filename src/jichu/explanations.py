@@ -25,6 +25,7 @@ from jichu.data.spectrum import pictures, step
 from jichu.data.splits import evenly
 from jichu.data.target import Target
 from jichu.data.tokenizer import Tokenizer
+from jichu.exploring.examples import address, png
 from jichu.models.model import Model
 
 if TYPE_CHECKING:
@@ -74,11 +75,16 @@ class Explanation:
             return f"{self.column} = {self.value:.5g}"
         return f"{self.column} = {self.answer}, {100 * self.value:.0f}%"
 
-    def plain(self) -> dict[str, Any]:
-        """Ready for JSON."""
+    def plain(self, picture: bool = False) -> dict[str, Any]:
+        """Ready for JSON, with the picture as a data: address if that is wanted."""
         kept = ("input", "kind", "method", "column", "answer", "value", "scale")
         worth = self.worth.tolist()
-        return {**{key: getattr(self, key) for key in kept}, "places": list(self.places), "worth": worth}
+        told = {**{key: getattr(self, key) for key in kept}, "places": list(self.places), "worth": worth}
+        return told | (
+            {"picture": address(png(self.picture), "image/png")}
+            if picture and self.picture is not None
+            else {}
+        )
 
     def write(self, folder: str | Path, name: str | None = None) -> Path:
         """Draw it into a folder: a PNG of an image or a sound, SVG bars of a row, a page with a text."""

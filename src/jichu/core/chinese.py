@@ -1,10 +1,12 @@
 """Chinese, by what stands in English in the sources: SENTENCES are what `words` is given, NAMES what `named` is, KEPT what
 stands in files in English and is `retold`."""
 
-from . import chinese_board, chinese_drift
+from . import chinese_board, chinese_drift, chinese_play
 
 SENTENCES = {
     **chinese_board.SENTENCES,
+    **chinese_drift.SENTENCES,
+    **chinese_play.SENTENCES,
     "candidate": "候选",
     "size, MiB": "大小（MiB）",
     "share of the size": "大小占比",
@@ -906,5 +908,4 @@ KEPT = {
     "the gradient of {rows} right rows is nothing": "有 {rows} 行预测正确而梯度为零",
 }
 
-SENTENCES |= chinese_drift.SENTENCES
 NAMES |= chinese_drift.NAMES

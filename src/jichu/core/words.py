@@ -39,7 +39,12 @@ def speaking(chosen: str | None) -> Iterator[None]:
 
 def words(template: str, /, **values: Any) -> str:
     """A sentence in the language that is spoken, its {placeholders} filled: `words("{rows:,} held-out rows", rows=5)`."""
-    return _catalogue("SENTENCES").get(template, template).format(**values)
+    return translated(template).format(**values)
+
+
+def translated(template: str) -> str:
+    """A sentence in the language that is spoken, its {placeholders} left as they are."""
+    return _catalogue("SENTENCES").get(template, template)
 
 
 def named(name: str) -> str:

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+from jichu.core.words import speaking, translated
+
 HERE = Path(__file__).parent
+_SAID = re.compile(r'\bt\(\s*("(?:[^"\\]|\\.)*")')
 
 
 def static(name: str) -> bytes:
     """A file of this folder."""
     return (HERE / name).read_bytes()
+
+
+def sentences(script: str) -> set[str]:
+    """What a script says by `t("…")`."""
+    return {said[1:-1] for said in _SAID.findall(script)}
+
+
+def texts(language: str) -> dict[str, str]:
+    """What all scripts say, in a language; what is filled in is left to them."""
+    with speaking(language):
+        found = set().union(*(sentences(path.read_text("utf-8")) for path in HERE.glob("*.js")))
+        return {sentence: translated(sentence) for sentence in sorted(found)}

@@ -117,7 +117,8 @@ export async function request(address, more = {}) {
   }
 }
 
-async function read(answer) {
+// What a response says; Refused where it is an error.
+export async function read(answer) {
   const told = await answer.json().catch(() => null);
   if (!answer.ok) throw new Refused(answer.status, told?.error?.message ?? `${answer.status}`);
   return told;

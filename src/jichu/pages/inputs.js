@@ -80,7 +80,7 @@ function cells(model, changed) {
 }
 
 function moments(model, changed) {
-  const [label, box] = area("moments", t("Rows of the latest moments, as JSON: one object {column: value} each"), 8);
+  const [label, box] = area("moments", t("Rows of the latest moments, as JSON: one object for each, its values by column"), 8);
   box.addEventListener("input", changed);
   return {
     element: el("div", { class: "fields" }, label, box),

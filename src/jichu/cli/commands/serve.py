@@ -61,7 +61,7 @@ def answer(options: Options) -> None:
         else:
             announce(made)
         if options.open:
-            webbrowser.open(f"{made.address}/docs")  # which waits until it is answered
+            webbrowser.open(made.address)  # which waits until it is answered
         made.run()
     if made.computing:  # Python would end such a thread in the middle of C++, and that the process by abort
         leave(0)

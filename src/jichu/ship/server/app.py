@@ -6,23 +6,23 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from functools import lru_cache, partial
-from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from starlette.responses import PlainTextResponse
 
 import jichu
 
-from . import feedback, play, rows, texts
+from . import feedback, play, playground, rows, texts
+from .about import about
 from .document import openapi
 from .errors import Refused, answer_errors, as_json
 from .metrics import CONTENT_TYPE_LATEST, Metrics
-from .models import Models, Served
+from .models import Models
 from .page import paths
 from .service import Service
 from .settings import Settings
 
-FREE = ("/healthz", "/docs", "/openapi.json")  # to everybody
+FREE = ("/healthz", "/docs", "/openapi.json", *playground.FREE)  # to everybody
 _ADDRESSES = 8  # by which the server may be called, whose page is kept
 
 
@@ -49,6 +49,7 @@ def build(models: Models, settings: Settings, metrics: Metrics) -> FastAPI:
     rows.add(app, service)
     texts.add(app, service)
     play.add(app, service)
+    playground.add(app)
     if service.keeper is not None:
         feedback.add(app, service)
     _add_administration(app, service)
@@ -69,11 +70,13 @@ def _add_watching(app: FastAPI, service: Service) -> None:
 
     @app.get("/v1/models", summary="The models, as OpenAI's clients read them")
     async def models() -> Response:
-        return as_json({"object": "list", "data": [_about(s) for s in service.models.served.values()]})
+        return as_json(
+            {"object": "list", "data": [about(s, service) for s in service.models.served.values()]}
+        )
 
     @app.get("/v1/models/{name}", summary="One of them")
     async def model(name: str) -> Response:
-        return as_json(_about(service.models.find(name)))
+        return as_json(about(service.models.find(name), service))
 
 
 def _add_page(app: FastAPI) -> None:
@@ -84,16 +87,6 @@ def _add_page(app: FastAPI) -> None:
     @app.get("/docs", include_in_schema=False)
     async def docs(request: Request) -> Response:
         return Response(page(str(request.base_url).rstrip("/")), media_type="text/html; charset=utf-8")
-
-
-def _about(served: Served) -> dict[str, Any]:
-    run, targets = served.run, served.run.targets.values()
-    return {
-        "id": served.name, "object": "model", "created": served.created, "owned_by": "jichu",
-        "system_fingerprint": served.version, "reads": served.kind, "writes": served.writing is not None,
-        "predicts": {target.column: {"task": target.task, "classes": list(target.classes)} for target in targets},
-        "context": run.config.text.context if run.config.text else None,
-    }  # fmt: skip
 
 
 def _add_administration(app: FastAPI, service: Service) -> None:
@@ -108,4 +101,4 @@ def _add_administration(app: FastAPI, service: Service) -> None:
             )
         before = service.models.find(name).version
         served = await service.models.reload(name)
-        return as_json(_about(served) | {"changed": served.version != before})
+        return as_json(about(served, service) | {"changed": served.version != before})

@@ -34,6 +34,10 @@ class ExplainRequest(Config):
     arguments: dict[str, Any] = Field({}, description="of the method")
     target: str | None = Field(None, description="the class to be explained; the likeliest if none")
     column: str | None = Field(None, description="which of several targets; the first if none")
+    picture: bool = Field(
+        False,
+        description="whether to give what the model saw of an image or a sound, as a PNG in a data: address",
+    )
     background: list[dict[str, Any]] | None = Field(
         None,
         description="rows that tell what is usual in a table; the training rows if none",

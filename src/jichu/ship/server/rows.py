@@ -91,7 +91,7 @@ def add(app: FastAPI, service: Service) -> None:
             work = served.explain(
                 given, method=_method(asked), target=asked.target, column=asked.column, background=asked.background
             )  # fmt: skip
-            found = [one.plain() for one in await service.wait(request, work)]
+            found = [one.plain(asked.picture) for one in await service.wait(request, work)]
             rows = [{key: value for key, value in row.items() if key != "input"} for row in found]
             return as_json(_named(served, explanations=rows))
 

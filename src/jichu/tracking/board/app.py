@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any
@@ -21,22 +20,16 @@ from jichu.core.places import Places
 from jichu.pages import static
 from jichu.ship.server.errors import Refused, answer_errors, refused
 from jichu.ship.server.metrics import Metrics
+from jichu.ship.server.sending import add_static, free, shown
 
 from ..curves import curves
 from ..details import details, page
 from ..facts import Facts
 from ..runs import Runs, choose, compare, counts, paired, size, tag
-from .texts import texts
 
 _MOST = 200  # runs of an answer
-_STATIC = ("page.css", "board.css", "common.js", "plot.js", "board.js")
-_WORDS = {f"/words/{language}.json": language for language in ("en", "zh")}
-FREE = (
-    "/",
-    "/healthz",
-    *(f"/static/{name}" for name in _STATIC),
-    *_WORDS,
-)  # to everybody: nothing of any run
+_STATIC = ("page.css", "forms.css", "board.css", "common.js", "plot.js", "board.js")
+FREE = ("/", "/healthz", *free(_STATIC))  # to everybody: nothing of any run
 _PAGE = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; media-src blob:;"
     " connect-src 'self'; frame-src blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -69,24 +62,13 @@ def build(runs: Runs, metrics: Metrics) -> FastAPI:
 def _add_page(app: FastAPI) -> None:
     @app.get("/")
     async def board(request: Request) -> Response:
-        return _shown(request, static("board.html"), "text/html; charset=utf-8", _PAGE)
+        return shown(request, static("board.html"), "text/html; charset=utf-8", _PAGE)
 
     @app.get("/healthz")
     async def healthz() -> Response:
         return Response('{"status": "ok"}', media_type="application/json")
 
-    for name in _STATIC:
-        kind = "text/css" if name.endswith(".css") else "text/javascript"
-        app.add_api_route(f"/static/{name}", _sender(static(name), f"{kind}; charset=utf-8"))
-    for path, language in _WORDS.items():
-        app.add_api_route(path, _sender(dumps(texts(language)).encode(), "application/json"))
-
-
-def _sender(content: bytes, kind: str) -> Callable[..., Any]:
-    async def send(request: Request) -> Response:
-        return _shown(request, content, kind)
-
-    return send
+    add_static(app, _STATIC)
 
 
 def _add_facts(app: FastAPI, runs: Runs) -> None:
@@ -183,15 +165,4 @@ def _refuse_others(request: Request) -> None:
 async def _told(request: Request, call: Callable[[], Any]) -> Response:
     """What a call gives, as JSON, read in another thread; nothing where the client has it already."""
     value = await run_in_threadpool(call)
-    return _shown(request, dumps(value).encode("utf-8", "replace"), "application/json")
-
-
-def _shown(request: Request, content: bytes, kind: str, policy: str = "default-src 'none'") -> Response:
-    mark = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
-    headers = {
-        "ETag": mark, "Cache-Control": "no-cache", "Content-Security-Policy": policy, "Referrer-Policy": "no-referrer",
-        "Cross-Origin-Resource-Policy": "same-origin",
-    }  # fmt: skip
-    if request.headers.get("if-none-match") == mark:
-        return Response(status_code=304, headers=headers)
-    return Response(content, headers=headers, media_type=kind)
+    return shown(request, dumps(value).encode("utf-8", "replace"), "application/json")

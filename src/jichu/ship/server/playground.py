@@ -1,0 +1,29 @@
+"""The playground: a page on which people ask the models, from whatever paths there are."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI, Request, Response
+
+from jichu.pages import static
+
+from .sending import add_static, free, shown
+
+_STATIC = (
+    "page.css", "forms.css", "play.css",
+    "common.js", "plot.js", "answers.js", "chat.js", "inputs.js", "map.js", "play.js",
+)  # fmt: skip
+FREE = ("/", *free(_STATIC))  # to everybody: nothing of any model
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; media-src data: blob:;"
+    " connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+
+def add(app: FastAPI) -> None:
+    """The page, and what it is made of."""
+
+    @app.get("/", include_in_schema=False)
+    async def playground(request: Request) -> Response:
+        return shown(request, static("play.html"), "text/html; charset=utf-8", _POLICY)
+
+    add_static(app, _STATIC)
