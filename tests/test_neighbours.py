@@ -39,11 +39,11 @@ def test_the_nearest_are_those_of_brute_force(count, width, k, seed):
         for x in (features.astype(float), queries)
     ]
     wanted = 1 - unit[1] @ unit[0].T
-    before, similarity._BLOCK = similarity._BLOCK, 7
+    before, similarity._CELLS = similarity._CELLS, 21
     try:
         places, distances = nearest(features, queries, k)
     finally:
-        similarity._BLOCK = before
+        similarity._CELLS = before
     assert places.shape == distances.shape == (3, min(k, count))
     for q in range(3):
         assert np.allclose(distances[q], np.sort(wanted[q])[:k], atol=1e-9)

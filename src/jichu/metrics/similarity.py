@@ -15,7 +15,7 @@ _RESAMPLES = 200
 _FALSE = 0.01  # share of pairs of strangers that may be taken for one
 _AT_ONCE = 1024
 _SPARE = 16  # candidates more than are wanted
-_BLOCK = 2**16  # rows that queries are compared with at once
+_CELLS = 2**22  # distances held at once
 
 
 def normalised(features: np.ndarray) -> np.ndarray:
@@ -30,8 +30,9 @@ def nearest(features: np.ndarray, queries: np.ndarray, k: int) -> tuple[np.ndarr
     little memory; of rows that are equally far the earlier come first."""
     asked = normalised(queries)
     likeness, places = np.empty((len(asked), 0), np.float32), np.empty((len(asked), 0), np.int64)
-    for start in range(0, len(features), _BLOCK):
-        block = features[start : start + _BLOCK].astype(np.float32, copy=False)
+    size = max(1, _CELLS // max(1, len(asked)))
+    for start in range(0, len(features), size):
+        block = features[start : start + size].astype(np.float32, copy=False)
         lengths = np.maximum(np.linalg.norm(block, axis=1), 1e-12)
         likeness = np.concatenate([likeness, asked.astype(np.float32) @ block.T / lengths], 1)
         here = np.broadcast_to(np.arange(start, start + len(block)), (len(asked), len(block)))

@@ -184,7 +184,6 @@ class MapQuery(Config):
     """Which map, in an address."""
 
     part: Literal["test", "train"] = "test"
-    most: Annotated[int, Field(strict=False, ge=1, le=5000)] = 2000
 
 
 REQUESTS = (

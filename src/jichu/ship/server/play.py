@@ -51,7 +51,7 @@ def add(app: FastAPI, service: Service) -> None:
     async def map_of(name: str, request: Request) -> Response:
         with service.using(request, name) as served:
             query = _query(request, MapQuery)
-            return await asked(request, served, lambda run: run.map(query.part, query.most).plain())
+            return await asked(request, served, lambda run: run.map(query.part).plain())
 
     @app.post(
         "/v1/neighbours",

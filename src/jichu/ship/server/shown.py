@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from jichu.core.errors import DataError, JichuError
+from jichu.core.errors import DataError, JichuError, UsageError
 
 from .errors import Busy
 from .twin import Twin
@@ -24,14 +26,13 @@ class Shown:
     def __init__(self, twin: Twin):
         self._twin, self.line, self.join = twin, twin.line, twin.join
         self._ready = twin.ask(_prepare, 1)
-        self._ready.add_done_callback(
-            lambda work: work.cancelled() or work.exception()
-        )  # which somebody has seen
+        # else asyncio complains of an error that nobody asked for
+        self._ready.add_done_callback(lambda work: work.cancelled() or work.exception())
 
     def ask(self, call: Callable[[Run], _T], rows: int = 1) -> asyncio.Future[_T]:
         """What comes of a call. Busy while the data are read, and their error where they cannot be."""
         if not self._ready.done():
-            raise Busy("the data are being read and the features of the training rows computed")
+            raise Busy("the data are being read and the features of their rows computed")
         self._ready.result()
         return self._twin.ask(call, rows)
 
@@ -49,4 +50,11 @@ def _prepare(run: Run) -> None:
         raise DataError(
             "the data that this model was made of cannot be read", expected="they as they were, in the place where they were"
         ) from error  # fmt: skip
-    run.seen().features("train")
+    seen = run.seen()
+    for find in (
+        partial(seen.features, "train"),
+        partial(seen.features, "test"),
+        partial(seen.scores, "test"),
+    ):
+        with contextlib.suppress(UsageError):  # who asks for what there is not is told then
+            find()
