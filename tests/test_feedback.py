@@ -120,7 +120,9 @@ def logs(runs, tmp_path_factory):
 def test_answers_that_are_none_are_refused(logs):
     _, refused = logs
     assert [status for status, _ in refused] == [400] * 8 + [404, 400, 400]
-    assert "high, low" in refused[0][1] and "thumbnail" in refused[4][1] and "not an image" in refused[5][1]
+    assert (
+        "high, low" in refused[0][1] and "not kept whole" in refused[4][1] and "not an image" in refused[5][1]
+    )
 
 
 def test_lines_hold_no_personal_data_and_only_what_the_model_reads(logs):
