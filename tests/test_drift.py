@@ -129,6 +129,8 @@ def test_new_categories_gaps_and_numbers_are_told():
 def test_columns_without_anything_are_no_test():
     found = compare(Sides([Pair("nothing", "inputs", number([np.nan] * 5), number([1.0, 2.0]))]))
     assert found["tests"] == [] and not found["alarm"]
+    gone = compare(Sides([Pair("gone", "inputs", number(range(90)), number([np.nan] * 40))]))
+    assert [(t["test"], t["alarm"]) for t in gone["tests"]] == [("missing", True)]
     found = compare(Sides([Pair("one", "inputs", number([3.0] * 50), number([3.0]))]))
     assert found["tests"][0]["p"] == 1
 

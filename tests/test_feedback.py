@@ -120,7 +120,9 @@ def logs(runs, tmp_path_factory):
 def test_answers_that_are_none_are_refused(logs):
     _, refused = logs
     assert [status for status, _ in refused] == [400] * 8 + [404, 400, 400]
-    assert "high, low" in refused[0][1] and "thumbnail" in refused[4][1] and "not an image" in refused[5][1]
+    assert (
+        "high, low" in refused[0][1] and "not kept whole" in refused[4][1] and "not an image" in refused[5][1]
+    )
 
 
 def test_lines_hold_no_personal_data_and_only_what_the_model_reads(logs):
@@ -179,6 +181,20 @@ def test_one_command_trains_on_it(logs, runs, in_folder, capsys):
         "feedback.jsonl:1" in list(run.dataset().names)
         and json.loads(capsys.readouterr().out)["name"] == "again"
     )
+
+
+def test_images_that_were_kept_whole_need_not_come_again(runs, tmp_path):
+    with (
+        server({"images": runs["images"]}, keep=str(tmp_path), sample=1.0, keep_media="whole") as on,
+        on.client() as client,
+    ):
+        named = {"X-Request-Id": "one"}
+        assert client.post("/v1/predict", json={"inputs": [png((9, 9, 9))]}, headers=named).status_code == 200
+        assert client.post("/v1/feedback", json={"request": "one", "answer": "light"}).status_code == 200
+    source = read(tmp_path)
+    assert base64.b64encode(source.columns["image"].values[-1]).decode() == png((9, 9, 9))
+    label = source.columns["label"]
+    assert label.classes[label.values[-1]] == "light" and source.splits[-1] == "train"
 
 
 def test_a_folder_without_answers_or_whose_run_is_gone_is_told(logs, tmp_path):

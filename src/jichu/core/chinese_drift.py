@@ -4,7 +4,7 @@ SENTENCES = {
     "Drift: {run}": "漂移：{run}",
     "Alarm: {names} differ from the run's own data by more than chance explains.": "警报：{names} 与该次训练自身的数据之差，超出了偶然所能解释的范围。",
     "No alarm: chance explains what differs.": "没有警报：差异可由偶然解释。",
-    "features": "特征",
+    "{column}, confidence": "{column} 的置信度",
     "{rows:,} rows are few: only a share that changes by {points} points or more would be found, four times out of five.": "{rows:,} 条样本偏少：只有占比变化达到 {points} 个百分点时，才能在五次中发现四次。",
     "There are more rows in the logs than are looked at; which ones were drawn.": "日志中的样本多于所检查的；所检查者为随机抽取。",
     "{rows:,} rows were answered by another version of the model; its answers are not compared.": "{rows:,} 条样本由该模型的其他版本作答；其答案未参与比较。",
@@ -42,7 +42,8 @@ SENTENCES = {
 }
 
 NAMES = {
-    "confidence": "置信度",
+    "new words": "新词",
+    "loudness": "响度",
     "inputs": "输入",
     "predictions": "预测",
     "features": "特征",

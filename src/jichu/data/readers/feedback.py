@@ -25,6 +25,7 @@ from ..config import IN_MEMORY, DataConfig
 from ..dataset import Dataset
 from ..duplicates import equal_rows
 from ..load import load
+from ..media import KINDS
 from ..source import UNLABELLED, Column, Names, Source, stamp, unusable
 from . import read as read_any
 
@@ -53,7 +54,8 @@ def read(path: Path, run: str | None = None) -> Source:
     place = Path(run) if run else requests.served_run(folder)
     config, seed = _of_run(place)
     own, dataset = read_any(config.path, config.reader), load(config.path, config, seed=seed)
-    told = _told(folder, dataset)
+    media = next((name for name, column in own.columns.items() if column.kind in KINDS), None)
+    told = _told(folder, dataset, media)
     _leave_out(told, dataset)
     if not told.rows:
         why = told.faults[0]["reason"] if told.faults else "nobody has told anything"
@@ -94,8 +96,8 @@ def _of_run(run: Path) -> tuple[DataConfig, int]:
 # --- what was told
 
 
-def _told(folder: Path, dataset: Dataset) -> _Told:
-    """Right answers joined with what was asked."""
+def _told(folder: Path, dataset: Dataset, media: str | None) -> _Told:
+    """Right answers joined with what was asked; `media` is the column of images or sounds."""
     found, table = _Told(), None
     for number, line in requests.corrections(folder):
         name, given = f"{requests.FEEDBACK}:{number}", line.get("input")
@@ -105,7 +107,7 @@ def _told(folder: Path, dataset: Dataset) -> _Told:
         if given is None:
             found.faults.append(unusable(name, "its input was not kept"))
             continue
-        found.rows.append(_cells(given, dataset, folder) | line["answer"])
+        found.rows.append(_cells(given, dataset, folder, media) | line["answer"])
         found.names.append(name)
     return found
 
@@ -130,15 +132,14 @@ class _Kept:
         return cells if any(cell is not None for cell in cells.values()) else None
 
 
-def _cells(given: Any, dataset: Dataset, folder: Path) -> dict[str, Any]:
+def _cells(given: Any, dataset: Dataset, folder: Path, media: str | None) -> dict[str, Any]:
     """An input by the columns of the run's data."""
-    if isinstance(given, list):  # texts
-        return dict(zip(dataset.text_columns, given, strict=True))
-    media = dataset.preprocess
-    if media is not None and "file" in given:
-        return {media.kind: folder / requests.INPUTS / Path(given["file"]).name}
+    if media is not None:  # bytes that were kept, or a file that came with the answer
+        own = given.get("file")
+        return {media: folder / requests.INPUTS / Path(own).name if own else next(iter(given.values()))}
     if dataset.kind == "text":
-        return dict(zip(dataset.text_columns, given.values(), strict=True))
+        texts = given if isinstance(given, list) else given.values()
+        return dict(zip(dataset.text_columns, texts, strict=True))
     return dict(given)
 
 
@@ -229,6 +230,7 @@ class _Media(Sequence[Any]):
         return len(self._rows) + len(self._below)
 
     def __getitem__(self, i: Any) -> Any:
+        i = range(len(self))[i]
         return self._own[self._rows[i]] if i < len(self._rows) else self._below[i - len(self._rows)]
 
     def __iter__(self) -> Iterator[Any]:

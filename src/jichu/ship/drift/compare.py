@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -38,17 +38,16 @@ class Sides:
     pairs: list[Pair]
     features: tuple[np.ndarray, np.ndarray] | None = None
     times: np.ndarray | None = None  # datetime64
-    rows: dict[str, int] = field(default_factory=dict)
 
 
 def compare(sides: Sides, alpha: float = 0.05, seed: int = 0) -> dict[str, Any]:
     """The tests, most telling first, and which of them are an alarm: with a chance of at most `alpha` there is any where
     nothing has changed, by Holm's correction over all."""
     rng = np.random.default_rng(seed)
-    made = [(pair, cells.of(pair.reference, pair.logs)) for pair in sides.pairs]
-    made = [(pair, of) for pair, of in made if of.counts().sum(1).all()]
-    gaps = [(pair, of.missing()) for pair, of in made if of.kind == "number" or of.missing()[:, 1].any()]
-    gaps = [(pair, counts) for pair, counts in gaps if counts[:, 1].any()]
+    known = [(pair, cells.of(pair.reference, pair.logs)) for pair in sides.pairs]
+    known = [(pair, of) for pair, of in known if of.counts()[0].any() and len(of.logs)]
+    gaps = [(pair, of.missing()) for pair, of in known if of.missing()[:, 1].any()]
+    made = [(pair, of) for pair, of in known if of.counts()[1].any()]
     count = len(made) + len(gaps) + (sides.features is not None)
     draws = max(_LEAST, math.ceil(2 * count / alpha))
     tests = [_of_column(pair, of, draws, rng) for pair, of in made]
@@ -59,9 +58,10 @@ def compare(sides: Sides, alpha: float = 0.05, seed: int = 0) -> dict[str, Any]:
         test |= {"p_holm": p, "alarm": p <= alpha}
     tests.sort(key=lambda test: (test["p_holm"], -test["distance"]["value"]))
     alarms = [test["name"] for test in tests if test["alarm"]]
+    moved = {test["name"] for test in tests if test["alarm"] and test["test"] != "missing"}
     return {
         "alpha": alpha, "draws": draws, "alarm": bool(alarms), "alarms": alarms, "tests": tests,
-        "seen": _seen(tests, alpha), "windows": _windows(sides, {t["name"] for t in tests if t["alarm"] and t["test"] != "missing"}, made),
+        "seen": _seen(tests, alpha), "windows": _windows(sides, moved, made),
     }  # fmt: skip
 
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from jichu.core.words import named
 from jichu.data.language import LANGUAGES, UNKNOWN, language
 from jichu.data.schema import TableSchema
 from jichu.data.source import Column
 from jichu.data.target import Target
 
+NEW_WORDS, CONFIDENCE = "new words", ", confidence"  # the latter after the name of what is predicted
 _WORD = re.compile(r"[\u3400-\u9fff\u3040-\u30ff]|[^\W\d_\u3400-\u9fff\u3040-\u30ff]+")
 _TAGS = 20  # of which each is looked at by itself
 _CHARACTERS = 5000  # of a text that are looked at
@@ -39,9 +39,6 @@ def of_texts(texts: Sequence[str], known: Collection[str]) -> dict[str, Column]:
     }  # fmt: skip
 
 
-NEW_WORDS = "new words"
-
-
 def of_table(
     table: TableSchema, tensors: Mapping[str, Any], columns: Mapping[str, Column] | None = None
 ) -> dict[str, Column]:
@@ -60,9 +57,7 @@ def of_scores(targets: Mapping[str, Target], scores: Mapping[str, np.ndarray]) -
         target = targets[key]
         if target.task == "classification":
             found[target.column] = Column("category", values.argmax(1), target.classes)
-            found[f"{target.column}, {named('confidence')}"] = Column(
-                "number", values.max(1).astype(np.float64)
-            )
+            found[target.column + CONFIDENCE] = Column("number", values.max(1).astype(np.float64))
         elif target.task == "multilabel":
             for i, tag in enumerate(target.classes[:_TAGS]):
                 found[f"{target.column}: {tag}"] = Column("number", values[:, i].astype(np.float64))

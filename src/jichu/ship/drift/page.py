@@ -12,8 +12,11 @@ from jichu.auditing.page import render
 from jichu.core.progress import number
 from jichu.core.words import named, words
 
+from .observed import CONFIDENCE, NEW_WORDS
+
 _FEW, _COARSE = 30, 0.3  # rows, and the change that would be seen, from which on there is a remark
 _CARDS, _FIGURES = 4, 40
+_OURS = ("features", NEW_WORDS, "brightness", "contrast", "loudness")  # names of traits
 
 
 def write(path: Path, found: dict[str, Any]) -> None:
@@ -36,7 +39,10 @@ def verdict(found: dict[str, Any]) -> str:
 
 
 def _named(name: str) -> str:
-    return words("features") if name == "features" else name
+    """A column as people read it: those of a table are called as they are there."""
+    if name.endswith(CONFIDENCE):
+        return words("{column}, confidence", column=name.removesuffix(CONFIDENCE))
+    return named(name) if name in _OURS else name
 
 
 def remarks(found: dict[str, Any]) -> Iterator[str]:
@@ -138,7 +144,7 @@ def _drawn(tests: list[dict[str, Any]]) -> Iterator[Block]:
                     **shares,
                     "names": [words("new") if name is None else name for name in shares["names"]],
                 }
-            yield Figure(figures.distributions(shares, test["name"]))
+            yield Figure(figures.distributions(shares, _named(test["name"])))
 
 
 def _in_time(windows: list[dict[str, Any]]) -> Iterator[Block]:

@@ -23,11 +23,11 @@ from .errors import Refused, as_json
 from .forms import FeedbackRequest
 from .settings import Settings
 
-_LARGEST = 3e38  # that a float32 holds
-
 if TYPE_CHECKING:
     from .models import Served
     from .service import Service
+
+_LARGEST = 3e38  # that a float32 holds
 
 
 class Feedback:
@@ -58,8 +58,11 @@ class Feedback:
             try:
                 if encoded is not None:
                     self._put(line["input"]["file"], encoded)
+                begun = self._file.exists()
                 append_jsonl(self._file, [json.loads(text)])
                 flush(self._file)
+                if not begun:  # its name too
+                    flush(self.folder)
                 self._held += size
             except (DiskFull, OSError):
                 self._mend()
@@ -107,7 +110,7 @@ def _refuse_lost(asked: FeedbackRequest, served: Served, settings: Settings) -> 
     if not requests.sampled(asked.request, asked.row, settings.sample):
         told = f"row {asked.row} of that request is not among the share that is kept"
     elif served.kind in KINDS and settings.keep_media != "whole":
-        told = f"of {served.kind}s only a {settings.keep_media} is kept"
+        told = f"{served.kind}s are not kept whole"
     if told:
         raise Refused(400, f"{told}; expected the input itself too", param="input", code="input_not_kept")
 

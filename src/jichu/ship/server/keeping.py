@@ -19,6 +19,7 @@ import pyarrow as pa
 from jichu.core.errors import JichuError, UsageError
 from jichu.core.files import write_json, write_table
 from jichu.data import requests
+from jichu.data.given import Inputs
 
 from .feedback import Feedback
 from .kept_rows import Answered, Asked, table
@@ -92,7 +93,7 @@ class Keeper:
         if rows and served.kind != "series":  # whose answers are of no single row
             asked = Asked(
                 datetime.now(UTC), request, rows, served.name, served.version, served.kind, served.run.config, items,
-                read, answered, size + (0 if answered.features is None else answered.features.nbytes),
+                read, answered, size + _held(read, answered),
             )  # fmt: skip
             with self._changed:
                 room = not self._held or self._held + asked.size <= _ROOM
@@ -180,3 +181,11 @@ class Keeper:
                 return
             file.unlink(missing_ok=True)
             over -= size
+
+
+def _held(read: Any, answered: Answered) -> int:
+    """Bytes of what was made of a request and of its answer."""
+    tensors = list(read.tensors.values()) if isinstance(read, Inputs) else []
+    return sum(
+        part.nbytes for part in [*tensors, *answered.scores.values(), answered.features] if part is not None
+    )
