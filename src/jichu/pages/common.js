@@ -39,7 +39,7 @@ export function el(name, about = {}, ...inside) {
     else if (key === "value" || key === "checked") made[key] = value;
     else made.setAttribute(key, value === true ? "" : value);
   }
-  made.append(...inside.flat().filter((part) => part !== null && part !== undefined));
+  made.append(...inside.flat(Infinity).filter((part) => part !== null && part !== undefined));
   return made;
 }
 

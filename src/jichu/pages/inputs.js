@@ -35,7 +35,10 @@ function media(model, changed, wrong) {
 
   function show(address) {
     held = address;
-    place.replaceChildren(picture ? el("img", { src: address, alt: t("The picture that is asked") }) : el("audio", { src: address, controls: true }));
+    if (!picture) return place.replaceChildren(el("audio", { src: address, controls: true }));
+    const image = el("img", { src: address, alt: t("The picture that is asked") });
+    image.addEventListener("load", () => image.classList.toggle("small", image.naturalWidth < 128)); // whose pixels are to be seen
+    place.replaceChildren(image);
   }
 
   function take(chosen) {

@@ -3,11 +3,14 @@
 import { el, t } from "./common.js";
 import { short } from "./answers.js";
 
-const COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#999999"], NEAR = 14, PICTURED = 400;
+const COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#8a6d3b"]; // which everybody can tell apart
+const NEAR = 14, PICTURED = 120, MARGIN = 0.06; // pixels; pictures at once, else there are dots; share of the side
+
+const coloured = (i) => COLOURS[i] ?? `hsl(${(i * 137.5) % 360} 45% 55%)`;
 
 export function map(found, column, open) {
   const count = found.rows.length, labels = (found.truth[column] ?? found.prediction[column] ?? []).map(short), said = found.prediction[column]?.map(short);
-  const names = [...new Set(labels)].sort(), colour = (i) => COLOURS[Math.min(names.indexOf(labels[i]), COLOURS.length - 1)] ?? COLOURS[6];
+  const names = [...new Set(labels)].sort(), colours = new Map(names.map((name, i) => [name, coloured(i)])), colour = (i) => colours.get(labels[i]) ?? coloured(0);
   const canvas = el("canvas", { tabindex: "0", role: "application", "aria-label": t("A map of {count} rows; arrow keys go from row to row, Enter opens one", { count }) });
   const about = el("p", { class: "note", role: "status" }), pen = canvas.getContext("2d");
   const seen = { scale: 1, x: 0, y: 0 }, fingers = new Map();
@@ -19,8 +22,8 @@ export function map(found, column, open) {
     sheet.src = found.sprites.image;
   }
 
-  const side = () => Math.min(canvas.width, canvas.height);
-  const place = (i) => [(found.x[i] * side() + (canvas.width - side()) / 2) * seen.scale + seen.x, (found.y[i] * side() + (canvas.height - side()) / 2) * seen.scale + seen.y];
+  const along = (share, length) => ((share * (1 - 2 * MARGIN) + MARGIN) * length) * seen.scale;
+  const place = (i) => [along(found.x[i], canvas.width) + seen.x, along(found.y[i], canvas.height) + seen.y];
 
   function draw() {
     if (asked) return;
@@ -34,7 +37,7 @@ export function map(found, column, open) {
         if (x > -40 && y > -40 && x < canvas.width + 40 && y < canvas.height + 40) inside.push([i, x, y]);
       }
       const pictures = sheet?.complete && inside.length <= PICTURED, { across, side: pixels } = found.sprites ?? {};
-      const size = pictures ? Math.max(14, Math.min(48, 700 / Math.sqrt(inside.length + 1))) * dot : 0;
+      const size = pictures ? Math.min(48, 24 + 2 * seen.scale) * dot : 0;
       for (const [i, x, y] of inside) {
         pen.fillStyle = colour(i);
         if (pictures) {
@@ -125,6 +128,10 @@ export function map(found, column, open) {
     draw();
   }).observe(canvas);
 
-  const key = el("ul", { class: "key" }, names.slice(0, 12).map((name, i) => el("li", {}, el("span", { class: `c${Math.min(i, 6)}` }), el("bdi", {}, name))));
+  const key = el("ul", { class: "key" }, names.slice(0, 12).map((name, i) => {
+    const spot = el("span");
+    spot.style.setProperty("background", coloured(i));
+    return el("li", {}, spot, el("bdi", {}, name));
+  }));
   return { element: el("div", { class: "map" }, canvas, about, key), mark: (where) => { own = where; draw(); } };
 }
