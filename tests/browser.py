@@ -43,6 +43,13 @@ class Browser:
         os.close(self._in)
         os.close(self._out)
 
+    def until(self, expression, seconds=10):
+        """Wait for something to be so on the page."""
+        end = time.monotonic() + seconds
+        while not self.value(f"!!({expression})"):
+            assert time.monotonic() < end, self.value("document.body.innerText")
+            time.sleep(0.02)
+
     def call(self, method, **parameters):
         """The result of a command; events that come meanwhile are kept."""
         self._count += 1

@@ -213,23 +213,16 @@ def page(tmp_path_factory):
     found.close()
 
 
-def until(page, expression, seconds=10):
-    end = time.monotonic() + seconds
-    while not page.value(f"!!({expression})"):
-        assert time.monotonic() < end, page.value("document.body.innerText")
-        time.sleep(0.02)
-
-
 def test_the_page_in_a_browser(page, board, place):
     page.open(f"{board.address}/?language=en")
-    until(page, "document.querySelectorAll('tbody tr').length == 4")
+    page.until("document.querySelectorAll('tbody tr').length == 4")
     shown = page.value("document.body.innerText")
     assert HOSTILE in shown and f"<script>{HOSTILE}</script>" in shown and "0.9 [0.8, 1]" in shown
     page.value("document.querySelector('input[type=search]').focus()")
     page.call("Input.insertText", text="goo")
-    until(page, "document.querySelectorAll('tbody tr').length == 1")
+    page.until("document.querySelectorAll('tbody tr').length == 1")
     page.value("document.querySelector('tbody a').click()")
-    until(page, "document.querySelector('.plot svg path') && document.title.startsWith('good')")
+    page.until("document.querySelector('.plot svg path') && document.title.startsWith('good')")
     page.value("document.querySelector('.plot svg').focus()")
     for key in ("Home", "ArrowRight"):
         page.call("Input.dispatchKeyEvent", type="keyDown", key=key)
@@ -242,23 +235,21 @@ def test_the_page_in_a_browser(page, board, place):
     )
     with open(place / "good" / "metrics.jsonl", "a") as more:
         more.write(rows(1, 5001))
-    until(page, "document.querySelector('.plot svg').getAttribute('aria-valuemax') == '5001'")
+    page.until("document.querySelector('.plot svg').getAttribute('aria-valuemax') == '5001'")
     # the run that is out to break the page, and one that goes away while it is shown
     page.value(f"location.hash = '#/run/' + encodeURIComponent({json.dumps(HOSTILE)})")
-    until(page, f"document.querySelector('.plot h3')?.innerText == {json.dumps(HOSTILE)}")
+    page.until(f"document.querySelector('.plot h3')?.innerText == {json.dumps(HOSTILE)}")
     copy = make(place, "short-lived", logged=3)
     page.value("location.hash = '#/run/short-lived'")
-    until(page, "document.title.startsWith('short') && document.querySelector('.plot svg path')")
+    page.until("document.title.startsWith('short') && document.querySelector('.plot svg path')")
     shutil.rmtree(copy)
-    until(page, "document.querySelector('[role=alert]')?.innerText.includes('is gone')")
+    page.until("document.querySelector('[role=alert]')?.innerText.includes('is gone')")
     page.value("location.hash = '#/compare/good,better'")
-    until(
-        page,
+    page.until(
         "document.body.innerText.includes('stages.0.optimizer.lr') && document.querySelectorAll('.plot .c1').length > 0",
     )
     page.open(f"{board.address}/?language=zh", width=390)
-    until(
-        page,
+    page.until(
         "document.querySelector('h1')?.innerText == '运行' && document.querySelectorAll('tbody tr').length == 4",
     )
     assert page.value("document.documentElement.lang") == "zh-Hans"
@@ -272,24 +263,24 @@ def test_a_server_that_goes_away_and_asks_for_a_token(page, place, tmp_path):
     (tmp_path / "tokens").write_text(f"me {TOKEN}")
     with served(place, tmp_path / "tokens") as made:
         page.open(f"{made.address}/?language=en")
-        until(page, "document.querySelector('dialog #token')")
+        page.until("document.querySelector('dialog #token')")
         page.call("Input.insertText", text="wrong")
         page.value("document.querySelector('dialog button').click()")
-        until(page, "document.querySelector('dialog')?.innerText.includes('not known')")
+        page.until("document.querySelector('dialog')?.innerText.includes('not known')")
         page.call("Input.insertText", text=TOKEN)
         page.value("document.querySelector('dialog button').click()")
-        until(page, "document.querySelectorAll('tbody tr').length == 4")
+        page.until("document.querySelectorAll('tbody tr').length == 4")
         page.value("location.hash = '#/run/good'")
-        until(page, "document.querySelector('nav a')")
+        page.until("document.querySelector('nav a')")
         page.value("document.querySelector('nav a').click()")
-        until(page, "document.querySelector('dialog.viewer iframe')")
+        page.until("document.querySelector('dialog.viewer iframe')")
         assert page.value("document.querySelector('dialog.viewer iframe').sandbox.length") == 0
         assert page.value("document.title").startswith("good")
         assert not any(TOKEN in url for url in page.requests) and TOKEN not in json.dumps(made.logged)
         port = int(made.address.rpartition(":")[2])
-    until(page, "document.getElementById('status').innerText.includes('does not answer')")
+    page.until("document.getElementById('status').innerText.includes('does not answer')")
     with served(place, tmp_path / "tokens", port=port):
-        until(page, "document.getElementById('status').innerText == ''", 20)
+        page.until("document.getElementById('status').innerText == ''", 20)
 
 
 def test_ten_thousand_runs(tmp_path):

@@ -205,5 +205,5 @@ def test_open_shows_the_data_and_opens_a_browser(explored, monkeypatch, capsys):
 
     monkeypatch.setattr("jichu.serving.server", once)
     assert main(["serve", str(explored["table"]), "--port", "0", "--open", "--json"]) == 0
-    assert made[0]["play"] is True and opened == [f"{json.loads(capsys.readouterr().out)['address']}/docs"]
+    assert made[0]["play"] is True and opened == [json.loads(capsys.readouterr().out)["address"]]
     assert jichu.cli.commands.serve.answer
