@@ -4,8 +4,10 @@ that were answered, or tokens that were written; `p50_ms` and `p99_ms` say how l
 import asyncio
 import contextlib
 import json
+import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -35,6 +37,7 @@ def started(settings, port):
         [sys.executable, *command],
         stdout=subprocess.DEVNULL,
         stderr=open(Path(settings["folder"]) / "log", "w"),  # noqa: SIM115
+        start_new_session=True,  # so that it ends with all processes that it starts
     )
     for _ in range(600):
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 60) as asked:
@@ -151,7 +154,11 @@ def main():
         print(json.dumps(measure(port, path, given, settings)))
     finally:
         process.terminate()
-        process.wait(60)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(10)
+        with contextlib.suppress(ProcessLookupError):  # those of LitServe outlive the first of them
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 if __name__ == "__main__":

@@ -43,6 +43,7 @@ SENTENCES = {
     "What is right": "正确答案",
     "What would change the answer": "怎样的改动会改变答案",
     "Where the answer comes from: orange speaks for it, blue against it": "答案的依据：橙色支持，蓝色反对",
+    "Where it lies on the map": "在分布图上的位置",
     "Why it says so": "为什么这样回答",
     "You": "你",
     "as in the data": "按数据顺序",

@@ -1,13 +1,13 @@
 // The playground: ask a model, see why it says so, look through its test set, wander over its map, talk with it. What is
 // shown is told by the address after #: the model and one of its views.
 
-import { Refused, el, get, language, number, post, read, request, speak, t } from "./common.js";
+import { Refused, el, follow, get, language, number, post, read, request, speak, t } from "./common.js";
 import { changed, explained, rows, short, shown, told, truth } from "./answers.js";
 import { writing } from "./chat.js";
 import { input } from "./inputs.js";
 import { map } from "./map.js";
 
-const PAGE = 24;
+const PAGE = 24, LOOK = 5000; // rows of a page, milliseconds
 const main = document.getElementById("main");
 let models = [], ending = new AbortController(), paste = null;
 
@@ -30,7 +30,7 @@ function frame(model, view) {
   return [
     el("div", { class: "top" }, el("h1", {}, models.length > 1 ? choose : el("bdi", {}, model.id)),
       el("button", { class: "end", lang: other === "zh" ? "zh-Hans" : "en", onclick: async () => { await speak(other); show(); } }, other === "zh" ? "中文" : "English")),
-    el("p", { class: "lead" }, el("bdi", {}, model.system_fingerprint)),
+    el("p", { class: "lead", id: "version" }, el("bdi", {}, model.system_fingerprint)),
     el("nav", { class: "tabs", "aria-label": t("Views") }, views(model).map(([name, title]) => el("a", { href: at(model.id, name), "aria-current": name === view ? "page" : null }, title))),
   ];
 }
@@ -81,6 +81,12 @@ function asking(model, row) {
     model.shows && model.reads !== "series" && part(t("What is like it in the training data"), async () => {
       const found = await post("/v1/neighbours", { model: model.id, inputs: [asked], k: 8 });
       return rows(found.neighbours[0], (one) => `${truth(one) ?? ""} (${number(one.distance, 2)})`, open);
+    }),
+    model.shows && model.reads !== "series" && part(t("Where it lies on the map"), async () => {
+      const near = await post("/v1/neighbours", { model: model.id, inputs: [asked], k: 1, place: true });
+      const drawn = map(await get(of(model, "map"), ending.signal), Object.keys(model.predicts)[0], (each) => open({ row: each }));
+      drawn.mark(near.places[0]);
+      return drawn.element;
     }),
     model.shows && model.classes && part(t("What would change the answer"), async () => {
       const found = await post("/v1/counterfactual", { model: model.id, inputs: [asked] });
@@ -219,17 +225,18 @@ function show() {
 document.addEventListener("paste", (event) => paste?.(event));
 window.addEventListener("hashchange", show);
 
-await speak();
-for (let wait = 500; ; wait = Math.min(wait * 1.5, 10000)) {
-  try {
-    models = (await get("/v1/models")).data;
-    break;
-  } catch (error) {
-    if (error instanceof Refused && error.status < 500) {
-      main.replaceChildren(el("p", { class: "bad", role: "alert" }, error.message));
-      throw error;
-    }
-    await new Promise((resolve) => setTimeout(resolve, wait));
-  }
+// The models as they are now: one may be exchanged, and the server go away and come back, while the page is open.
+async function known() {
+  const first = models.length === 0, shown = (each) => JSON.stringify([each.id, each.shows, each.keeps]), before = models.map(shown).join();
+  models = (await get("/v1/models")).data;
+  if (first || models.map(shown).join() !== before) return show();
+  const model = models.find((each) => document.title.startsWith(`${each.id} ·`));
+  if (model) document.getElementById("version").textContent = model.system_fingerprint;
 }
-show();
+
+await speak();
+try {
+  await follow(known, new AbortController().signal, LOOK);
+} catch (error) {
+  main.replaceChildren(el("p", { class: "bad", role: "alert" }, error.message));
+}
