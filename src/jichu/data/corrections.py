@@ -1,0 +1,241 @@
+"""Right answers that people told a server (`jichu serve --set keep=FOLDER`), beside the data of the run that was asked.
+
+The rows of the run keep their splits; what people told is in the training split, and no row of it that is held out too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+
+from jichu.core.config import check, read_yaml
+from jichu.core.errors import DataError, UsageError
+from jichu.core.files import fingerprint
+from jichu.core.progress import say
+
+from . import given, requests
+from .config import IN_MEMORY, DataConfig
+from .dataset import Dataset
+from .duplicates import equal_rows
+from .load import load
+from .media import KINDS
+from .readers import read as read_any
+from .source import UNLABELLED, Column, Names, Source, stamp, unusable
+
+
+@dataclass
+class _Told:
+    """Right answers whose inputs are known: by column, with the lines they stand on; and those that cannot be used."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    faults: list[dict[str, Any]] = field(default_factory=list)
+
+
+def corrected(path: Path, run: str | None = None) -> Source:
+    """The run's own rows with their splits, and the right answers in `train`. `run` is the run's folder, by default the one
+    that was served. DataError where nobody has told anything that can be used."""
+    folder = requests.folder_of(Path(path))
+    if folder is None:
+        raise DataError(f"no feedback in {path}", expected="a folder of jichu serve --set keep=FOLDER")
+    place = Path(run) if run else requests.served_run(folder)
+    config, seed = _of_run(place)
+    own, dataset = read_any(config.path, config.reader), load(config.path, config, seed=seed)
+    media = next((name for name, column in own.columns.items() if column.kind in KINDS), None)
+    told = _told(folder, dataset, media)
+    _leave_out(told, dataset)
+    if not told.rows:
+        why = told.faults[0]["reason"] if told.faults else "nobody has told anything"
+        raise DataError(f"no right answer can be used: {why}", where=folder / requests.FEEDBACK)
+    say(f"{len(told.rows)} right answers beside the rows of {config.path}; {len(told.faults)} cannot be used")
+    splits = {n: split for split, rows in dataset.splits.items() for n in dataset.names.take(rows.numpy())}
+    kept = np.array([name in splits for name in own.names], bool)
+    names = list(Names(own.names).take(kept))
+    columns = {
+        name: _joined(name, column, kept, [row.get(name) for row in told.rows], folder)
+        for name, column in own.columns.items()
+    }
+    files = [folder / requests.FEEDBACK, place / "recipe.yaml", *requests.files_of(folder)]
+    together = {"files": [*own.files, *files]} if own.files else {}
+    return Source(
+        columns, [*names, *told.names], [*(splits[name] for name in names), *["train"] * len(told.rows)],
+        [*own.quarantine, *told.faults], fingerprint(own.fingerprint, *map(stamp, files)), encodings=own.encodings,
+        texts=own.texts, **together,
+    )  # fmt: skip
+
+
+def _of_run(run: Path) -> tuple[DataConfig, int]:
+    """What a run says of its data. UsageError where they cannot be read again."""
+    recipe = run / "recipe.yaml"
+    if not recipe.exists():
+        raise UsageError(
+            f"no run at {run}, which was served", where="data.reader.run", expected="where it is now"
+        )
+    tree = read_yaml(recipe)
+    config = check(DataConfig, tree["data"], where=str(recipe))
+    if config.path == IN_MEMORY or config.series is not None:
+        raise UsageError(
+            f"the data of {run} were given in memory or are series", where=recipe, expected="a run on files"
+        )
+    return config.model_copy(update={"canaries": None}), tree.get("seed", 0)
+
+
+# --- what was told
+
+
+def _told(folder: Path, dataset: Dataset, media: str | None) -> _Told:
+    """Right answers joined with what was asked; `media` is the column of images or sounds."""
+    found, table = _Told(), None
+    for number, line in requests.corrections(folder):
+        name, given = f"{requests.FEEDBACK}:{number}", line.get("input")
+        if given is None:
+            table = _Kept(folder) if table is None else table
+            given = table.find(line.get(requests.REQUEST), line.get(requests.ROW))
+        if given is None:
+            found.faults.append(unusable(name, "its input was not kept"))
+            continue
+        found.rows.append(_cells(given, dataset, folder, media) | line["answer"])
+        found.names.append(name)
+    return found
+
+
+class _Kept:
+    """The inputs of requests that were kept."""
+
+    def __init__(self, folder: Path):
+        table = requests.read_requests(folder)
+        self._columns = requests.named(table, requests.INPUT) if table is not None else {}
+        keys = (
+            []
+            if table is None
+            else zip(table[requests.REQUEST].to_pylist(), table[requests.ROW].to_pylist(), strict=True)
+        )
+        self._place = {key: i for i, key in enumerate(keys)}
+
+    def find(self, request: Any, row: Any) -> dict[str, Any] | None:
+        """The cells of a row; None where it was not kept, or only in part."""
+        at = self._place.get((request, row))
+        cells = {n: c[at].as_py() for n, c in self._columns.items()} if at is not None else {}
+        return cells if any(cell is not None for cell in cells.values()) else None
+
+
+def _cells(given: Any, dataset: Dataset, folder: Path, media: str | None) -> dict[str, Any]:
+    """An input by the columns of the run's data."""
+    if media is not None:  # bytes that were kept, or a file that came with the answer
+        own = given.get("file")
+        return {media: folder / requests.INPUTS / Path(own).name if own else next(iter(given.values()))}
+    if dataset.kind == "text":
+        texts = given if isinstance(given, list) else given.values()
+        return dict(zip(dataset.text_columns, texts, strict=True))
+    return dict(given)
+
+
+def _leave_out(told: _Told, dataset: Dataset) -> None:
+    """Rows of a table that are held out go; equal images and texts are left out where the splits are made."""
+    held_out = [rows for name, rows in dataset.splits.items() if name != "train"]
+    if dataset.kind != "table" or not told.rows or not held_out:
+        return
+    mine = given.rows(told.rows, dataset.table, DataConfig(path=IN_MEMORY), {}).tensors
+    rows = torch.cat(held_out)
+    both = {
+        name: np.concatenate([block, dataset.tensors[name][rows].numpy()]) for name, block in mine.items()
+    }
+    groups = equal_rows(both)
+    leaks = np.isin(groups[: len(told.rows)], groups[len(told.rows) :])
+    told.faults += [
+        unusable(name, "exact duplicate of a held-out record") for name, leak in zip(told.names, leaks, strict=True) if leak
+    ]  # fmt: skip
+    told.rows = [row for row, leak in zip(told.rows, leaks, strict=True) if not leak]
+    told.names = [name for name, leak in zip(told.names, leaks, strict=True) if not leak]
+
+
+# --- both together
+
+
+def _joined(name: str, column: Column, kept: np.ndarray, values: list[Any], folder: Path) -> Column:
+    """A column of the run's rows, with the values that were told below."""
+    join = _JOINS.get(column.kind)
+    if join is None:
+        raise UsageError(
+            f"the column {name!r} is of kind {column.kind}, which no one tells right answers of", where=folder,
+            expected="images, sounds, texts or a table",
+        )  # fmt: skip
+    found, classes = join(column, kept, values)
+    return Column(column.kind, found, classes, column.note)
+
+
+def _cells_below(column: Column, kept: np.ndarray, values: list[Any]) -> tuple[Any, tuple[str, ...]]:
+    """Of an Arrow column; as texts where the new ones are of another type."""
+    own, classes = column.values.filter(pa.array(kept)), column.classes
+    if pa.types.is_dictionary(own.type):
+        own = own.cast(own.type.value_type)
+    if classes and not pa.types.is_string(own.type):  # codes
+        classes = tuple(dict.fromkeys([*classes, *(v for v in values if v is not None)]))
+        values = [None if v is None else classes.index(v) for v in values]
+    try:
+        below = pa.array(values, own.type)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):
+        own = own.cast(pa.string())
+        below = pa.array([None if v is None else _plainly(v) for v in values], pa.string())
+    chunks = own.chunks if isinstance(own, pa.ChunkedArray) else [own]
+    return pa.chunked_array([*chunks, below], own.type), classes
+
+
+def _plainly(value: Any) -> str:
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
+
+
+def _texts_below(column: Column, kept: np.ndarray, values: list[Any]) -> tuple[Any, tuple[str, ...]]:
+    own = pc.cast(column.values.filter(pa.array(kept)), pa.large_string())
+    chunks = own.chunks if isinstance(own, pa.ChunkedArray) else [own]
+    return pa.chunked_array([*chunks, pa.array(values, pa.large_string())]), ()
+
+
+def _numbers_below(column: Column, kept: np.ndarray, values: list[Any]) -> tuple[Any, tuple[str, ...]]:
+    below = [np.nan if v is None else v for v in values]
+    return np.concatenate([column.values[kept], np.array(below, np.float64)]), ()
+
+
+def _places_below(column: Column, kept: np.ndarray, values: list[Any]) -> tuple[Any, tuple[str, ...]]:
+    own = column.values[kept]
+    return np.concatenate([own, own.max(initial=0) + 1 + np.arange(len(values))]), ()
+
+
+def _codes_below(column: Column, kept: np.ndarray, values: list[Any]) -> tuple[Any, tuple[str, ...]]:
+    classes = tuple(dict.fromkeys([*column.classes, *(v for v in values if v is not None)]))
+    below = [UNLABELLED if v is None else classes.index(v) for v in values]
+    return np.concatenate([column.values[kept], np.array(below, np.int64)]), classes
+
+
+class _Media(Sequence[Any]):
+    """Images or sounds of which some are taken, and others follow; none is read before it is wanted."""
+
+    def __init__(self, own: Any, rows: list[int], below: list[Any]):
+        self._own, self._rows, self._below = own, rows, below
+
+    def __len__(self) -> int:
+        return len(self._rows) + len(self._below)
+
+    def __getitem__(self, i: Any) -> Any:
+        i = range(len(self))[i]
+        return self._own[self._rows[i]] if i < len(self._rows) else self._below[i - len(self._rows)]
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self[i] for i in range(len(self)))
+
+
+def _media_below(column: Column, kept: np.ndarray, values: list[Any]) -> tuple[Any, tuple[str, ...]]:
+    return _Media(column.values, np.flatnonzero(kept).tolist(), values), ()
+
+
+_JOINS = {
+    "cells": _cells_below, "text": _texts_below, "number": _numbers_below, "position": _places_below,
+    "category": _codes_below, "image": _media_below, "audio": _media_below,
+}  # fmt: skip
