@@ -111,7 +111,7 @@ export async function request(address, more = {}) {
       if (error.name !== "AbortError") away(true);
       throw error;
     }
-    away(answer.status === 502 || answer.status === 503);
+    away(answer.status === 502); // of a proxy; 503 is an answer: to come again
     if (answer.status !== 401) return answer;
     await askToken(token !== null);
   }

@@ -7,7 +7,7 @@ import { writing } from "./chat.js";
 import { input } from "./inputs.js";
 import { map } from "./map.js";
 
-const PAGE = 24, LOOK = 5000; // rows of a page, milliseconds
+const PAGE = 24, LOOK = 5000, AGAIN = 1500; // rows of a page, milliseconds
 const main = document.getElementById("main");
 let models = [], ending = new AbortController(), paste = null;
 
@@ -42,6 +42,7 @@ async function into(place, call) {
     place.replaceChildren(...[await call()].flat().filter(Boolean));
   } catch (error) {
     if (error.name === "AbortError") return;
+    if (error.status === 503) setTimeout(() => place.isConnected && into(place, call), AGAIN);
     place.replaceChildren(el("p", { class: "bad", role: "alert" }, error instanceof Refused ? error.message : t("The server does not answer; trying again …")));
     if (!(error instanceof Refused) && !(error instanceof TypeError)) throw error;
   } finally {
