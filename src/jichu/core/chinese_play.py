@@ -61,7 +61,7 @@ SENTENCES = {
     "the model says {said}": "模型的回答是 {said}",
     "tokens at most": "最多词元数",
     "wrong ones alone": "只看答错的",
-    "{before} becomes {after} by {count} changes, none of which could be left out:": "经过 {count} 处改动（缺一不可），{before} 变为 {after}：",
+    "{before} becomes {after}, changed in these places ({count}), none of which could be left out:": "经过 {count} 处改动（缺一不可），{before} 变为 {after}：",
     "{count} more": "另外 {count} 个",
     "{name} cannot be read": "无法读取 {name}",
     "{name} has {mib} MiB; expected {most} at most": "{name} 有 {mib} MiB；最多 {most} MiB",

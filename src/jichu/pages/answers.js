@@ -128,7 +128,7 @@ function change(one) {
 }
 
 export function changed(found, open) {
-  const said = found.found ? t("{before} becomes {after} by {count} changes, none of which could be left out:", { before: short(found.before), after: short(found.after), count: found.changes.length })
+  const said = found.found ? t("{before} becomes {after}, changed in these places ({count}), none of which could be left out:", { before: short(found.before), after: short(found.after), count: found.changes.length })
     : t("Nothing was found in {tries} tries that makes it another answer than {before}.", { tries: found.tries, before: short(found.before) });
   return [el("p", {}, said), el("ul", {}, found.changes.slice(0, 50).map(change)), found.changed.image ? el("img", { class: "changed", src: found.changed.image, alt: t("The picture as it would have to be") }) : null,
     found.changed.sound ? el("audio", { src: found.changed.sound, controls: true }) : null,
