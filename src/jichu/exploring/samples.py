@@ -71,7 +71,7 @@ def samples(
     rows = seen.rows("test")
     places = np.arange(len(rows))
     if wrong or label is not None or order != "row":
-        key, target = _of_classes(seen, column)
+        key, target = seen.of_classes(column)
         truth = _codes(seen, key, rows)
         if label is not None:
             if label not in target.classes:
@@ -87,19 +87,6 @@ def samples(
     shown = examples(seen.dataset, page, [seen.split_of(int(rows[0]))] * len(page))
     said = seen.told(page)
     return Samples(len(places), len(rows), [Sample(*both) for both in zip(shown, said, strict=True)])
-
-
-def _of_classes(seen: Seen, column: str | None) -> tuple[str, Target]:
-    """The key and the target that is asked about."""
-    seen.run.require_head()
-    found = {t.column: (key, t) for key, t in seen.run.targets.items() if t.task == "classification"}
-    if not found:
-        raise UsageError(
-            "this model has no classes to be right or wrong about", expected="rows in their order"
-        )
-    if column is not None and column not in found:
-        raise unknown("target of classes", column, found, where="column")
-    return next(iter(found.values())) if column is None else found[column]
 
 
 def _codes(seen: Seen, key: str, rows: Tensor) -> np.ndarray:

@@ -15,11 +15,12 @@ from torch import Tensor
 
 from jichu.auditing.table import answers
 from jichu.constraints.answering import answered
-from jichu.core.errors import DataError, DiskFull, UsageError
+from jichu.core.errors import DataError, DiskFull, UsageError, unknown
 from jichu.core.files import fingerprint, replacing
 from jichu.core.progress import task
 from jichu.data.dataset import Dataset
 from jichu.data.splits import evenly
+from jichu.data.target import Target
 from jichu.models.model import Model
 from jichu.models.weights import read_tensors
 from jichu.train.predict import embed, predict
@@ -117,6 +118,18 @@ class Seen:
     def has_head(self) -> bool:
         """Whether the model has heads that answer."""
         return bool(self.run.targets) and set(self.run.targets) <= set(self.run.config.heads)
+
+    def of_classes(self, column: str | None) -> tuple[str, Target]:
+        """The key and the target of classes that is asked about, the first if none is named. UsageError where there is none."""
+        self.run.require_head()
+        found = {t.column: (key, t) for key, t in self.run.targets.items() if t.task == "classification"}
+        if not found:
+            raise UsageError(
+                "this model has no classes that could be wrong, or change", expected="a model of classes"
+            )
+        if column is not None and column not in found:
+            raise unknown("target of classes", column, found, where="column")
+        return next(iter(found.values())) if column is None else found[column]
 
     @cached_property
     def vocabulary(self) -> Vocabulary:

@@ -16,6 +16,11 @@ def static(name: str) -> bytes:
     return (HERE / name).read_bytes()
 
 
+def shell(name: str) -> bytes:
+    """The page whose style and script are called so."""
+    return static("page.html").replace(b"NAME", name.encode())
+
+
 def sentences(script: str) -> set[str]:
     """What a script says by `t("…")`."""
     return {said[1:-1] for said in _SAID.findall(script)}

@@ -72,7 +72,7 @@ def counterfactual(
     be changed."""
     if not 1 <= tries <= _MOST:
         raise UsageError(f"{tries} tries", where="tries", expected=f"from 1 to {_MOST:,}")
-    key, of = _of_classes(seen, column)
+    key, of = seen.of_classes(column)
     if target is not None and target not in of.classes:
         raise unknown(f"class of {of.column}", target, of.classes, where="target")
     if immutable and seen.dataset.kind != "table":
@@ -109,19 +109,6 @@ def counterfactual(
             Counterfactual(name, of.column, before, after, changes, asked, changing.changed(edit), like)
         )
     return found
-
-
-def _of_classes(seen: Seen, column: str | None) -> tuple[str, Target]:
-    seen.run.require_head()
-    two = {key: t for key, t in seen.run.targets.items() if t.task == "classification" and len(t.classes) > 1}
-    found = {t.column: (key, t) for key, t in two.items()}
-    if not found:
-        raise UsageError(
-            "this model has no classes that could change", expected="a model of two classes at least"
-        )
-    if column is not None and column not in found:
-        raise unknown("target of classes", column, found, where="column")
-    return next(iter(found.values())) if column is None else found[column]
 
 
 def _one(read: Inputs, i: int) -> Inputs:

@@ -42,14 +42,15 @@ if TYPE_CHECKING:
     from jichu.runs import Run
 
 Open = Callable[[Path], "Run | OnnxModel"]
-_WARM, _TEXT = 8, "a " * 32  # rows
+_WARM, _TEXT = 8, "a " * 32  # rows, and each of them where texts are read
 _MEASURED = 3  # times
 _CPU = torch.device("cpu")
 
 
 class Served:
     """One version of a model: a run or a graph, read once and warm, with a thread that predicts, one that writes where the model
-    is one of language, and one that explains as soon as that is asked for."""
+    is one of language, one that explains as soon as that is asked for, and one that looks at the run's data
+    where these are shown."""
 
     def __init__(self, name: str, run: Run | OnnxModel, settings: Settings, metrics: Metrics):
         self.name, self.run, self.version, self.users, self.retired = name, run, version(run), 0, False

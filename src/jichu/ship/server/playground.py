@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import FastAPI, Request, Response
 
-from jichu.pages import static
+from jichu.pages import shell
 
 from .sending import add_static, free, shown
 
@@ -24,6 +24,6 @@ def add(app: FastAPI) -> None:
 
     @app.get("/", include_in_schema=False)
     async def playground(request: Request) -> Response:
-        return shown(request, static("play.html"), "text/html; charset=utf-8", _POLICY)
+        return shown(request, shell("play"), "text/html; charset=utf-8", _POLICY)
 
     add_static(app, _STATIC)

@@ -17,7 +17,7 @@ from jichu.core.errors import UsageError
 from jichu.core.files import dumps
 from jichu.core.lock import interrupt
 from jichu.core.places import Places
-from jichu.pages import static
+from jichu.pages import shell
 from jichu.ship.server.errors import Refused, answer_errors, refused
 from jichu.ship.server.metrics import Metrics
 from jichu.ship.server.sending import add_static, free, shown
@@ -62,7 +62,7 @@ def build(runs: Runs, metrics: Metrics) -> FastAPI:
 def _add_page(app: FastAPI) -> None:
     @app.get("/")
     async def board(request: Request) -> Response:
-        return shown(request, static("board.html"), "text/html; charset=utf-8", _PAGE)
+        return shown(request, shell("board"), "text/html; charset=utf-8", _PAGE)
 
     @app.get("/healthz")
     async def healthz() -> Response:
