@@ -93,3 +93,15 @@ def place(made, tmp_path, monkeypatch):
     shutil.copytree(made, tmp_path / "place")
     monkeypatch.chdir(tmp_path / "place")
     return tmp_path / "place"
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory):
+    """A browser without a window; what needs one is skipped where there is none."""
+    import browser
+
+    if browser.FOUND is None:
+        pytest.skip("no Chromium here")
+    found = browser.Browser(tmp_path_factory.mktemp("profile"))
+    yield found
+    found.close()

@@ -13,7 +13,6 @@ import time
 import httpx
 import pytest
 
-import browser
 from jichu.core.errors import UsageError
 from jichu.tracking.board import server
 from jichu.tracking.runs import Runs, tag
@@ -203,14 +202,10 @@ def test_who_has_no_token_sees_nothing_of_any_run(place, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory):
-    if browser.FOUND is None:
-        pytest.skip("no Chromium")
-    found = browser.Browser(tmp_path_factory.mktemp("profile"))
+def page(chromium):
     sooner = "const wait = setTimeout; window.setTimeout = (call, after) => wait(call, after / 20)"
-    found.call("Page.addScriptToEvaluateOnNewDocument", source=sooner)
-    yield found
-    found.close()
+    chromium.call("Page.addScriptToEvaluateOnNewDocument", source=sooner)
+    return chromium
 
 
 def test_the_page_in_a_browser(page, board, place):

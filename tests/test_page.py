@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import browser
 import jichu
 from jichu.auditing import verdict
 from jichu.auditing.blocks import Note, Records, Table, cell
@@ -209,15 +208,6 @@ def test_only_a_finished_run_of_unchanged_data_is_written_again(in_folder):
 
 
 # --- in a browser
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory):
-    if browser.FOUND is None:
-        pytest.skip("no Chromium here")
-    found = browser.Browser(tmp_path_factory.mktemp("profile"))
-    yield found
-    found.close()
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
