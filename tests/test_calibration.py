@@ -5,7 +5,9 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import softmax
@@ -16,6 +18,7 @@ from jichu.core.files import read_json
 from jichu.metrics import calibration, metric
 from jichu.metrics.classification import log_loss
 from jichu.metrics.intervals import metric_interval
+from jichu.train.predict import predict
 
 
 def drawn(rows, classes=4, heat=1.0, seed=0):
@@ -127,7 +130,7 @@ STAGES = [
 def test_an_audit_of_classes(in_folder, validation):
     split = {"test": 0.3, **({"validation": validation} if validation else {})}
     recipe = {"name": "cancer", "data": {"path": "sklearn:breast_cancer", "split": split},
-              "stages": [*STAGES, {"stage": "audit", "parts": [{"name": "calibration", "level": 0.95}]}]}  # fmt: skip
+              "stages": [*({**stage, "calibrate": False} for stage in STAGES), {"stage": "audit", "parts": [{"name": "calibration", "level": 0.95}]}]}  # fmt: skip
     Path("r.yaml").write_text(json.dumps(recipe))
     assert main(["run", "r.yaml", "--quiet"]) == 0
     found = read_json(Path("runs/cancer/audit.json"))["parts"]["calibration"]
@@ -143,6 +146,39 @@ def test_an_audit_of_classes(in_folder, validation):
     assert bayes["scaled"]["temperature"]["ece"]["value"] < bayes["ece"]["value"]
     assert bayes["sets"]["coverage"]["high"] > 0.93 and bayes["sets"]["size"]["value"] >= 0.9
     assert "sets of 95%" in page
+
+
+def test_a_fit_ends_with_a_temperature_that_everything_knows(in_folder):
+    """The loss of the validation rows is least there by plain search, and every place tells the same."""
+    recipe = {"name": "cancer", "data": {"path": "sklearn:breast_cancer", "split": {"test": 0.3, "validation": 0.2}},
+              "stages": [STAGES[1], {"stage": "audit", "parts": ["calibration"]}]}  # fmt: skip
+    Path("r.yaml").write_text(json.dumps(recipe))
+    assert main(["run", "r.yaml", "--quiet"]) == 0
+    run = jichu.open("runs/cancer")
+    (target,) = run.targets.values()
+    rows = run.dataset().splits["validation"]
+    logits = predict(run.model, run.dataset().tensors, rows, ["label"])["label"].double()
+    truth = run.dataset().tensors["label"][rows]
+    heats = torch.linspace(1, 40, 2000, dtype=torch.float64)
+    losses = [
+        torch.nn.functional.cross_entropy(logits / heat, truth) + heat.log() ** 2 / 2 / len(rows)
+        for heat in heats
+    ]
+    assert target.temperature == pytest.approx(float(heats[int(torch.stack(losses).argmin())]), rel=0.02)
+    assert target.temperature > 2  # naive Bayes counts the same evidence many times
+    found = read_json(run.path / "audit.json")["parts"]["calibration"]["models"]["bayes"]
+    assert found["temperature"] == pytest.approx(1, abs=0.15)  # there is nothing left to mend
+    table = pq.read_table(run.path / "predictions.parquet")
+    rows = torch.tensor(table["row"].to_pylist())
+    logits = predict(run.model, run.dataset().tensors, rows, ["label"])["label"].double()
+    sure = (logits / target.temperature).softmax(1).max(1).values.numpy()
+    assert table["score"].to_numpy() == pytest.approx(sure)
+    assert [
+        next(iter(one.prediction.values()))["score"] for one in run.samples(count=len(rows)).page
+    ] == pytest.approx(sure)
+    assert (
+        main(["export", "runs/cancer", "--to", "onnx", "--output", "m.onnx", "--quiet"]) == 0
+    )  # which compares
 
 
 def test_an_audit_of_numbers_and_of_several_targets(in_folder):

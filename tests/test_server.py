@@ -695,7 +695,7 @@ def test_health_models_and_counts(client, runs):
     listed = client.get("/v1/models").json()["data"]
     assert [model["id"] for model in listed] == list(KINDS)
     assert client.get("/v1/models/table").json()["predicts"] == {
-        "kind": {"task": "classification", "classes": ["no", "yes"]}
+        "kind": {"task": "classification", "classes": ["no", "yes"], "calibrated": False}
     }
     client.post("/v1/predict", json={"model": "table", "inputs": [ROW]})
     client.post("/v1/a-path-of-mine")

@@ -97,7 +97,7 @@ def answers(target: Target, outputs: Tensor) -> np.ndarray:
     """A head's outputs [N, K] as probabilities, or as numbers in the target's own units."""
     outputs = outputs.double().flatten(1) if outputs.ndim > 1 else outputs.double()[:, None]
     if target.task == "classification":
-        return torch.softmax(outputs, 1).numpy()
+        return torch.softmax(outputs / target.temperature, 1).numpy()
     if target.task == "multilabel":
         return torch.sigmoid(outputs).numpy()
     if target.task == "forecast":

@@ -19,6 +19,7 @@ class Target:
     after token. `counts` are the labelled
     training rows of each class, `mean` and `std` those of a number: a network learns it in units of
     `std` around `mean`.
+    The logits of classes are divided by `temperature` before they become probabilities.
     """
 
     column: str
@@ -29,6 +30,7 @@ class Target:
     mean: float = 0.0
     std: float = 1.0
     quantiles: tuple[float, ...] = ()  # what the outputs of a regression are; none: the value itself
+    temperature: float = 1.0
     # of a forecast: the columns, how many steps, and mean and deviation of each column
     series: tuple[str, ...] = ()
     steps: int = 0

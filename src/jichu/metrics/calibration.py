@@ -14,7 +14,7 @@ from scipy.special import logsumexp, softmax
 
 from .base import Array, OfSums, ratio
 
-_LEAST = 1e-12  # of a probability, whose logarithm is taken
+_LEAST = 1e-300  # of a probability, whose logarithm is taken
 Scaling = Callable[[Array], Array]  # of scores [n, K]
 By = Literal["width", "mass"]
 Count = Annotated[int, Field(ge=1)]
@@ -75,11 +75,16 @@ def _loss(logits: Array, truth: Array) -> float:
 
 def temperature(truth: Array, scores: Array) -> tuple[Scaling, float]:
     """All logits divided by one number, the one with the least loss (Guo et al., 2017); it, and what does so. The order
-    of the classes, and so accuracy, stays."""
+    of the classes, and so accuracy, stays. That its logarithm is about 0 ± 1 is known beforehand: else a model that is
+    right on every row would be made as sure as can be."""
     from scipy.optimize import minimize_scalar
 
     logits = _logits(scores)
-    found = minimize_scalar(lambda t: _loss(logits / math.exp(t), truth), bounds=(-5, 5), method="bounded")
+    found = minimize_scalar(
+        lambda t: _loss(logits / math.exp(t), truth) + t * t / (2 * len(truth)),
+        bounds=(-5, 5),
+        method="bounded",
+    )
     value = math.exp(found.x)
     return lambda other: softmax(_logits(other) / value, axis=1), value
 

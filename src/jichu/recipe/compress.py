@@ -23,6 +23,7 @@ from jichu.train.fitted import Fitted
 from jichu.train.predict import predict
 
 from .build import Work
+from .calibrating import calibrated
 from .config import CompressStage
 from .fitting import train
 from .origins import make, start
@@ -51,6 +52,7 @@ def compress(stage: CompressStage, work: Work) -> Result:
         fitted = train(subject.model, subject.objective, stage, rows, work, stage.name, steps=steps)
     stepping.end(steps, subject.model.eval(), stage.trains)
     sizes.append(size(subject.model, example))
+    subject.config.targets = calibrated(subject.model, subject.config.targets, stage, work)
     outputs["after"] = answer()
     scores = {when: _score(work, held_out, subject.config, each) for when, each in outputs.items()}
     remarks = stepping.remarks(steps)

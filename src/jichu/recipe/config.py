@@ -116,6 +116,11 @@ class SupervisedStage(ModelStage):
         description="columns, such as [sex, race]: rows count so that group and class are independent",
     )
     monitor: str = Field("validation_loss", description="what patience and the schedule plateau watch")
+    calibrate: bool = Field(
+        True,
+        description="divide the logits of classes by the temperature that fits the validation rows best, of which there"
+        " are to be 100",
+    )
 
 
 class FinetuneStage(SupervisedStage):

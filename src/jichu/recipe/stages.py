@@ -53,6 +53,7 @@ from .build import (
     tell_start,
     usual,
 )
+from .calibrating import calibrated
 from .compress import compress
 from .config import AuditStage, CompressStage, FinetuneStage, InspectStage, ModelStage, PretrainStage, Recipe
 from .fitting import train
@@ -190,6 +191,7 @@ def finetune(stage: FinetuneStage, work: Work) -> Result:
             based = settle_adapters(model, stage, work, keep=draw == 0)
             remarks += once.remarks
             outputs = predict(model, work.dataset.inputs, held_out, list(config.targets))
+        config.targets = calibrated(model, config.targets, stage, work)
         remarks += unseen(config.targets) if draw == 0 else []
         spent = time.monotonic() - started + once.before
         about = {

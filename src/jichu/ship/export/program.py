@@ -62,7 +62,7 @@ def answer(target: Target | None, output: Tensor) -> Tensor:
     if target is None or task in ("language", "text"):
         return output
     if task == "classification":
-        return torch.softmax(output.float(), 1)
+        return torch.softmax(output.float() / target.temperature, 1)
     if task == "multilabel":
         return torch.sigmoid(output.float())
     mean, std = (target.means, target.stds) if task == "forecast" else (target.mean, target.std)

@@ -20,7 +20,9 @@ def about(served: Served, service: Service) -> dict[str, Any]:
     return {
         "id": served.name, "object": "model", "created": served.created, "owned_by": "jichu",
         "system_fingerprint": served.version, "reads": served.kind, "writes": served.writing is not None,
-        "predicts": {target.column: {"task": target.task, "classes": list(target.classes)} for target in targets},
+        "predicts": {
+            t.column: {"task": t.task, "classes": list(t.classes), "calibrated": t.temperature != 1} for t in targets
+        },
         "context": text.context if text else None, "pair": bool(text and text.pair), "chats": _chats(served),
         "columns": {name: {"kind": kind, "classes": table.categories.get(name)} for name, kind in table.kinds.items()} if table else {},
         "explains": asked and bool(targets) and not run.config.language, "shows": asked and service.settings.play,

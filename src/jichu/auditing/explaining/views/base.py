@@ -53,7 +53,8 @@ class Asked:
         if self.target.task == "regression":
             outputs = outputs * self.target.std + self.target.mean
         elif probability:
-            outputs = outputs.softmax(1) if self.target.task == "classification" else outputs.sigmoid()
+            single = self.target.task == "classification"
+            outputs = (outputs / self.target.temperature).softmax(1) if single else outputs.sigmoid()
         return outputs.gather(1, chosen[:, None].to(outputs.device))[:, 0]
 
 
