@@ -1,22 +1,23 @@
 """MLflow and Weights & Biases have what the run folder has, and a training is the same with them and without. The tools
 are small ones of our own; where the real ones are installed, all of it is asked of these too."""
 
-import logging
 import os
 import signal
 import sys
 import threading
 import time
+from importlib.util import find_spec
 
 import pytest
 import torch
 
-import jichu
 from jichu.cli.main import main
 from jichu.core.errors import Interrupted, UsageError
 from jichu.core.files import read_json, read_jsonl
 from jichu.core.folder import RunFolder
-from jichu.train.trackers import base, tracked
+from jichu.train.config import TrainConfig
+from jichu.train.trackers import TRACKERS, base, tracked
+from test_docs import ROOT, blocks, shrink
 from test_fit import config, network, same, train
 from tracking_tools import VARIABLES, FakeMlflow, FakeWandb, RealMlflow, RealWandb
 
@@ -102,6 +103,7 @@ def test_every_number_at_its_step_and_the_same_training(tool, tensors, tmp_path)
         and seen.dotted["budget"] == "40 steps"
         and seen.dotted["seed"] == "0"
     )
+    assert tool.key not in seen.settings  # which says nothing of the training
 
 
 def killed():
@@ -290,15 +292,25 @@ def test_one_that_cannot_be_opened_is_one_error(fake, tensors, tmp_path, monkeyp
 
 
 def test_nothing_of_this_process_is_changed(tool, tensors, tmp_path):
-    before = (
-        signal.getsignal(signal.SIGINT),
-        sys.excepthook,
-        sys.exit,
-        sys.stdout,
-        logging.getLogger("mlflow").level,
-    )
+    def state():
+        return signal.getsignal(signal.SIGINT), sys.excepthook, sys.exit, sys.stdout, sys.stderr
+
+    before = state()
     fit(tensors, tmp_path, tool.key)
-    assert before == (
-        signal.getsignal(signal.SIGINT), sys.excepthook, sys.exit, sys.stdout, logging.getLogger("mlflow").level,
-    )  # fmt: skip
-    assert tool.key not in [thread.name for thread in threading.enumerate()] and jichu.fit
+    assert state() == before
+    assert tool.key not in [thread.name for thread in threading.enumerate()]
+
+
+def test_the_recipe_of_the_page_runs(tmp_path, monkeypatch):
+    tools = FakeMlflow(monkeypatch), FakeWandb(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    (text,) = blocks("docs/trackers.md", "yaml")
+    if find_spec("tensorboard") is None:
+        text = text.replace("tensorboard: true", "")
+    (tmp_path / "page.yaml").write_text(shrink(text))
+    assert main(["run", "page.yaml", "--quiet"]) == 0
+    assert all("test/accuracy" in tool.read(tmp_path / "runs/followed")[0].results for tool in tools)
+    page = (ROOT / "docs/trackers.md").read_text(encoding="utf-8")
+    assert [
+        name for name in TRACKERS if f"`{name}: true`" not in page or name not in TrainConfig.model_fields
+    ] == []

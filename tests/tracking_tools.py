@@ -268,7 +268,7 @@ def _records(file):
 
     data, at, whole = file.read_bytes(), 7, b""
     while at + 7 <= len(data):
-        if (left := -at % 32768) < 7:
+        if (left := 32768 - at % 32768) < 7:
             at += left
             continue
         length, kind = int.from_bytes(data[at + 4 : at + 6], "little"), data[at + 6]

@@ -40,6 +40,7 @@ from .optimizers import build, set_rates
 from .plan import Plan, make_plan
 from .private import Private
 from .settings import autocast
+from .trackers import TRACKERS
 from .trackers.base import Training
 from .trackers.tracked import tracked
 
@@ -244,7 +245,9 @@ class _Loop:
         """This training as trackers are told of it."""
         if self.folder is None:
             return None
-        settings = self.config.model_dump(mode="json", by_alias=True) | {"seed": self.seed}
+        settings = self.config.model_dump(mode="json", by_alias=True, exclude={*TRACKERS}) | {
+            "seed": self.seed
+        }
         return Training(self.folder, self.name, settings, self.resumed, self.step, self.logged_before)
 
     def _settle(self) -> None:

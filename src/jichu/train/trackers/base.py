@@ -8,6 +8,7 @@ import urllib.request
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http.client import HTTPException
 from typing import Any, Literal
 
 from jichu.core.errors import UsageError
@@ -17,6 +18,7 @@ PROJECT = "jichu"  # what MLflow calls an experiment, if nothing is said
 State = Literal["finished", "failed", "interrupted"]
 Row = tuple[int, dict[str, float]]  # a step, and numbers by name
 _PATIENCE = 10.0  # seconds for a server to answer
+_LONGEST = 200  # characters of an error
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Training:
 
 
 class Tracker(ABC):
-    """One run of a tool, opened by its constructor: a new one, or that with this `id`.
+    """One run of a tool, opened by its constructor: a new one, or that with this `id`, with what it has.
 
     `given` is what the recipe says: True, or a text. A tracker is opened in one thread, and written to from one other.
     Whatever it raises in the middle ends the tracking and not the training.
@@ -72,11 +74,16 @@ class Tracker(ABC):
         """Write what came of it, and how it ended."""
 
 
+def first_line(error: Exception) -> str:
+    """What an error of a library's says, as far as it can stand in a line."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:_LONGEST]
+
+
 def reach(url: str, where: str, expected: str) -> None:
     """UsageError where nobody answers at a URL, whatever the answer; through a proxy, where there is one."""
     try:
         urllib.request.urlopen(url, timeout=_PATIENCE).close()
-    except urllib.error.HTTPError:  # an answer
+    except (urllib.error.HTTPError, HTTPException):  # an answer, or a URL that only the tool understands
         return
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)

@@ -17,7 +17,7 @@ from typing import Any
 from jichu.core.errors import UsageError, missing_extra
 from jichu.core.folder import RunFolder
 
-from .base import PROJECT, Row, State, Tracker, Training, reach
+from .base import PROJECT, Row, State, Tracker, Training, first_line, reach
 
 _STATES = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
 _DEFAULTS = {
@@ -33,34 +33,37 @@ class MLflow(Tracker):
     """Rows as metrics, the recipe as parameters, without MLflow's global state of an active run."""
 
     def __init__(self, training: Training, given: bool | str, id: str | None):
-        uri = _uri(given)
+        uri, client = _uri(given), _library()
         with _quietly():
-            self._client = _library()(tracking_uri=uri or _local(training.folder))
+            self._client = client(tracking_uri=uri or _local(training.folder))
             run = self._found(id) or self._begun(training, uri is None)
         self.id = run.info.run_id
         # the public .metrics has no steps
         self._known = {metric.key: metric.step for metric in run.data.to_proto().metrics}
-        self.told = uri or f"mlflow ui --backend-store-uri sqlite:///{training.folder.path / _DATABASE}"
+        self.told = (
+            _shown(uri)
+            if uri
+            else f"mlflow ui --backend-store-uri sqlite:///{training.folder.path / _DATABASE}"
+        )
 
     @staticmethod
     def check(given: bool | str, where: str) -> None:
         uri = _uri(given)
         if uri is None and find_spec("mlflow") and not find_spec("alembic"):
-            raise missing_extra("mlflow with its database, which mlflow-skinny has not", "mlflow")
-        with _quietly():
-            if uri is None:
-                _library()
-                return
-            expected = "a tracking server that answers, or mlflow: true, for a database in the run folder"
-            if uri.startswith("http"):
-                reach(uri, where, expected)
-            try:
-                _library()(tracking_uri=uri).search_experiments(max_results=1)
-            except UsageError:
-                raise
-            except Exception as error:  # of a database, of a server, of what it thinks of us
-                told = str(error).splitlines()[0] if str(error) else type(error).__name__
-                raise UsageError(f"MLflow at {uri}: {told}", where=where, expected=expected) from None
+            raise missing_extra("the database of mlflow, which mlflow-skinny is without,", "mlflow")
+        client = _library()
+        if uri is None:
+            return
+        expected = "a tracking server that answers, or mlflow: true, for a database in the run folder"
+        if uri.startswith("http"):
+            reach(uri, where, expected)
+        try:
+            with _quietly():
+                client(tracking_uri=uri).search_experiments(max_results=1)
+        except Exception as error:  # of a database, of a server, of what it thinks of us
+            raise UsageError(
+                f"MLflow at {_shown(uri)}: {first_line(error)}", where=where, expected=expected
+            ) from None
 
     def known(self, name: str) -> int:
         return self._known.get(_key(name), -1)
@@ -143,6 +146,11 @@ def _library() -> Any:
 def _uri(given: bool | str) -> str | None:
     """Where the user wants it; None for the run folder."""
     return os.environ.get("MLFLOW_TRACKING_URI") or (given if isinstance(given, str) else None)
+
+
+def _shown(uri: str) -> str:
+    """Without a user's name and password."""
+    return re.sub(r"//[^/@]*@", "//", uri)
 
 
 def _local(folder: RunFolder) -> str:

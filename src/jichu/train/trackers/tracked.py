@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
 from jichu.core.errors import Interrupted, JichuError, UsageError
@@ -15,7 +15,7 @@ from jichu.core.progress import say
 from jichu.train.config import TrainConfig
 
 from . import TRACKERS
-from .base import Row, State, Tracker, Training
+from .base import Row, State, Tracker, Training, first_line
 
 _NOTE = "trackers"  # in environment.json: {stage: {tracker: id of its run}}
 _PATIENCE = 10.0  # seconds that an end waits for what is not written yet
@@ -36,15 +36,14 @@ def tracked(config: TrainConfig, training: Training | None) -> Iterator[Trackers
         return
     known = training.folder.notes().get(_NOTE, {})
     mine = known.get(training.stage, {}) if training.resumed else {}
-    trackers = Trackers([_opened(name, training, given, mine) for name, given in _wanted(config).items()])
-    for sending in trackers.all:
-        if sending.tracker.told:
-            say(f"  {sending.name}: {sending.tracker.told}")
-    ids = {sending.name: sending.tracker.id for sending in trackers.all if sending.tracker.id}
-    if ids != known.get(training.stage, {}):
-        training.folder.note(_NOTE, {**known, training.stage: ids})
+    trackers = Trackers([])
     state: State = "failed"
     try:
+        for name, given in _wanted(config).items():
+            trackers.all.append(_opened(name, training, given, mine))
+        ids = {sending.name: sending.tracker.id for sending in trackers.all if sending.tracker.id}
+        if ids != known.get(training.stage, {}):
+            training.folder.note(_NOTE, {**known, training.stage: ids})
         yield trackers
         state = "finished"
     except (Interrupted, KeyboardInterrupt):
@@ -55,18 +54,18 @@ def tracked(config: TrainConfig, training: Training | None) -> Iterator[Trackers
 
 
 def conclude(config: TrainConfig, folder: RunFolder, stage: str, results: Mapping[str, Any]) -> None:
-    """Add what was found of a stage afterwards to the runs of its trackers."""
-    for name, ids in folder.notes().get(_NOTE, {}).items():
-        if name.split("/")[0] != stage:  # each draw of labels is a run
-            continue
-        for tracker in ids:
-            training = Training(folder, name, {}, resumed=True)
-            try:
-                opened = _opened(tracker, training, _wanted(config)[tracker], ids)
-            except UsageError as error:
-                say(f"  warning: {error.what}; what was found stands in {folder.audit}")
-            else:
-                opened.close("finished", results)
+    """Add what was found of a stage afterwards to its runs, of which each draw of labels is one."""
+    notes = folder.notes().get(_NOTE, {})
+    runs = {name: ids for name, ids in notes.items() if name.split("/")[0] == stage}
+    for tracker, given in _wanted(config).items():
+
+        def tell(tracker: str = tracker, given: bool | str = given) -> None:
+            for name, ids in runs.items():
+                if tracker in ids:
+                    training = Training(folder, name, {}, resumed=True)
+                    _tracker(tracker)(training, given, ids[tracker]).close("finished", results)
+
+        _wait(_aside(tracker, tell))
 
 
 class Trackers:
@@ -89,15 +88,13 @@ class Trackers:
 
 
 class Sending:
-    """A tracker that is written to in a thread of its own, all that waits at once. What goes wrong there is said
-    once, and what comes after is left out: the rows are in the run folder."""
+    """A tracker that is written to in a thread of its own, all that waits at once."""
 
     def __init__(self, name: str, tracker: Tracker):
         self.name, self.tracker = name, tracker
         self._waiting: queue.SimpleQueue[Row | None] = queue.SimpleQueue()
         self._ended: tuple[State, Mapping[str, Any]] = ("failed", {})
-        self._thread = threading.Thread(target=self._send, name=name, daemon=True)
-        self._thread.start()
+        self._thread = _aside(name, self._send)
 
     def write(self, step: int, numbers: Mapping[str, float]) -> None:
         """Write what the tool does not have yet: a training that is resumed makes rows again, to the same bit."""
@@ -107,21 +104,14 @@ class Sending:
 
     def close(self, state: State, results: Mapping[str, Any]) -> None:
         """Write what is left, and how it ended; not for long."""
-        if not self._thread.is_alive():
-            return
         self._ended = state, results
         self._waiting.put(None)
-        self._thread.join(_PATIENCE)
-        if self._thread.is_alive():
-            say(f"  warning: {self.name} has not taken everything in {_PATIENCE:.0f} seconds")
+        _wait(self._thread)
 
     def _send(self) -> None:
-        try:
-            for rows in self._batches():
-                self.tracker.write(rows)
-            self.tracker.close(*self._ended)
-        except Exception as error:  # of a server, a disk, a library: none of them is the training's affair
-            say(f"  warning: {self.name} is written no further: {_line(error)}")
+        for rows in self._batches():
+            self.tracker.write(rows)
+        self.tracker.close(*self._ended)
 
     def _batches(self) -> Iterator[list[Row]]:
         """What waits, again and again, until the end."""
@@ -133,6 +123,27 @@ class Sending:
             ended = found[-1] is None
             if rows := [row for row in found if row is not None]:
                 yield rows
+
+
+def _aside(name: str, work: Callable[[], None]) -> threading.Thread:
+    """Do some work of a tracker's in a thread. What goes wrong is said once, and the rest left out: all of it is in the
+    run folder."""
+
+    def forgiven() -> None:
+        try:
+            work()
+        except Exception as error:  # of a server, a disk, a library: none of them is the training's affair
+            say(f"  warning: {name} is written no further: {first_line(error)}")
+
+    thread = threading.Thread(target=forgiven, name=name, daemon=True)
+    thread.start()
+    return thread
+
+
+def _wait(thread: threading.Thread) -> None:
+    thread.join(_PATIENCE)
+    if thread.is_alive():
+        say(f"  warning: {thread.name} has not taken everything in {_PATIENCE:.0f} seconds")
 
 
 def _wanted(config: TrainConfig) -> dict[str, bool | str]:
@@ -149,9 +160,7 @@ def _opened(name: str, training: Training, given: bool | str, ids: Mapping[str, 
     except JichuError:
         raise
     except Exception as error:  # whatever a library raises
-        raise UsageError(f"{name} cannot be opened: {_line(error)}", where=training.stage) from None
+        raise UsageError(f"{name} cannot be opened: {first_line(error)}", where=training.stage) from None
+    if tracker.told:
+        say(f"  {name}: {tracker.told}")
     return Sending(name, tracker)
-
-
-def _line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
