@@ -1,11 +1,9 @@
-"""What only other processes can show: kill -9, several at once, start-up time."""
+"""What only other processes can show: kill -9, torchrun, start-up time."""
 
 import contextlib
-import functools
 import json
 import os
 import random
-import socket
 import subprocess
 import sys
 import time
@@ -38,27 +36,26 @@ def run(arguments, cwd, check=True, **extra):
     return done
 
 
-def together(count, do, place):
-    """`do()` in a folder, on so many processes as torchrun would start them, but forked: nothing is imported anew."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+def torchrun(processes, arguments, cwd):
+    """Run a module or script on several processes."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+    done = subprocess.run(
+        [sys.executable, *(launcher if processes > 1 else []), *arguments],
+        cwd=cwd,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
 
-    def start(rank):
-        told = {
-            "RANK": rank,
-            "LOCAL_RANK": rank,
-            "WORLD_SIZE": count,
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": port,
-        }
-        os.environ |= {name: str(value) for name, value in told.items()} if count > 1 else {}
-        os.chdir(place)
-        return do()
 
-    said = place / "said.txt"
-    children = [killing.fork(functools.partial(start, rank), said) for rank in range(count)]
-    assert [killing.wait(child) for child in children] == [0] * count, said.read_text()[-3000:]
+def on_processes(count, arguments, cwd):
+    """The command on so many processes, of which one can be this."""
+    if count > 1:
+        return torchrun(count, ["-m", "jichu", *arguments], cwd)
+    with contextlib.chdir(cwd):
+        assert main(arguments) == 0
 
 
 def equal(one, two):
@@ -69,8 +66,7 @@ def equal(one, two):
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     path = tmp_path_factory.mktemp("whole")
-    with contextlib.chdir(path):
-        assert main(PRETRAIN) == 0
+    run(PRETRAIN, path)
     return path / "runs" / "pretrain"
 
 
@@ -111,12 +107,12 @@ def test_killed_at_any_instant_it_ends_in_the_same_weights(whole, tmp_path):
 
 @pytest.mark.parametrize("wrap", ["[]", "[mean-teacher, {name: fixmatch, ratio: 2}]"])
 def test_two_processes_equal_one(wrap, tmp_path):
-    """Of a model without batch statistics."""
+    """torchrun with two processes on a model without batch statistics."""
     plain = "{name: cnn, widths: [4, 8], norm: group}"
     finetune = ["finetune", "sklearn:digits", "--budget", "25 steps", "--batch-size", "31", "--precision", "float32",
                 "--backbone", plain, "--set", "augment=auto", "--set", "data.labels_per_class=7", "--set", f"wrap={wrap}"]  # fmt: skip
     for name, processes in (("one", 1), ("two", 2)):
-        together(processes, functools.partial(main, [*finetune, "--name", name]), tmp_path)
+        on_processes(processes, [*finetune, "--name", name], tmp_path)
     one, two = (load_file(tmp_path / "runs" / n / "model" / "model.safetensors") for n in ("one", "two"))
     for name in one:
         assert torch.allclose(one[name].float(), two[name].float(), rtol=1e-3, atol=1e-5), name
@@ -133,7 +129,7 @@ def test_texts_on_two_processes(tmp_path):
         folder = tmp_path / str(processes)
         folder.mkdir()
         (folder / "r.yaml").write_text(killing.TEXTS)
-        together(processes, functools.partial(main, ["run", "r.yaml"]), folder)
+        on_processes(processes, ["run", "r.yaml"], folder)
     one, two = (tmp_path / n / "runs" / "small" for n in ("1", "2"))
     assert equal(*(run / "models" / "linear" / "model.safetensors" for run in (one, two)))
     a, b = (json.loads((run / "summary.json").read_text())["headline"]["linear"] for run in (one, two))
@@ -141,7 +137,7 @@ def test_texts_on_two_processes(tmp_path):
 
 
 GATHERS = """
-import torch
+import torch, sys
 from jichu.core import ranks
 from jichu.data.augment import Augment
 from jichu.data.batches import Batches
@@ -173,13 +169,14 @@ for objective in (vicreg.VICReg, barlow_twins.BarlowTwins, contrastive.SimCLR, c
     fit(Model(body), objective(Augment(SIGNS), width=16), Batches({"image": images}, batch_size=16), config)
     trained |= {f"{objective.__name__}.{k}": v.contiguous() for k, v in body.state_dict().items()}
 if ranks.rank() == 0:
-    save_file(trained, file)
+    save_file(trained, sys.argv[1])
 """
 
 
 def test_objectives_that_compare_rows_gather_them(tmp_path):
+    (tmp_path / "gathers.py").write_text(GATHERS)
     for processes in (1, 2):
-        together(processes, functools.partial(exec, GATHERS, {"file": f"{processes}.safetensors"}), tmp_path)
+        torchrun(processes, ["gathers.py", f"{processes}.safetensors"], tmp_path)
     one, two = (load_file(tmp_path / f"{n}.safetensors") for n in (1, 2))
     for name in one:
         assert torch.allclose(one[name], two[name], rtol=1e-3, atol=1e-5), name
@@ -232,7 +229,7 @@ def test_a_whole_recipe_on_two_processes(tmp_path):
     """With batch statistics and a stage that starts from another: what the audit says is what the saved
     model does."""
     (tmp_path / "r.yaml").write_text(STAGES)
-    together(2, functools.partial(main, ["run", "r.yaml"]), tmp_path)
+    torchrun(2, ["-m", "jichu", "run", "r.yaml"], tmp_path)
     run_ = jichu.open(str(tmp_path / "runs" / "r"))
     table = pq.read_table(run_.path / "predictions.parquet").to_pydict()
     dataset = run_.dataset()
@@ -270,4 +267,5 @@ jichu.fit(model, Classification(), Batches(tensors, batch_size=8), config)
 
 def test_processes_agree_on_what_is_fastest(tmp_path):
     """Each measures other times; those who tried a setting for more steps would wait for ever."""
-    together(2, functools.partial(exec, MEASURING, {}), tmp_path)
+    (tmp_path / "measuring.py").write_text(MEASURING)
+    torchrun(2, ["measuring.py"], tmp_path)
