@@ -284,7 +284,7 @@ def command_line(case):
 
 
 _SMALL = {"budget": "2 steps", "checkpoint_every": "30s", "batch_size": 8, "device": "auto", "precision": "float32",
-          "memory_format": "contiguous", "log_every": 1, "tensorboard": False, "compile": False}  # fmt: skip
+          "memory_format": "contiguous", "log_every": 1, "tensorboard": False, "mlflow": False, "wandb": False, "compile": False}  # fmt: skip
 
 
 _BACKBONES = {

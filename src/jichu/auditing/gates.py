@@ -115,6 +115,14 @@ def figures(audit: dict[str, Any], chosen: str) -> dict[str, float | None]:
     return found
 
 
+def concluded(audit: dict[str, Any], stage: str) -> dict[str, Any]:
+    """What trackers are told of a stage: every figure by that name, and whether the gates hold."""
+    figures = {f"test/{name}": value for name, value in _of(audit, stage) if value is not None}
+    failed = [gate["gate"] for gate in audit["gates"] if not gate["holds"]]
+    verdict = f"failed: {', '.join(failed)}" if failed else "passed"
+    return figures | ({"gates": verdict} if audit["gates"] else {})
+
+
 def _of(audit: dict[str, Any], stage: str) -> Iterator[tuple[str, float | None]]:
     model = dict(audit["models"].get(stage, {}))
     yield from _walk(model.pop("metrics", {}), stage)

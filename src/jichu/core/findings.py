@@ -38,6 +38,8 @@ _BROKEN = ("torchvision", "torchaudio", "torchtext")  # built for one version of
 _BRINGS = {
     "transformers": "backbones and weights by hf: names, and vit (pip install 'jichu[transformers]')",
     "tensorboard": "tensorboard: true (pip install 'jichu[tensorboard]')",
+    "mlflow": "mlflow: true (pip install 'jichu[mlflow]')",
+    "wandb": "wandb: true (pip install 'jichu[wandb]')",
     "simplejpeg": "JPEG files decoded 2 to 15 times as fast (pip install simplejpeg)",
 }
 _SLOWING = {

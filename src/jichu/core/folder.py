@@ -64,19 +64,23 @@ class RunFolder(Places):
         if self.writes and rows:
             append_jsonl(file, rows)
 
-    def rewind(self, stage: str, step: int = -1) -> None:
-        """Take back the logged rows of a stage after `step`: they will be made again."""
+    def rewind(self, stage: str, step: int = -1) -> int:
+        """Take back the logged rows of a stage after `step`: they will be made again. Gives the last step that there
+        was; -1 if none."""
+        last = -1
         for file in (self.metrics, self.timing) if self.writes else ():
             lines = lines_of(file)
             for line, row in lines:
                 if not isinstance(row.get("stage"), str) or not isinstance(row.get("step"), int):
                     told = line.decode()[:80]
                     raise DataError(f"no logged row: {told}", where=file, expected="its stage and its step")
+            last = max([last, *(row["step"] for _, row in lines if row["stage"] == stage)])
             text = "".join(
                 f"{line.decode()}\n" for line, row in lines if row["stage"] != stage or row["step"] <= step
             )
             if file.exists() and text.encode() != file.read_bytes():  # or ends in half a line
                 write_text(file, text)
+        return last
 
     def flush(self) -> None:
         """Have the logged rows on the disk before what relies on them."""

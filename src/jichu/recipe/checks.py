@@ -17,7 +17,7 @@ from jichu.auditing import gates, parts
 from jichu.core import devices
 from jichu.core.config import Spec
 from jichu.core.durations import Duration
-from jichu.core.errors import DataError, JichuError, UsageError, missing_extra, nearest, shown
+from jichu.core.errors import DataError, JichuError, UsageError, nearest, shown
 from jichu.core.names import construct, resolve
 from jichu.core.randomness import guarded
 from jichu.data.batches import gather
@@ -33,6 +33,7 @@ from jichu.objectives.base import PRETRAINING, Objective
 from jichu.objectives.views import JointEmbedding
 from jichu.objectives.wrapper import Wrapper
 from jichu.train.config import TrainConfig
+from jichu.train.trackers import tracked as trackers
 
 from .build import (
     KINDS,
@@ -190,11 +191,7 @@ def _refuse_objective(spec: Spec, stage: str, where: str) -> None:
 
 def _check_training(stage: TrainConfig, where: str) -> None:
     devices.device(stage.device)
-    if stage.tensorboard:
-        try:
-            import torch.utils.tensorboard  # noqa: F401
-        except ImportError:
-            raise missing_extra("tensorboard", "tensorboard") from None
+    trackers.check(stage, where)
 
 
 def _refuse_idle_settings(stage: FinetuneStage, where: str) -> None:

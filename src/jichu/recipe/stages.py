@@ -42,6 +42,7 @@ from jichu.train.fit import fit
 from jichu.train.fitted import Fitted
 from jichu.train.predict import embed, predict
 from jichu.train.probes import KNN, LINEAR, TASKS, Probe
+from jichu.train.trackers.tracked import conclude
 
 from . import answers, language
 from .build import (
@@ -297,6 +298,9 @@ def audit(stage: AuditStage, work: Work) -> Result:
     )
     if work.folder.writes:
         write_json(work.folder.audit, found)
+        for one in work.recipe.stages:
+            if isinstance(one, ModelStage):
+                conclude(one, work.folder, one.name, gates.concluded(found, one.name))
     told = {"primary": found["primary"], **measure.headline(found)}
     return {"metrics": told, "gates": found["gates"]}
 

@@ -18,6 +18,7 @@ Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Below1 = Annotated[float, Field(ge=0, lt=1)]
+Text = Annotated[str, Field(min_length=1)]
 
 
 def _in(table: Table) -> BeforeValidator:
@@ -137,6 +138,13 @@ class TrainConfig(Config):
         None, description="differential privacy of every training row: {epsilon: 3, delta: 1e-5}"
     )
     tensorboard: bool = Field(False, description="also write TensorBoard's files to the run folder")
+    mlflow: bool | Text = Field(
+        False,
+        description="also write a run of MLflow's: true, for a database in the run folder, or a tracking URI",
+    )
+    wandb: bool | Text = Field(
+        False, description="also write a run of Weights & Biases: true, or a project; offline without a key"
+    )
 
     @model_validator(mode="after")
     def _one_rise(self) -> TrainConfig:

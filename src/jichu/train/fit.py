@@ -34,12 +34,15 @@ from .config import TrainConfig
 from .fitted import Fitted, lower_is_better
 from .guard import Watch, broken_rows, too_many
 from .learner import Learner, backward, cached, cut, total_weights
-from .logs import Clock, Means, TensorBoard
+from .logs import Clock, Means
 from .memory import MIB, Buffers, halving, keep_freed
 from .optimizers import build, set_rates
 from .plan import Plan, make_plan
 from .private import Private
 from .settings import autocast
+from .trackers import TRACKERS
+from .trackers.base import Training
+from .trackers.tracked import tracked
 
 Evaluate = Callable[[nn.Module], dict[str, float]]
 _STATISTICS = 100  # batches, at most, that batch statistics are made anew from
@@ -125,6 +128,7 @@ class _Loop:
         self.model = model.to(self.device)
         self.result = Fitted()
         self.step = self.logged = 0
+        self.resumed, self.logged_before = False, -1  # the last step of an earlier session that was logged
         self.best_weights: dict[str, Tensor] = {}
         self.fixed: set[str] = set()  # the names of what the rules freeze, which is in no checkpoint
         self.means, self.clock, self.watch = Means(), Clock(), Watch()
@@ -133,6 +137,7 @@ class _Loop:
 
     def start(self, rules: dict[str, Any], frozen: list[nn.Module], resume: bool) -> None:
         """Bind, build, and either go on from a checkpoint or plan."""
+        self.resumed = resume
         self.frozen = frozen
         still = {p for n, p in self.model.named_parameters() if rules[n] == "frozen"}
         self.fixed = {n for n, p in self.model.named_parameters(remove_duplicate=False) if p in still}
@@ -205,7 +210,7 @@ class _Loop:
         if self.plan.accumulate_why:
             say(f"{self.name}: {self.plan.accumulate_why}")
         if self.folder:
-            self.folder.rewind(self.name)
+            self.logged_before = self.folder.rewind(self.name)
             self._note_plan()
 
     def _note_plan(self) -> None:
@@ -221,19 +226,32 @@ class _Loop:
     # --- the loop
 
     def run(self, evaluate: Evaluate | None, monitor: str) -> None:
-        """Step until the budget is spent, patience is lost, or somebody asks to stop."""
-        self.started = self.saved = time.monotonic()
-        board = TensorBoard(self.folder, self.name, self.config.tensorboard, self.step)
-        self.clock = Clock(self.result.phases)
-        with stoppable() as stop, task(self.name, self.plan.steps, done=self.step) as shown:
-            try:
+        """Step until the budget is spent, patience is lost, or somebody asks to stop; then settle what came of it."""
+        with tracked(self.config, self._training()) as self.trackers:
+            for row in self.result.history:  # a tracker may not have been told of all of it
+                self.trackers.write(row)
+            self.started = self.saved = time.monotonic()
+            self.clock = Clock(self.result.phases)
+            with stoppable() as stop, task(self.name, self.plan.steps, done=self.step) as shown:
                 while self.step < self.plan.steps and not self.result.stopped_early:
-                    asked = self._one_step(stop, board, shown)
+                    asked = self._one_step(stop, shown)
                     if evaluate is not None and self._evaluation_due():
-                        self._evaluate(evaluate, monitor, board)
+                        self._evaluate(evaluate, monitor)
                     self._keep(asked)
-            finally:
-                board.close()
+            self._settle()
+            self.trackers.results |= self.result.told()
+
+    def _training(self) -> Training | None:
+        """This training as trackers are told of it."""
+        if self.folder is None:
+            return None
+        settings = self.config.model_dump(mode="json", by_alias=True, exclude={*TRACKERS}) | {
+            "seed": self.seed
+        }
+        return Training(self.folder, self.name, settings, self.resumed, self.step, self.logged_before)
+
+    def _settle(self) -> None:
+        """What the training ends with: its weights, its last checkpoint, its account."""
         self.result.steps = self.step
         if self.private is not None:
             self.result.privacy = self.private.close(self.step)
@@ -269,7 +287,7 @@ class _Loop:
             f" {self.result.utilisation:.0%} of what {self.plan.precision} products reach here"
         )
 
-    def _one_step(self, stop: Stop, board: TensorBoard, shown: Task) -> bool:
+    def _one_step(self, stop: Stop, shown: Task) -> bool:
         """One optimizer step. Gives whether any process was asked to stop."""
         step, steps = self.step, self.plan.steps
         context = Context(self.seed, step, steps)
@@ -295,7 +313,7 @@ class _Loop:
         self.means.add(scalars)
         self.clock.lap("optimizer")
         if due:
-            self._log({"lr": rate, **{n: float(v) for n, v in found.items()}}, board)
+            self._log({"lr": rate, **{n: float(v) for n, v in found.items()}})
         shown.advance(note=f"loss {self.result.history[-1].get('loss', 0):.4g}" if due else None)
         return asked
 
@@ -416,8 +434,8 @@ class _Loop:
         cure = f"a lower optimizer.lr than {self.config.optimizer.lr:g}, or clip: 1.0"
         return NotFinite(f"{what} at step {self.step} of {self.name}", where=where, expected=cure)
 
-    def _log(self, extra: dict[str, float], board: TensorBoard) -> None:
-        self._row(self.means.read() | extra, board)
+    def _log(self, extra: dict[str, float]) -> None:
+        self._row(self.means.read() | extra)
         total, shares = self.clock.read()
         rows = (self.step - self.logged) * self.result.rows / self.step
         self.logged = self.step
@@ -425,12 +443,12 @@ class _Loop:
         if self.folder:
             self.folder.log(self.folder.timing, [timing | {f"share/{k}": v for k, v in shares.items()}])
 
-    def _row(self, values: dict[str, float], board: TensorBoard) -> None:
+    def _row(self, values: dict[str, float]) -> None:
         row = {"stage": self.name, "step": self.step, **values}
         self.result.history.append(row)
-        board.write(row)
         if self.folder:
             self.folder.log(self.folder.metrics, [row])
+        self.trackers.write(row)
 
     # --- evaluation and early stopping
 
@@ -438,7 +456,7 @@ class _Loop:
         every = self.config.evaluate_every or len(self.batches)
         return self.step % every == 0 or self.step == self.plan.steps
 
-    def _evaluate(self, evaluate: Evaluate, monitor: str, board: TensorBoard) -> None:
+    def _evaluate(self, evaluate: Evaluate, monitor: str) -> None:
         ranks.share_buffers(self.learner)
         self.learner.eval()
         model = self.model
@@ -448,7 +466,7 @@ class _Loop:
         with torch.no_grad(), self.inside():
             found = evaluate(model)
         self._training_mode()
-        self._row(found, board)
+        self._row(found)
         self.clock.lap("evaluation")
         follows = self.config.schedule.name == schedules.FOLLOWS_EVALUATIONS
         if self.config.patience is None and not follows:
@@ -586,7 +604,7 @@ class _Loop:
     def _rewind(self) -> None:
         """What was logged after the checkpoint is logged again."""
         assert self.folder is not None
-        self.folder.rewind(self.name, self.step)
+        self.logged_before = self.folder.rewind(self.name, self.step)
         ranks.barrier()
         self.result.history = [r for r in read_jsonl(self.folder.metrics) if r["stage"] == self.name]
 

@@ -36,6 +36,11 @@ class Fitted:
         """Training rows a second, evaluation and checkpoints included."""
         return self.rows / max(self.seconds, 1e-9)
 
+    def told(self) -> dict[str, float]:
+        """What trackers are told of it at its end."""
+        found = {"steps": self.steps, "seconds": self.seconds, "samples_per_second": self.rows_per_second}
+        return found | {f"best/{name}": value for name, value in self.best.items()}
+
     def shares(self) -> dict[str, float]:
         """The share of each phase in the time; `rest` is what no phase counts."""
         whole = max(self.seconds, sum(self.phases.values()), 1e-9)

@@ -8,8 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from jichu.core.errors import missing_extra
-from jichu.core.folder import RunFolder
 from jichu.core.ranks import sum_over_ranks, world_size
 
 
@@ -67,28 +65,3 @@ class Clock:
         shares = {name: spent / total for name, spent in self._phases.items()}
         self._phases, self._start = {}, time.perf_counter()
         return total, shares
-
-
-class TensorBoard:
-    """The same rows for TensorBoard; does nothing where it was not asked for."""
-
-    def __init__(self, folder: RunFolder | None, stage: str, wanted: bool, step: int):
-        self._writer: Any = None
-        if wanted and folder is not None and folder.writes:
-            try:
-                from torch.utils.tensorboard import SummaryWriter
-            except ImportError:
-                raise missing_extra("tensorboard", "tensorboard") from None
-            self._writer = SummaryWriter(str(folder.path / "tensorboard" / stage), purge_step=step + 1)
-
-    def write(self, row: dict[str, Any]) -> None:
-        """Every number of a row as a scalar at its step."""
-        if self._writer is not None:
-            for name, value in row.items():
-                if name != "step" and isinstance(value, (int, float)):
-                    self._writer.add_scalar(name, value, row["step"])
-
-    def close(self) -> None:
-        """Flush what was written."""
-        if self._writer is not None:
-            self._writer.close()
