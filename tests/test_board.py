@@ -98,7 +98,7 @@ def test_what_the_page_asks_for(board):
 
 @pytest.mark.parametrize(
     ("path", "status"),
-    [("/api/runs/none", 404), ("/api/runs/..", 404), ("/api/runs/%2e%2e/metrics", 404), ("/api/runs?sort=nothing", 400), ("/api/runs?state=x", 400),
+    [("/api/runs/none", 404), (f"/api/runs/{'n' * 300}", 404), ("/api/runs/..", 404), ("/api/runs/%2e%2e/metrics", 404), ("/api/runs?sort=nothing", 400), ("/api/runs?state=x", 400),
      ("/api/runs?start=x", 422), ("/api/compare?run=good", 400), ("/api/compare?run=good&run=half", 400), ("/files/good/recipe.yaml", 404), ("/files/good/data", 404),
      ("/files/good/examples/..%2freport.html", 404), ("/files/none/report", 404), ("/nothing", 404), ("/api/runs/good/stop", 405)],
 )  # fmt: skip

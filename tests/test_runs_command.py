@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -231,6 +232,13 @@ def test_cleaning_takes_nothing_that_is_wanted(runs, worker, tmp_path, capsys):
     make(runs.path, "young", ended="why")
     resumable = make(runs.path, "resumable", ended="why", age=30)
     (resumable / "checkpoints").mkdir()
+    make(make(runs.path, "sweep", ended="why", age=30) / "runs", "one", accuracy=0.5)  # not a run's own
+    thesis = runs.path / "thesis"
+    thesis.mkdir()
+    (thesis / "recipe.yaml").write_text(
+        "\n" * 100_000
+    )  # another tool's, and slow to read for a careless pattern
+    os.utime(thesis / "recipe.yaml", (0, 0))
     expected = {f"runs/{n}/checkpoints" for n in ("good", "better", "based")} | {"runs/failed"}
     before = {p for p in tmp_path.rglob("*") if p.is_file()}
     assert main(["runs", "clean", "--json"]) == 0
@@ -247,6 +255,24 @@ def test_cleaning_takes_nothing_that_is_wanted(runs, worker, tmp_path, capsys):
         p for p in before if any(str(p.relative_to(tmp_path)).startswith(f"{e}/") for e in expected)
     }
     assert not left - before and outside.exists()
+
+
+def test_what_took_the_place_of_a_run_is_read(tmp_path):
+    """Though every time of the folder was set back."""
+    runs = Runs(make(tmp_path / "runs", "one", accuracy=0.5).parent)
+    os.utime(runs.path / "one", (1000, 1000))
+    assert [run.value("accuracy") for run in runs.all()] == [0.5]
+    (runs.path / "one").rename(tmp_path / "before")
+    os.utime(make(runs.path, "one", accuracy=0.9), (1000, 1000))
+    assert [run.value("accuracy") for run in runs.all()] == [0.9]
+
+
+def test_a_run_that_is_gone_gets_no_tags(tmp_path):
+    gone = Runs(make(tmp_path / "runs", "one").parent).find("one")
+    shutil.rmtree(gone.path)
+    with pytest.raises(UsageError, match="is gone"):
+        tag(gone, ["best"])
+    assert not gone.path.exists()
 
 
 def test_pages_are_plain_files_of_the_run(runs, tmp_path):

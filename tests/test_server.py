@@ -687,6 +687,15 @@ def test_on_this_machine_alone_no_other_name_is_answered_to(client):
         assert client.get("/v1/models", headers={"host": host}).status_code == 200
 
 
+def test_on_this_machine_alone_no_other_page_asks(client):
+    """A page of another site may send a form, or plain text, without asking first."""
+    other = {"sec-fetch-site": "cross-site", "origin": "http://evil.example"}
+    error(client.post("/v1/predict", content=b"a text", headers={**other, "content-type": "text/plain"}), 403)
+    assert (
+        client.get("/v1/models", headers=other).status_code == 200
+    )  # a link to us, whose answer it cannot read
+
+
 # --- what is told
 
 

@@ -35,6 +35,15 @@ class Places:
     tags = property(lambda self: self.path / "tags.json")
     cache = property(lambda self: self.path / "cache")  # may be deleted
 
+    @classmethod
+    def names(cls) -> set[str]:
+        """What a run writes into its folder itself; but for tables of further targets."""
+        places = cls("")
+        own = {
+            getattr(places, name).name for name, kind in vars(Places).items() if isinstance(kind, property)
+        }
+        return own | {"models", "tensorboard", "mlflow", "wandb"}
+
     def predictions_of(self, key: str) -> Path:
         """The table of one target; the first one's is `predictions`."""
         return self.predictions if key == "label" else self.path / f"predictions.{key}.parquet"

@@ -18,7 +18,7 @@ from jichu.core.places import Places
 from .facts import MOST, Facts, look
 from .runs import Runs, size
 
-_VALUE = re.compile(r"^[\s-]*(?:([\w.]+): )?(\S.*?)\s*$", re.MULTILINE)  # of a recipe as it is written
+_VALUE = re.compile(r"^[ \t-]*(?:([\w.]+): )?(\S.*?)[ \t\r]*$", re.MULTILINE)  # of a recipe as it is written
 _ORIGINS = ("from", "teacher", "weights")
 
 
@@ -34,8 +34,8 @@ class Removal:
 
 def removable(runs: Runs, days: float = 7.0) -> list[Removal]:
     """Checkpoints of finished runs, which are there to go on with; and runs that failed or never began, have nothing to go
-    on with, and are older than `days`. Nothing of a run that is running, tagged, damaged or a link, nor of one that another
-    was made from."""
+    on with, are older than `days` and hold nothing but what a run writes. Nothing of a run that is running, tagged, damaged
+    or a link, nor of one that another was made from."""
     found = runs.all()
     waiting = [r for run in found if (r := _proposed(run, days)) is not None]
     if not waiting:
@@ -51,10 +51,15 @@ def _proposed(run: Facts, days: float) -> Removal | None:
     if run.state == "finished":
         return _of(run.path, place.checkpoints, "checkpoints of a finished run")
     old = run.started is not None and run.started < time.time() - days * 86400
-    begun = place.checkpoints.exists() or place.summary.exists()
-    if run.state in ("failed", "interrupted") and old and not begun:
+    if run.state in ("failed", "interrupted") and old and _has_nothing(place):
         return _of(run.path, run.path, f"{run.state}, with nothing to go on with")
     return None
+
+
+def _has_nothing(place: Places) -> bool:
+    """To go on with, and nothing that is not a run's: other folders may have a recipe.yaml too, or runs beneath it."""
+    found = set(os.listdir(place.path))
+    return place.environment.name in found <= Places.names() - {place.checkpoints.name, place.summary.name}
 
 
 def _of(run: Path, path: Path, why: str) -> Removal | None:
@@ -88,7 +93,7 @@ def _remove(removal: Removal) -> bool:
     try:
         with aside(run) as bin_, alone(run) as lock:
             facts = look(run)
-            if facts is None or facts.tags:
+            if facts is None or facts.tags or (removal.path == run and not _has_nothing(Places(run))):
                 return False
             os.rename(removal.path, bin_ / removal.path.name)
             if removal.path == run:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -83,6 +84,8 @@ def look(path: Path) -> Facts | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
+        if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):  # there can be no such folder
+            return None
         return Facts(path, "damaged", error.strerror or "it cannot be read")
     if not names & _MARKS:
         return None

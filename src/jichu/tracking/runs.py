@@ -28,6 +28,7 @@ _KEYS: dict[str, Callable[[Facts], Any]] = {
     "seconds": lambda run: run.lasted,
     "size": lambda run: size(run.path),
 }
+_Mark = tuple[int, int, int]  # of a folder, by which it is known again
 _RISING = ("name", "state", "stage")  # as lists of words are read; all else the largest first
 
 
@@ -36,7 +37,7 @@ class Runs:
 
     def __init__(self, folder: str | Path = "runs"):
         self.path = Path(folder)
-        self._known: dict[str, tuple[int, Facts | None]] = {}
+        self._known: dict[str, tuple[_Mark, Facts | None]] = {}
         self._lock = threading.Lock()
 
     def all(self) -> list[Facts]:
@@ -53,16 +54,21 @@ class Runs:
             found = [self._look(entry, before.get(entry.name)) for entry in folders]
         return [facts for facts in found if facts is not None]
 
-    def _look(self, entry: os.DirEntry[str], known: tuple[int, Facts | None] | None) -> Facts | None:
+    def _look(self, entry: os.DirEntry[str], known: tuple[_Mark, Facts | None] | None) -> Facts | None:
         """Files of a run are replaced, which changes its folder; but for those that a running one adds lines to."""
         try:
-            changed = entry.stat().st_mtime_ns
+            about = entry.stat()
         except OSError:
             return None
-        facts = known[1] if known is not None and known[0] == changed else look(self.path / entry.name)
+        mark = (
+            about.st_ino,
+            about.st_mtime_ns,
+            about.st_ctime_ns,
+        )  # times can be set back, and another put in its place
+        facts = known[1] if known is not None and known[0] == mark else look(self.path / entry.name)
         held = facts is not None and facts.state in ("running", "damaged")
-        if not held and changed < time.time_ns() - _FRESH * 1e9:
-            self._known[entry.name] = changed, facts
+        if not held and about.st_mtime_ns < time.time_ns() - _FRESH * 1e9:
+            self._known[entry.name] = mark, facts
         return facts
 
     def find(self, name: str) -> Facts:
@@ -140,6 +146,8 @@ def tag(run: Facts, add: Collection[str] = (), remove: Collection[str] = ()) -> 
             expected="up to 64 letters, digits, -, _, ., : and /, the first a letter or digit",
         )
     place = Places(run.path)
+    if not place.path.is_dir():
+        raise UsageError(f"the run {run.name} is gone", expected="one that is there")
     try:
         before = read_tags(place)
     except DataError:  # is written anew

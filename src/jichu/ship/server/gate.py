@@ -24,6 +24,8 @@ Log = Callable[[dict[str, Any]], None]
 _ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
 _HELD = 8  # times the largest body that all requests together may hold in memory
 _READ = 64  # requests that are being read, beside those that wait
+_READING = ("GET", "HEAD", "OPTIONS")
+_OURS = ("same-origin", "none")  # whose page asks, as browsers say it; no page
 _OTHER = "other"  # in the place of a path that there is not
 
 
@@ -59,6 +61,10 @@ class Gate:
             headers.get("host", "")
         ):  # a page that another name was made to stand for us
             raise Refused(403, "a Host that is not this machine's", code="invalid_host")
+        if local and scope["method"] not in _READING and headers.get("sec-fetch-site", "none") not in _OURS:
+            raise Refused(
+                403, "asked by another site's page, in a browser of this machine", code="cross_site"
+            )
         if scope["path"] in self.free:
             return "-"
         if self.open > self.settings.queue + _READ:
