@@ -1,12 +1,14 @@
 """What a server keeps of what it is asked: which rows, what of them, when, how much; and what of that drift sees."""
 
 import base64
+import signal
 import time
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
+import killing
 from jichu.core.errors import DataError, DiskFull, UsageError
 from jichu.core.files import read_table
 from jichu.data import requests
@@ -239,3 +241,25 @@ def test_damaged_files_and_several_models_are_told(kept, tmp_path):
     with pytest.raises(DataError, match="damaged"):
         requests.read_requests(tmp_path)
     assert read_table(requests.files_of(kept[0] / "table")[0]).num_rows == 5
+
+
+def test_killed_at_any_instant_files_are_whole_or_not_there(tmp_path):
+    """Before every file operation of the server's thread, one after the other, until it comes to its end."""
+    found, at, code = set(), 0, -signal.SIGKILL
+    while code == -signal.SIGKILL:
+        folder = tmp_path / str(at)
+
+        def keep(folder=folder, at=at):
+            killing.Instants(folder, killing.kill, at).watch()
+            with keeping.Keeper(
+                Settings(keep=str(folder), sample=1.0, keep_rows=2), Metrics(), {"table": folder}
+            ) as one:
+                for i in range(4):
+                    offer(one, f"a{i}")
+
+        code = killing.forked(keep, tmp_path / "said")
+        kept_rows = requests.read_requests(folder / "table") if folder.exists() else None
+        found.add(() if kept_rows is None else tuple(kept_rows[requests.REQUEST].to_pylist()))
+        at += 1
+    assert code == 0, (tmp_path / "said").read_text()
+    assert found == {(), ("a0", "a1"), ("a0", "a1", "a2", "a3")} and at > 6
