@@ -124,13 +124,14 @@ def test_a_graph_is_asked_without_torch_and_says_the_same(place):
 
 
 def test_graphs_are_served(place):
-    """Requests join, and are answered as the runs answer; what a graph does not give is told."""
+    """Requests join, and are answered as the runs answer, and kept; what a graph does not give is told."""
+    from jichu.data.requests import read_requests
     from served import server
 
     files = {kind: jichu.export(f"runs/{kind}").path for kind in ASKED}
     rows = [{"n": i, "width": f"{i % 5},5", "kind": "uvx"[i % 3], "day": "2030-01-11"} for i in range(6)]
     given = {"table": rows, "text": ["good", "bad " * 30, "光", "a b"]}
-    with server(files, wait=50.0) as found, found.client() as client:
+    with server(files, wait=50.0, keep="kept", sample=1.0) as found, found.client() as client:
         for kind, items in given.items():
             expected = jichu.open(f"runs/{kind}").predict(items)
             bodies = [{"model": kind, "inputs": [item]} for item in items]
@@ -148,6 +149,12 @@ def test_graphs_are_served(place):
         for path, body in others.items():
             told = client.post(f"/v1/{path}", json={"model": "text", **body})
             assert told.status_code == 400 and "expected" in told.json()["error"]["message"]
+    kept = {kind: read_requests(Path("kept") / kind) for kind in ASKED}
+    assert {kind: len(found) for kind, found in kept.items()} == {"table": 6, "text": 4, "image": 1, "sound": 1}
+    for kind, items in given.items():
+        labels = sorted(row["label"] for row in jichu.open(f"runs/{kind}").predict(items))
+        (said,) = (name for name in kept[kind].column_names if name.startswith("prediction."))
+        assert sorted(kept[kind][said].to_pylist()) == labels
 
 
 def test_the_version_of_a_graph_is_that_of_what_was_read(place):
