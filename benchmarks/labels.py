@@ -17,6 +17,7 @@ import tempfile
 import duel
 import results
 
+from jichu.auditing import figures
 from jichu.core.config import check
 from jichu.core.files import read_json
 from jichu.recipe.config import Recipe
@@ -208,13 +209,10 @@ def write(name, made, curves):
 
 
 BEST_OF = {"trees": "classical", "linear": "classical", "naive": "classical"}
-COLOURS = {
-    "classical": "#777777",
-    "scratch": "#d55e00",
-    "semi": "#cc79a7",
-    "probe": "#56b4e9",
-    "tuned": "#0072b2",
-}
+TUNED, SCRATCH, _, SEMI, PROBE, _, CLASSICAL = figures.PALETTE
+COLOURS = {"classical": CLASSICAL, "scratch": SCRATCH, "semi": SEMI, "probe": PROBE, "tuned": TUNED}
+# the ink of the pages, light and dark
+INK = "<style>svg { color: #5c5c63 } @media (prefers-color-scheme: dark) { svg { color: #a9a9b2 } }</style>"
 
 
 def measured():
@@ -262,16 +260,15 @@ def between_marks(page, lines):
 
 def figure(found):
     """A panel for each set: the metric against the share of the labels, with intervals."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
 
     across = min(4, len(found))
     down = -(-len(found) // across)
-    drawn, panels = pyplot.subplots(
-        down, across, figsize=(3.4 * across, 3.1 * down), layout="constrained", squeeze=False
-    )
+    drawn = Figure(figsize=(3.4 * across, 3.1 * down), layout="constrained")
+    FigureCanvasSVG(drawn)
+    panels = drawn.subplots(down, across, squeeze=False)
+    figures.dress(drawn, panels.flat)
     for panel in panels.flat[len(found) :]:
         panel.axis("off")
     for panel, (name, (lower, metric, shares)) in zip(panels.flat, found.items(), strict=False):
@@ -291,16 +288,13 @@ def figure(found):
         panel.set_xscale("log")
         panel.xaxis.set_major_formatter("{x:g}")
         panel.xaxis.set_minor_formatter("")
-        panel.set_title(name, fontsize=10)
-        panel.set_ylabel(metric.replace("_", " ") + (" (less is better)" if lower else ""), fontsize=8)
-        panel.set_xlabel("labels, %", fontsize=8)
-        panel.tick_params(labelsize=8)
-        panel.spines[["top", "right"]].set_visible(False)
-    handles, words = panels.flat[0].get_legend_handles_labels()
-    drawn.legend(
-        handles, words, loc="outside lower center", ncols=2 if across < 3 else 5, frameon=False, fontsize=8
-    )
-    drawn.savefig(FIGURE, metadata={"Date": None})
+        panel.set_title(name)
+        panel.set_ylabel(metric.replace("_", " ") + (" (less is better)" if lower else ""))
+        panel.set_xlabel("labels, %")
+    figures.legend(drawn, panels.flat[0])
+    told = figures.svg(drawn, "what pretraining brings, by the share of labels")
+    head, tag, rest = told.partition(">\n")  # a picture of its own says what its ink is
+    FIGURE.write_text(f"{head}{tag}{INK}\n{rest}", encoding="utf-8")
 
 
 def asked(told, sets):

@@ -150,7 +150,12 @@ def test_graphs_are_served(place):
             told = client.post(f"/v1/{path}", json={"model": "text", **body})
             assert told.status_code == 400 and "expected" in told.json()["error"]["message"]
     kept = {kind: read_requests(Path("kept") / kind) for kind in ASKED}
-    assert {kind: len(found) for kind, found in kept.items()} == {"table": 6, "text": 4, "image": 1, "sound": 1}
+    assert {kind: len(found) for kind, found in kept.items()} == {
+        "table": 6,
+        "text": 4,
+        "image": 1,
+        "sound": 1,
+    }
     for kind, items in given.items():
         labels = sorted(row["label"] for row in jichu.open(f"runs/{kind}").predict(items))
         (said,) = (name for name in kept[kind].column_names if name.startswith("prediction."))

@@ -8,6 +8,7 @@ import io
 import re
 import warnings
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -35,21 +36,26 @@ def _panels(width: float, height: float, count: int) -> tuple[Any, list[Any]]:
 
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasSVG(figure)
-    figure.patch.set_alpha(0)
     found = figure.subplots(1, count, sharey=True, squeeze=False)[0]
-    for axes in found:
+    dress(figure, found)
+    return figure, list(found)
+
+
+def dress(figure: Any, panels: Iterable[Any]) -> None:
+    """The look of all figures: nothing behind what is drawn, and lines and words in the page's ink."""
+    figure.patch.set_alpha(0)
+    for axes in panels:
         axes.patch.set_alpha(0)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.tick_params(colors=_INK, labelsize=9)
+        axes.tick_params(which="both", colors=_INK, labelsize=9)
         for spine in axes.spines.values():
             spine.set_color(_INK)
         for label in (axes.xaxis.label, axes.yaxis.label, axes.title):
             label.set_color(_INK)
             label.set_fontsize(9.5)
-    return figure, list(found)
 
 
-def _svg(figure: Any, title: str) -> str:
+def svg(figure: Any, title: str) -> str:
     import matplotlib
 
     buffer = io.StringIO()
@@ -64,7 +70,7 @@ def _svg(figure: Any, title: str) -> str:
     return text.replace("<svg", f'<svg role="img" aria-label="{html.escape(title)}"', 1)
 
 
-def _legend(figure: Any, axes: Any) -> Any:
+def legend(figure: Any, axes: Any) -> Any:
     """Above what is drawn, not over it, and not beside it, where a phone has no room."""
     return figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=3, frameon=False, fontsize=9,
                          labelcolor=_INK)  # fmt: skip
@@ -99,7 +105,7 @@ def curves(rows: list[dict[str, Any]], key: str, label: str) -> str | None:
     axes.set_ylabel(_written(label, 60))
     if len(families) > 1:
         axes.legend(frameon=False, fontsize=9, labelcolor=_INK)
-    return _svg(figure, words("{figure} while training", figure=label))
+    return svg(figure, words("{figure} while training", figure=label))
 
 
 def comparison(intervals: dict[str, dict[str, float]], label: str) -> str:
@@ -117,7 +123,7 @@ def comparison(intervals: dict[str, dict[str, float]], label: str) -> str:
     axes.set_ylim(-0.6, len(names) - 0.4)
     axes.set_xlabel(_written(words("{figure}, 95% interval", figure=label), 80))
     axes.grid(axis="x", color=_INK, alpha=0.25, lw=0.6)
-    return _svg(figure, words("{figure}, 95% interval", figure=label))
+    return svg(figure, words("{figure}, 95% interval", figure=label))
 
 
 def by_group(groups: list[str], rates: dict[str, dict[str, list[dict[str, Any]]]], label: str) -> str:
@@ -140,8 +146,8 @@ def by_group(groups: list[str], rates: dict[str, dict[str, list[dict[str, Any]]]
     panels[0].set_yticks(range(len(groups)), [_written(name) for name in groups])
     panels[0].set_ylim(len(groups) - 0.5, -0.5)
     if len(models) > 1:
-        _legend(figure, panels[0])
-    return _svg(figure, label)
+        legend(figure, panels[0])
+    return svg(figure, label)
 
 
 def confusion(counts: list[list[float]], classes: list[str]) -> str:
@@ -168,7 +174,7 @@ def confusion(counts: list[list[float]], classes: list[str]) -> str:
         axes.set_yticks(range(k), names)
     axes.set_xlabel(words("predicted"))
     axes.set_ylabel(words("true"))
-    return _svg(figure, words("confusion matrix"))
+    return svg(figure, words("confusion matrix"))
 
 
 def scatter(truth: np.ndarray, predicted: np.ndarray, label: str, most: int = 1500) -> str:
@@ -180,7 +186,7 @@ def scatter(truth: np.ndarray, predicted: np.ndarray, label: str, most: int = 15
     axes.plot(truth[::step], predicted[::step], ".", color=PALETTE[0], ms=3, alpha=0.5)
     axes.set_xlabel(_written(words("true {column}", column=label), 50))
     axes.set_ylabel(words("predicted"))
-    return _svg(figure, words("predicted against true {column}", column=label))
+    return svg(figure, words("predicted against true {column}", column=label))
 
 
 def reliability(name: str, before: dict[str, list[float]], after: dict[str, list[float]] | None) -> str:
@@ -197,10 +203,10 @@ def reliability(name: str, before: dict[str, list[float]], after: dict[str, list
     axes.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel=words("how sure"), ylabel=words("how often right"))
     axes.set_title(_written(name))
     if after is not None:
-        legend = _legend(figure, axes)
+        legend = legend(figure, axes)
         for handle in legend.legend_handles:
             handle.set_sizes([36])
-    return _svg(figure, words("reliability of {stage}", stage=name))
+    return svg(figure, words("reliability of {stage}", stage=name))
 
 
 def strengths(models: dict[str, list[dict[str, Any]]], across: str, up: str) -> str:
@@ -214,8 +220,8 @@ def strengths(models: dict[str, list[dict[str, Any]]], across: str, up: str) -> 
     shares = all(point["high"] <= 1 for found in models.values() for point in found)
     axes.set(ylim=(0, 1.02 if shares else None), xlabel=across, ylabel=up)
     axes.grid(color=_INK, alpha=0.25, lw=0.6)
-    _legend(figure, axes)
-    return _svg(figure, words("{figure} against {across}", figure=up, across=across))
+    legend(figure, axes)
+    return svg(figure, words("{figure} against {across}", figure=up, across=across))
 
 
 def scaling(
@@ -248,8 +254,8 @@ def scaling(
     axes.set(xlabel=across, ylabel=_written(up, 40))
     axes.grid(color=_INK, alpha=0.25, lw=0.6)
     if len(points) > 1:
-        _legend(figure, axes)
-    return _svg(figure, words("{figure} against {across}", figure=up, across=across))
+        legend(figure, axes)
+    return svg(figure, words("{figure} against {across}", figure=up, across=across))
 
 
 def tradeoff(models: dict[str, list[dict[str, float]]], across: str, up: str) -> str:
@@ -263,8 +269,8 @@ def tradeoff(models: dict[str, list[dict[str, float]]], across: str, up: str) ->
     axes.set(xlabel=across, ylabel=_written(up, 40))
     axes.set_xlim(left=0)
     axes.grid(color=_INK, alpha=0.25, lw=0.6)
-    _legend(figure, axes)
-    return _svg(figure, words("{figure} against {across}", figure=up, across=across))
+    legend(figure, axes)
+    return svg(figure, words("{figure} against {across}", figure=up, across=across))
 
 
 def forecast(truth: np.ndarray, told: dict[str, np.ndarray], label: str, title: str) -> str:
@@ -277,8 +283,8 @@ def forecast(truth: np.ndarray, told: dict[str, np.ndarray], label: str, title: 
     axes.set_xlabel(words("steps ahead"))
     axes.set_ylabel(_written(label))
     axes.set_title(_written(title, 60))
-    _legend(figure, axes)
-    return _svg(figure, f"{label}, {title}")
+    legend(figure, axes)
+    return svg(figure, f"{label}, {title}")
 
 
 def embedding_map(
@@ -380,7 +386,7 @@ def bars(values: dict[str, float], label: str, most: int = 20) -> str:
     axes.set_yticks(range(len(names)), [_written(name, 40) for name in names])
     axes.set_xlabel(_written(label, 80))
     axes.margins(y=0.02)
-    return _svg(figure, label)
+    return svg(figure, label)
 
 
 def gallery(pictures: list[str], told: list[str], width: int = 84, across: int = 8) -> str:
@@ -417,8 +423,8 @@ def distributions(shares: dict[str, Any], label: str) -> str:
         axes.set_ylim(count - 0.4, -0.6)
         axes.set_xlabel(words("share of the rows"))
         axes.set_title(_written(label, 50))
-    _legend(figure, axes)
-    return _svg(figure, words("{column}: the run's data and the logs", column=label))
+    legend(figure, axes)
+    return svg(figure, words("{column}: the run's data and the logs", column=label))
 
 
 def over_time(times: list[str], rows: list[dict[str, float | None]], label: str) -> str:
@@ -434,5 +440,5 @@ def over_time(times: list[str], rows: list[dict[str, float | None]], label: str)
     axes.set_xticks(range(0, len(times), step), [time.replace("T", " ") for time in times[::step]])
     axes.set(ylim=(0, None), ylabel=_written(label))
     axes.grid(color=_INK, alpha=0.25, lw=0.6)
-    _legend(figure, axes)
-    return _svg(figure, words("{figure} in time", figure=label))
+    legend(figure, axes)
+    return svg(figure, words("{figure} in time", figure=label))
