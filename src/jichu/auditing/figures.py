@@ -56,6 +56,7 @@ def dress(figure: Any, panels: Iterable[Any]) -> None:
 
 
 def svg(figure: Any, title: str) -> str:
+    """A figure as text, whose ink is that of what it stands in."""
     import matplotlib
 
     buffer = io.StringIO()
@@ -203,8 +204,7 @@ def reliability(name: str, before: dict[str, list[float]], after: dict[str, list
     axes.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel=words("how sure"), ylabel=words("how often right"))
     axes.set_title(_written(name))
     if after is not None:
-        legend = legend(figure, axes)
-        for handle in legend.legend_handles:
+        for handle in legend(figure, axes).legend_handles:
             handle.set_sizes([36])
     return svg(figure, words("reliability of {stage}", stage=name))
 
