@@ -186,7 +186,7 @@ def test_a_table_is_forecast(chromium, address):
     key = chromium.value("document.querySelector('.plot .key').innerText").split()
     assert key[:2] == ["known", "4.5"] and key[2] == "forecast" and float(key[3])
     chromium.value("document.querySelector('.plot details').open = true")
-    chromium.until("document.querySelectorAll('.plot tbody tr').length == 33")
+    chromium.until("document.querySelectorAll('.plot tbody tr').length == 15")
     assert chromium.value("document.documentElement.scrollWidth") <= 390
 
 

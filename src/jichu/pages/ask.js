@@ -12,16 +12,17 @@ const LIKE = 8, NEAR = 1e-3; // rows; a distance that says nothing to people
 const splits = () => ({ train: t("training data"), validation: t("validation data"), test: t("test data") });
 const same = (a, b) => a === b || JSON.stringify(a) === JSON.stringify(b);
 
-// A part that is asked for when it is opened, and anew when something else was asked while it is open.
-function part(title, signal, ask, show) {
-  const place = el("div", { class: "part" }), made = el("details", {}, el("summary", {}, title), place);
+// A part that is asked for when it is opened, and anew when something else was asked while it is open; whether it is, `opened`
+// tells of its name.
+function part(name, title, opened, signal, ask, show) {
+  const place = el("div", { class: "part" }), made = el("details", { open: opened[name] }, el("summary", {}, title), place);
   let stale = true;
   function fill() {
     if (!made.open || !stale) return;
     stale = false;
     into(place, signal, ask, show);
   }
-  made.addEventListener("toggle", fill);
+  made.addEventListener("toggle", () => { opened[name] = made.open; fill(); });
   function again() {
     stale = true;
     leave(place);
@@ -46,18 +47,19 @@ export function asking(model, state, { models, signal, of, open }) {
   const beside = el("select", { id: "beside", onchange: () => { state.beside = beside.value; if (state.asked !== undefined) go(); } }), choice = el("label", { for: "beside" }, t("beside"), beside);
   let others = [];
 
-  const one = (path, about, until) => send(path, { model: model.id, inputs: [state.asked], ...about }, until);
+  const one = (path, how, until) => send(path, { model: model.id, inputs: [state.asked], ...how }, until);
+  const about = (name, title, ask, show) => part(name, title, (state.open ??= {}), signal, ask, show);
   const parts = [
-    model.explains && part(t("Why it says so"), signal, (until) => one("/v1/explain", { picture: true }, until), (found) => explained(found.explanations[0])),
-    model.shows && part(t("What is like it in the training data"), signal, (until) => one("/v1/neighbours", { k: LIKE }, until),
+    model.explains && about("explain", t("Why it says so"), (until) => one("/v1/explain", { picture: true }, until), (found) => explained(found.explanations[0])),
+    model.shows && about("like", t("What is like it in the training data"), (until) => one("/v1/neighbours", { k: LIKE }, until),
       (found) => rows(found.neighbours[0], (near) => [truth(near), near.distance < NEAR ? t("very near") : t("distance {far}", { far: number(near.distance, 2) })].filter(Boolean).join(" · "), open)),
-    model.shows && part(t("Where it lies on the map"), signal, async (until) => [await one("/v1/neighbours", { k: 1, place: true }, until), await get(of("map"), until)], ([near, plane]) => {
+    model.shows && about("map", t("Where it lies on the map"), async (until) => [await one("/v1/neighbours", { k: 1, place: true }, until), await get(of("map"), until)], ([near, plane]) => {
       const drawn = map(plane, Object.keys(model.predicts)[0], (row) => open({ row }));
       drawn.mark(near.places[0]);
       return drawn.element;
     }),
-    model.shows && model.classes && part(t("What would change the answer"), signal, (until) => one("/v1/counterfactual", {}, until), (found) => changed(found.counterfactuals[0], open)),
-    model.keeps && model.reads !== "series" && part(t("Correct it"), signal, async () => null, () => correcting(model, signal, () => state.asked)),
+    model.shows && model.classes && about("change", t("What would change the answer"), (until) => one("/v1/counterfactual", {}, until), (found) => changed(found.counterfactuals[0], open)),
+    model.keeps && model.reads !== "series" && about("correct", t("Correct it"), async () => null, () => correcting(model, signal, () => state.asked)),
   ].filter(Boolean);
   more.append(...parts.map((each) => each.element));
 

@@ -9,7 +9,7 @@ import { map } from "./map.js";
 import { into, trouble } from "./places.js";
 
 const PAGE = 24, LOOK = 5000; // rows of a page, milliseconds
-const main = document.getElementById("main"), heading = el("h1"), version = el("p", { class: "lead", role: "status" });
+const main = document.getElementById("main"), heading = el("h1"), version = el("p", { class: "lead", id: "version", role: "status" });
 const held = new Map(); // model and view → what people have typed, asked and chosen there
 let models = [], spoken = false, ending = new AbortController();
 let shown = {}; // the model, its view, and what that view takes
@@ -180,15 +180,17 @@ document.addEventListener("drop", (event) => {
 
 const form = ({ system_fingerprint, created, ...rest }) => JSON.stringify(rest);
 
+// What the model before said is marked; where this one is asked otherwise, it goes.
 function exchanged(old, model) {
-  if (form(old) === form(model)) {
-    Object.assign(shown, { model });
+  const alike = form(old) === form(model);
+  shown.model = model;
+  if (alike) {
     shown.takes?.old();
   } else {
     delete state(model, "ask").asked;
     show();
   }
-  version.replaceChildren(el("bdi", {}, model.system_fingerprint), " · ", t("This model was exchanged: what is shown was said by the one before."));
+  version.replaceChildren(el("bdi", {}, model.system_fingerprint), " · ", alike ? t("This model was exchanged: what is shown was said by the one before.") : t("This model was exchanged: ask it anew."));
 }
 
 async function known() {

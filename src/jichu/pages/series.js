@@ -3,7 +3,7 @@
 import { el, t } from "./common.js";
 import { plot } from "./plot.js";
 
-const DRAWN = 12, SERIES = 12, BEFORE = 400; // plots of a series, series of a table, steps that are drawn before a forecast
+const DRAWN = 12, SERIES = 12, KEPT = 400; // plots of a series, series of a table, steps before a forecast
 
 // Rows of a table of text: fields between commas, semicolons or tabs, quoted where they hold one.
 function cells(text) {
@@ -48,8 +48,8 @@ function when(time) {
   return typeof time === "number" ? time : Date.parse(time);
 }
 
-// The series of a table, {name, of, rows}: the latest of so many rows in the order of their times. Error where a value is no
-// number.
+// The first of so many series (`among`) of a table: the name of each, and the latest of so many rows (`of`) in the order of
+// their times. Error where a value is no number.
 export function series(model, rows) {
   const { time, by, steps } = model.series, groups = new Map();
   rows.forEach((row, i) => {
@@ -62,7 +62,7 @@ export function series(model, rows) {
   });
   return [...groups].slice(0, SERIES).map(([name, mine]) => {
     const ordered = time && mine.every((row) => !Number.isNaN(when(row[time]))) ? mine.sort((a, b) => when(a[time]) - when(b[time])) : mine;
-    return { name, of: ordered.length, rows: ordered.slice(-Math.max(BEFORE, steps)) };
+    return { name, among: groups.size, of: ordered.length, rows: ordered.slice(-Math.max(KEPT, steps)) };
   });
 }
 
@@ -73,7 +73,8 @@ function line(name, first, values) {
 
 // What is known, and after it what is forecast: a figure for each column, those that are forecast first.
 function figures(model, { of, rows }, answer) {
-  const columns = [...new Set([...Object.keys(answer), ...Object.keys(model.columns)])], shown = rows.slice(-BEFORE), first = of - shown.length + 1;
+  const columns = [...new Set([...Object.keys(answer), ...Object.keys(model.columns)])];
+  const shown = rows.slice(-Math.max(model.series.steps, 4 * Object.values(answer)[0].length)), first = of - shown.length + 1;
   const made = columns.slice(0, DRAWN).map((column) => {
     const figure = plot(column), lines = [line(t("known"), first, shown.map((row) => row[column]))];
     figure.draw(answer[column] ? [...lines, line(t("forecast"), of + 1, answer[column])] : lines, {});
@@ -85,5 +86,6 @@ function figures(model, { of, rows }, answer) {
 // The answers of a model to some series, under headings.
 export function forecast(model, answers, heading, asked) {
   const title = (one, i) => el(heading, {}, t("The next {count} steps", { count: Object.values(answers[i])[0].length }), one.name ? [" · ", el("bdi", {}, one.name)] : null);
-  return asked.map((one, i) => el("section", {}, title(one, i), figures(model, one, answers[i])));
+  const left = asked[0].among - asked.length;
+  return [asked.map((one, i) => el("section", {}, title(one, i), figures(model, one, answers[i]))), left ? el("p", { class: "note" }, t("{count} more series are not shown.", { count: left })) : null];
 }
