@@ -77,11 +77,11 @@ export function asking(model, state, { models, signal, of, open }) {
     }
   }
 
-  function edited() {
+  function edited(whole) {
     leave(trouble);
     trouble.replaceChildren();
     known.replaceChildren();
-    if (model.reads === "image" || model.reads === "audio") return go();
+    if (whole) return go();
     const is = state.asked === undefined || stands(), text = is ? "" : t("The answer is to what stood here before.");
     if (older.textContent !== text) older.textContent = text;
     current(is);

@@ -10,7 +10,7 @@ export class Wanting extends Error {}
 
 // A field for what a model reads: `value()` is the item as the server takes it, Wanting where it is none; `set` shows a row of
 // the data, `file` takes one. What stands in it is kept in `state.raw`, and stands in it again. `changed` is called when it
-// is another, `wrong` with what is the matter with a file.
+// is another, with true when a whole file is, `wrong` with what is the matter with a file.
 export function input(model, state, changed, wrong) {
   const make = { text: texts, image: media, audio: media, table: cells, series: moments }[model.reads];
   return make(model, state, changed, wrong);
@@ -64,7 +64,7 @@ function media(model, state, changed, wrong) {
   function take(chosen) {
     if (!fitting(chosen, LARGEST, wrong)) return;
     const reader = new FileReader();
-    reader.addEventListener("load", () => { show(reader.result, chosen.name); changed(); });
+    reader.addEventListener("load", () => { show(reader.result, chosen.name); changed(true); });
     reader.addEventListener("error", () => wrong(t("{name} cannot be read", { name: chosen.name })));
     reader.readAsDataURL(chosen);
   }
@@ -130,7 +130,7 @@ function moments(model, state, changed, wrong) {
   async function take(file) {
     if (!fitting(file, LONGEST, wrong)) return;
     put(await file.text());
-    changed();
+    changed(true);
   }
 
   function value() {
