@@ -4,10 +4,15 @@ import { el, number, t } from "./common.js";
 
 const BARS = 8; // classes that are shown at once
 
-const percent = (share) => `${(100 * share).toFixed(share > 0.0995 ? 0 : 1)} %`;
+// Neither all nor nothing is said of what is merely near it.
+function percent(share) {
+  if (share > 0 && share < 0.001) return "< 0.1 %";
+  if (share < 1 && share > 0.999) return "> 99.9 %";
+  return `${(100 * share).toFixed(share === 0 || share === 1 || (share >= 0.0995 && share < 0.9905) ? 0 : 1)} %`;
+}
 
 function bar(name, share, best) {
-  return el("li", { class: best ? "best" : "" }, el("span", { class: "name" }, el("bdi", {}, name)),
+  return el("li", { class: best ? "best" : "" }, el("span", { class: "name", title: name }, el("bdi", {}, name)),
     el("span", { class: "track" }, el("span", { class: "fill", "data-share": share.toFixed(4) })), el("span", { class: "share" }, percent(share)));
 }
 
@@ -25,7 +30,7 @@ function bars(scores, is) {
 
 function quantiles(found) {
   const ends = Object.entries(found);
-  return el("p", { class: "note" }, ends.map(([share, value]) => `${percent(Number(share))}: ${number(value)}`).join(" · "));
+  return el("p", { class: "note" }, ends.map(([share, value]) => `${number(100 * share)} %: ${number(value)}`).join(" · "));
 }
 
 function one(answer) {
@@ -41,11 +46,11 @@ function one(answer) {
   return [el("pre", {}, JSON.stringify(answer, null, 2).slice(0, 20000))];
 }
 
-// An answer of a model: of one target, or by column.
-export function told(model, answer) {
+// An answer of a model: of one target, or by column under a heading.
+export function told(model, answer, heading) {
   const { rules, ...said } = answer, columns = Object.keys(model.predicts);
   const several = columns.length > 1 && columns.every((column) => column in said);
-  const parts = several ? columns.map((column) => el("section", {}, el("h3", {}, el("bdi", {}, column)), one(said[column]))) : one(said);
+  const parts = several ? columns.map((column) => el("section", {}, el(heading, {}, el("bdi", {}, column)), one(said[column]))) : one(said);
   return drawn(el("div", { class: "answer" }, parts, rules ? el("p", { class: "note" }, t("Rules: {said}", { said: JSON.stringify(rules) })) : null));
 }
 
@@ -61,7 +66,7 @@ export function short(answer) {
 // --- rows of the data
 
 export function shown(row, most = 160) {
-  if (row.image) return el("img", { src: row.image, alt: "", loading: "lazy" });
+  if (row.image) return el("img", { src: row.image, alt: t("row {row}", { row: row.row }), loading: "lazy" });
   if (row.texts) return el("p", { class: "excerpt" }, row.texts.map((text) => text.slice(0, most) + (text.length > most ? " …" : "")).join(" ‖ "));
   if (row.cells) return el("p", { class: "excerpt" }, Object.entries(row.cells).slice(0, 6).map(([name, value]) => `${name} ${value ?? "–"}`).join(" · "));
   return el("p", { class: "excerpt" }, t("row {row}", { row: row.row }));
@@ -73,7 +78,7 @@ export function truth(row) {
 }
 
 export function rows(some, about, open) {
-  return el("ul", { class: "rows" }, some.map((row) => el("li", {}, el("button", { class: "row", onclick: () => open(row), "aria-label": `${t("row {row}", { row: row.row })}, ${truth(row) ?? ""}` },
+  return el("ul", { class: "rows" }, some.map((row) => el("li", {}, el("button", { class: "row", onclick: () => open(row) },
     shown(row), el("span", { class: "caption" }, about(row))))));
 }
 
@@ -108,7 +113,7 @@ function marked(found) {
 
 function weighed(found) {
   const most = largest(found.worth), ranked = found.places.map((place, i) => [place, found.worth[i]]).sort((a, b) => Math.abs(b[1]) - Math.abs(a[1])).slice(0, 20);
-  return drawn(el("ul", { class: "bars" }, ranked.map(([name, worth]) => el("li", { class: worth < 0 ? "against" : "" }, el("span", { class: "name" }, el("bdi", {}, name)),
+  return drawn(el("ul", { class: "bars" }, ranked.map(([name, worth]) => el("li", { class: worth < 0 ? "against" : "" }, el("span", { class: "name", title: name }, el("bdi", {}, name)),
     el("span", { class: "track" }, el("span", { class: "fill", "data-share": (worth / most).toFixed(4) })), el("span", { class: "share" }, number(worth, 2))))));
 }
 
@@ -119,19 +124,33 @@ export function explained(found) {
 
 // --- what would change it
 
+const turned = (by) => ({ mean: t("their mean colour instead"), blur: t("blurred"), silence: t("silent") }[by] ?? by);
+
 function change(one) {
   const turn = (before, after) => [el("del", {}, `${before ?? "–"}`), " → ", after === "" ? t("left out") : el("ins", {}, `${after ?? "–"}`)];
   if ("column" in one) return el("li", {}, el("bdi", {}, `${one.column} `), turn(one.from, one.to));
-  if ("box" in one) return el("li", {}, t("pixels {left} to {right} across, {top} to {bottom} down: {by}", { left: one.box[0], top: one.box[1], right: one.box[2], bottom: one.box[3], by: one.by }));
-  if ("seconds" in one) return el("li", {}, t("from {start} to {end} s: {by}", { start: number(one.seconds[0]), end: number(one.seconds[1]), by: one.by }));
+  if ("box" in one) return el("li", {}, t("pixels {left} to {right} across, {top} to {bottom} down: {by}", { left: one.box[0], top: one.box[1], right: one.box[2], bottom: one.box[3], by: turned(one.by) }));
+  if ("seconds" in one) return el("li", {}, t("from {start} to {end} s: {by}", { start: number(one.seconds[0]), end: number(one.seconds[1]), by: turned(one.by) }));
   return el("li", {}, turn(one.from, one.to));
 }
 
+// Moments that follow each other are one.
+function joined(changes) {
+  const found = [];
+  for (const one of changes) {
+    const last = found.at(-1);
+    if (one.seconds && last?.by === one.by && Math.abs(last.seconds[1] - one.seconds[0]) < 1e-9) found[found.length - 1] = { ...last, seconds: [last.seconds[0], one.seconds[1]] };
+    else found.push(one);
+  }
+  return found;
+}
+
 export function changed(found, open) {
-  const said = found.found ? t("{before} becomes {after}, changed in these places ({count}), none of which could be left out:", { before: short(found.before), after: short(found.after), count: found.changes.length })
+  const places = joined(found.changes);
+  const said = found.found ? t("{before} becomes {after}, changed in these places ({count}), none of which could be left out:", { before: short(found.before), after: short(found.after), count: places.length })
     : t("Nothing was found in {tries} tries that makes it another answer than {before}.", { tries: found.tries, before: short(found.before) });
-  return [el("p", {}, said), el("ul", {}, found.changes.slice(0, 50).map(change)), found.changed.image ? el("img", { class: "changed", src: found.changed.image, alt: t("The picture as it would have to be") }) : null,
+  return [el("p", {}, said), el("ul", {}, places.slice(0, 50).map(change)), found.changed.image ? el("img", { class: "changed", src: found.changed.image, alt: t("The picture as it would have to be") }) : null,
     found.changed.sound ? el("audio", { src: found.changed.sound, controls: true }) : null,
     found.changed.texts ? el("p", { class: "marked" }, found.changed.texts.join(" ‖ ")) : null,
-    found.like ? [el("h3", {}, t("The nearest training row of another class")), rows([found.like], (row) => truth(row) ?? "", open)] : null].flat();
+    found.like ? [el("h2", {}, t("The nearest training row of another class")), rows([found.like], (row) => truth(row) ?? "", open)] : null].flat();
 }

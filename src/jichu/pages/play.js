@@ -1,18 +1,34 @@
 // The playground: ask a model, see why it says so, look through its test set, wander over its map, talk with it. What is
 // shown is told by the address after #: the model and one of its views.
 
-import { Refused, el, follow, get, language, number, post, read, request, speak, t } from "./common.js";
-import { changed, explained, rows, short, shown, told, truth } from "./answers.js";
+import { el, follow, get, language, speak, t } from "./common.js";
+import { rows, short, truth } from "./answers.js";
+import { asking } from "./ask.js";
 import { writing } from "./chat.js";
-import { input } from "./inputs.js";
 import { map } from "./map.js";
+import { into, trouble } from "./places.js";
 
-const PAGE = 24, LOOK = 5000, AGAIN = 1500; // rows of a page, milliseconds
-const main = document.getElementById("main");
-let models = [], ending = new AbortController(), paste = null;
+const PAGE = 24, LOOK = 5000; // rows of a page, milliseconds
+const main = document.getElementById("main"), heading = el("h1"), version = el("p", { class: "lead", id: "version", role: "status" });
+const held = new Map(); // model and view → what people have typed, asked and chosen there
+let models = [], spoken = false, ending = new AbortController();
+let shown = {}; // the model, its view, and what that view takes
 
 const at = (model, view, rest = "") => `#/${encodeURIComponent(model)}/${view}${rest}`;
-const of = (model, rest) => `/v1/models/${encodeURIComponent(model.id)}/${rest}`;
+
+function plain(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part; // of an address that somebody typed
+  }
+}
+
+function state(model, view) {
+  const key = JSON.stringify([model.id, view]);
+  if (!held.has(key)) held.set(key, {});
+  return held.get(key);
+}
 
 function views(model) {
   const asks = Object.keys(model.predicts).length > 0 && !model.writes;
@@ -22,222 +38,178 @@ function views(model) {
   ].filter(([, , there]) => there);
 }
 
-function frame(model, view) {
-  const other = language() === "en" ? "zh" : "en";
-  const choose = el("select", { "aria-label": t("Model"), onchange: () => { location.hash = at(choose.value, view); } }, models.map((each) => el("option", { value: each.id }, each.id)));
+// --- the frame
+
+// The model's name, or a choice of one.
+function choice() {
+  const { model, view } = shown, there = document.activeElement?.id === "model";
+  const choose = el("select", { id: "model", "aria-label": t("Model"), onchange: () => { location.hash = at(choose.value, view); } }, models.map((each) => el("option", { value: each.id }, each.id)));
   choose.value = model.id;
+  heading.replaceChildren(models.length > 1 ? choose : el("bdi", {}, model.id));
+  if (there) choose.focus();
+}
+
+function frame() {
+  const { model, view } = shown, other = language() === "en" ? "zh" : "en";
   document.title = `${model.id} · Jichu`;
+  choice();
+  version.replaceChildren(el("bdi", {}, model.system_fingerprint));
   return [
-    el("div", { class: "top" }, el("h1", {}, models.length > 1 ? choose : el("bdi", {}, model.id)),
-      el("button", { class: "end", lang: other === "zh" ? "zh-Hans" : "en", onclick: async () => { await speak(other); show(); } }, other === "zh" ? "中文" : "English")),
-    el("p", { class: "lead", id: "version" }, el("bdi", {}, model.system_fingerprint)),
+    el("div", { class: "top" }, heading, el("button", { class: "end", id: "other", lang: other === "zh" ? "zh-Hans" : "en", onclick: () => change(other) }, other === "zh" ? "中文" : "English")),
+    version,
     el("nav", { class: "tabs", "aria-label": t("Views") }, views(model).map(([name, title]) => el("a", { href: at(model.id, name), "aria-current": name === view ? "page" : null }, title))),
   ];
 }
 
-// What is awaited, or what went wrong with it, in a place.
-async function into(place, call) {
-  place.setAttribute("aria-busy", "true");
+async function change(other) {
   try {
-    place.replaceChildren(...[await call()].flat().filter(Boolean));
-  } catch (error) {
-    if (error.name === "AbortError") return;
-    if (error.status === 503) setTimeout(() => place.isConnected && into(place, call), AGAIN);
-    place.replaceChildren(el("p", { class: "bad", role: "alert" }, error instanceof Refused ? error.message : t("The server does not answer; trying again …")));
-    if (!(error instanceof Refused) && !(error instanceof TypeError)) throw error;
-  } finally {
-    place.removeAttribute("aria-busy");
+    await speak(other);
+  } catch {
+    spoken = false; // and it is asked for again
+    return version.append(" · ", t("The server does not answer; trying again …"));
   }
+  show();
+  document.getElementById("other").focus();
 }
 
-// --- ask
+// --- the views, each in the elements that it gives
 
-async function predicted(model, item) {
-  const answer = await request("/v1/predict", { method: "POST", body: JSON.stringify({ model: model.id, inputs: [item] }), headers: { "Content-Type": "application/json" }, signal: ending.signal });
-  return (await read(answer)).predictions[0];
+const reach = (model) => ({ signal: ending.signal, of: (rest) => `/v1/models/${encodeURIComponent(model.id)}/${rest}`, open: (one) => { location.hash = at(model.id, "ask", `/${one.row}`); } });
+
+function ask(model) {
+  shown.takes = asking(model, state(model, "ask"), { models, ...reach(model) });
+  return shown.takes.element;
 }
-
-// A part that is asked for when it is opened, and anew when something else is asked while it is open.
-function part(title, call) {
-  const place = el("div", { class: "part" }), made = el("details", {}, el("summary", {}, title), place);
-  let stale = true;
-  const fill = () => { if (made.open && stale) { stale = false; into(place, call); } };
-  made.addEventListener("toggle", fill);
-  return { element: made, again: () => { stale = true; place.replaceChildren(); fill(); } };
-}
-
-function asking(model, row) {
-  const result = el("div", { class: "results", "aria-live": "polite" }), trouble = el("p", { class: "bad", role: "alert" }), known = el("p", { class: "note" });
-  const field = input(model, () => { trouble.textContent = ""; known.textContent = ""; if (model.reads === "image" || model.reads === "audio") go(); }, (why) => { trouble.textContent = why; });
-  const others = models.filter((each) => each.id !== model.id && each.reads === model.reads && !each.writes && Object.keys(each.predicts).length);
-  const beside = el("select", { id: "beside", onchange: () => asked !== null && go() }, el("option", { value: "" }, "–"), others.map((each) => el("option", { value: each.id }, each.id)));
-  const more = el("div", { hidden: true });
-  let asked = null;
-
-  const parts = [
-    model.explains && part(t("Why it says so"), async () => {
-      const found = await post("/v1/explain", { model: model.id, inputs: [asked], picture: true });
-      return explained(found.explanations[0]);
-    }),
-    model.shows && model.reads !== "series" && part(t("What is like it in the training data"), async () => {
-      const found = await post("/v1/neighbours", { model: model.id, inputs: [asked], k: 8 });
-      return rows(found.neighbours[0], (one) => `${truth(one) ?? ""} (${number(one.distance, 2)})`, open);
-    }),
-    model.shows && model.reads !== "series" && part(t("Where it lies on the map"), async () => {
-      const near = await post("/v1/neighbours", { model: model.id, inputs: [asked], k: 1, place: true });
-      const drawn = map(await get(of(model, "map"), ending.signal), Object.keys(model.predicts)[0], (each) => open({ row: each }));
-      drawn.mark(near.places[0]);
-      return drawn.element;
-    }),
-    model.shows && model.classes && part(t("What would change the answer"), async () => {
-      const found = await post("/v1/counterfactual", { model: model.id, inputs: [asked] });
-      return changed(found.counterfactuals[0], open);
-    }),
-    model.keeps && part(t("Correct it"), async () => correcting(model, () => asked)),
-  ].filter(Boolean);
-  more.append(...parts.map((each) => each.element));
-
-  async function go() {
-    let item = null;
-    try {
-      item = field.value();
-    } catch (error) {
-      trouble.textContent = t("This is no JSON: {why}", { why: error.message });
-      return;
-    }
-    if (item === null) return;
-    asked = item;
-    const some = [model, ...others.filter((each) => each.id === beside.value)];
-    await into(result, async () => {
-      const found = await Promise.all(some.map((each) => predicted(each, item)));
-      return found.map((answer, i) => el("section", { class: "result" }, some.length > 1 ? el("h2", {}, el("bdi", {}, some[i].id)) : null, told(some[i], answer)));
-    });
-    more.hidden = false;
-    parts.forEach((each) => each.again());
-  }
-
-  async function take(number_) {
-    const one = (await get(of(model, `samples?row=${number_}`), ending.signal)).sample;
-    field.set(one);
-    known.textContent = truth(one) === null ? t("Row {row} of the data ({split}).", { row: one.row, split: one.split }) : t("Row {row} of the data ({split}), which is {truth}.", { row: one.row, split: one.split, truth: truth(one) });
-    await go();
-  }
-
-  async function any() {
-    const page = await get(of(model, "samples?count=1"), ending.signal);
-    const one = await get(of(model, `samples?count=1&start=${Math.floor(Math.random() * page.total)}`), ending.signal);
-    await take(one.samples[0].row);
-  }
-
-  const open = (one) => { location.hash = at(model.id, "ask", `/${one.row}`); };
-  const form = el("form", { onsubmit: (event) => { event.preventDefault(); go(); } }, field.element, trouble,
-    el("div", { class: "bar" }, el("button", { class: "mark", type: "submit" }, t("Ask")),
-      model.shows ? el("button", { type: "button", onclick: () => into(trouble, any) }, t("Any row of the test set")) : null,
-      others.length ? el("label", { for: "beside" }, t("beside"), beside) : null), known);
-  form.addEventListener("keydown", (event) => { if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); go(); } });
-  paste = field.paste ?? null;
-  main.append(el("div", { class: "asking" }, form, result), more);
-  if (row) into(trouble, () => take(row));
-}
-
-function correcting(model, item) {
-  const fields = Object.entries(model.predicts).map(([column, target], i) => {
-    const id = `right${i}`, box = target.classes.length && target.task !== "multilabel" ? el("select", { id }, target.classes.map((each) => el("option", { value: each }, each))) : el("input", { id });
-    return [column, target, box];
-  });
-  const value = ([, target, box]) => (target.task === "multilabel" ? box.value.split(",").map((tag) => tag.trim()).filter(Boolean) : target.task === "regression" ? Number(box.value) : box.value);
-  const note = el("input", { id: "remark", maxlength: 2000 }), done = el("p", { class: "note", role: "status" });
-
-  async function keep(event) {
-    event.preventDefault();
-    const answer = fields.length > 1 ? Object.fromEntries(fields.map((each) => [each[0], value(each)])) : value(fields[0]);
-    await into(done, async () => {
-      await post("/v1/feedback", { model: model.id, input: item(), answer, note: note.value || null });
-      return t("Kept; the next fine-tuning can learn from it.");
-    });
-  }
-  return el("form", { class: "fields", onsubmit: keep }, fields.map(([column, target, box]) => [
-    el("label", { for: box.id }, t("What is right"), " (", el("bdi", {}, column), target.task === "multilabel" ? `, ${t("tags with commas between them")}` : "", ")"), box]).flat(),
-    el("label", { for: "remark" }, t("Remark")), note, el("div", { class: "bar" }, el("button", { class: "mark" }, t("Keep"))), done);
-}
-
-// --- the test set
-
-const look = { wrong: false, label: "", order: "row", start: 0 };
 
 function looking(model) {
+  const { signal, of, open } = reach(model), look = state(model, "rows");
+  Object.assign(look, { wrong: false, label: "", order: "row", start: 0, ...look });
   const classes = Object.values(model.predicts).find((target) => target.task === "classification")?.classes ?? [];
-  const wrong = el("input", { type: "checkbox", checked: look.wrong, onchange: () => turn(0, { wrong: wrong.checked }) });
-  const label = el("select", { "aria-label": t("Class"), onchange: () => turn(0, { label: label.value }) }, el("option", { value: "" }, t("every class")), classes.map((each) => el("option", { value: each }, each)));
-  const order = el("select", { "aria-label": t("Order"), onchange: () => turn(0, { order: order.value }) }, el("option", { value: "row" }, t("as in the data")), el("option", { value: "uncertain" }, t("the least certain first")));
-  [label.value, order.value] = [classes.includes(look.label) ? look.label : "", look.order];
+  const choose = (name, label, ...options) => {
+    const made = el("select", { "aria-label": label, onchange: () => turn({ [name]: made.value }) }, options);
+    made.value = look[name];
+    return made;
+  };
+  const wrong = el("input", { type: "checkbox", checked: look.wrong, onchange: () => turn({ wrong: wrong.checked }) });
   const place = el("div"), lead = el("p", { class: "note", role: "status" });
-  const back = el("button", { onclick: () => turn(Math.max(0, look.start - PAGE)) }, t("Back")), on = el("button", { onclick: () => turn(look.start + PAGE) }, t("Next"));
+  const page = (name, by) => el("button", { type: "button", onclick: (event) => { if (event.target.ariaDisabled !== "true") turn({ start: look.start + by }); } }, name);
+  const back = page(t("Back"), -PAGE), on = page(t("Next"), PAGE);
 
-  function turn(start, more = {}) {
-    Object.assign(look, more, { start });
+  function caption(one) {
+    const is = truth(one), said = short(one.prediction);
+    return is === null || is === said ? said : el("span", { class: "bad" }, t("says {said}, is {truth}", { said, truth: is }));
+  }
+
+  function turn(how) {
+    Object.assign(look, { start: 0, ...how });
     draw();
+    if ("start" in how) lead.scrollIntoView({ block: "nearest" });
   }
 
   function draw() {
-    const asked = new URLSearchParams({ start: look.start, count: PAGE, order: look.order });
-    if (look.wrong) asked.set("wrong", "true");
-    if (label.value) asked.set("label", label.value);
-    return into(place, async () => {
-      const found = await get(of(model, `samples?${asked}`), ending.signal);
-      lead.textContent = t("{total} of {of} rows", { total: found.total, of: found.of });
-      [back.disabled, on.disabled] = [look.start === 0, look.start + PAGE >= found.total];
-      return rows(found.samples, (one) => {
-        const is = truth(one), said = short(one.prediction);
-        return is === null || is === said ? said : [el("del", {}, said), " ", is];
-      }, (one) => { location.hash = at(model.id, "ask", `/${one.row}`); });
+    const asked = new URLSearchParams({ start: look.start, count: PAGE, order: look.order, ...(look.wrong && { wrong: true }), ...(look.label && { label: look.label }) });
+    into(place, signal, (until) => get(of(`samples?${asked}`), until), (found) => {
+      const end = Math.min(look.start + PAGE, found.total);
+      lead.textContent = found.total ? t("{first} to {last} of {total} rows, of {of} in all", { first: look.start + 1, last: end, total: found.total, of: found.of }) : t("There are no such rows.");
+      back.ariaDisabled = `${look.start === 0}`; // and not disabled, which would lose who is there
+      on.ariaDisabled = `${end >= found.total}`;
+      return rows(found.samples, caption, open);
     });
   }
 
-  main.append(el("div", { class: "bar" }, classes.length ? [el("label", {}, wrong, t("wrong ones alone")), label, order] : []), lead, place, el("div", { class: "bar" }, back, on));
-  return draw();
+  if (!classes.includes(look.label)) look.label = "";
+  draw();
+  return [
+    el("div", { class: "bar" }, classes.length ? [el("label", {}, wrong, t("wrong ones alone")),
+      choose("label", t("Class"), el("option", { value: "" }, t("every class")), classes.map((each) => el("option", { value: each }, each))),
+      choose("order", t("Order"), el("option", { value: "row" }, t("as in the data")), el("option", { value: "uncertain" }, t("the least certain first")))] : []),
+    lead, place, el("div", { class: "bar" }, back, on)];
 }
 
 function wandering(model) {
-  const place = el("div");
-  main.append(place);
-  return into(place, async () => {
-    const found = await get(of(model, "map"), ending.signal);
-    return map(found, Object.keys(model.predicts)[0], (row) => { location.hash = at(model.id, "ask", `/${row}`); }).element;
-  });
+  const place = el("div"), { signal, of, open } = reach(model);
+  into(place, signal, (until) => get(of("map"), until), (found) => map(found, Object.keys(model.predicts)[0], (row) => open({ row })).element);
+  return place;
 }
+
+const talking = (chats) => (model) => writing(model, chats, state(model, chats ? "chat" : "write"), ending.signal);
+const DRAW = { ask, rows: looking, map: wandering, chat: talking(true), write: talking(false) };
 
 // --- which of them
 
+// What the address tells; what is awaited elsewhere is given up.
 function show() {
   ending.abort();
   ending = new AbortController();
-  paste = null;
-  const [, name, view, row] = location.hash.split("/").map((each) => decodeURIComponent(each));
-  const model = models.find((each) => each.id === name) ?? models[0];
+  const [, name, view] = location.hash.split("/").map(plain), model = models.find((each) => each.id === name) ?? models[0];
   if (!model) return main.replaceChildren(el("p", {}, t("No model is served here.")));
-  const there = views(model), chosen = (there.find(([each]) => each === view) ?? there[0])?.[0];
-  main.replaceChildren(...frame(model, chosen));
-  const draw = { ask: () => asking(model, row), rows: () => looking(model), map: () => wandering(model), chat: () => main.append(writing(model, true)), write: () => main.append(writing(model, false)) }[chosen];
-  if (draw) draw();
-  else main.append(el("p", {}, t("This model gives features alone; there is nothing to ask it here.")));
+  const there = views(model).map(([each]) => each);
+  shown = { model, view: there.includes(view) ? view : there[0] };
+  const parts = [frame(), DRAW[shown.view]?.(model) ?? el("p", {}, t("This model gives features alone; there is nothing to ask it here."))];
+  main.replaceChildren(...parts.flat(Infinity));
 }
 
-document.addEventListener("paste", (event) => paste?.(event));
-window.addEventListener("hashchange", show);
+// The same, where somebody has come here: with the row of the data that the address names.
+function come() {
+  show();
+  const row = location.hash.split("/")[3];
+  if (row && shown.view === "ask") shown.takes.row(plain(row));
+}
 
-// The models as they are now: one may be exchanged, and the server go away and come back, while the page is open.
+window.addEventListener("hashchange", () => {
+  const chose = document.activeElement?.id === "model";
+  come();
+  (chose && document.getElementById("model") || main).focus({ preventScroll: true });
+  scrollTo({ top: 0, behavior: "instant" });
+});
+
+// Files that are dropped or pasted anywhere: dropped beside a field they would take the page's place.
+const files = (event) => [...(event.dataTransfer ?? event.clipboardData)?.items ?? []].some((each) => each.kind === "file");
+const over = (is) => document.querySelector(".drop")?.classList.toggle("over", is);
+document.addEventListener("paste", (event) => { if (files(event)) shown.takes?.file?.(event.clipboardData.files[0]); });
+document.addEventListener("dragover", (event) => { if (files(event)) { event.preventDefault(); over(true); } });
+document.addEventListener("dragleave", () => over(false));
+document.addEventListener("drop", (event) => {
+  if (!files(event)) return;
+  event.preventDefault();
+  over(false);
+  shown.takes?.file?.(event.dataTransfer.files[0]);
+});
+
+// --- the models as they are now: one may be exchanged, and the server go away and come back, while the page is open
+
+const form = ({ system_fingerprint, created, ...rest }) => JSON.stringify(rest);
+
+// What the model before said is marked; where this one is asked otherwise, it goes.
+function exchanged(old, model) {
+  const alike = form(old) === form(model);
+  shown.model = model;
+  if (alike) {
+    shown.takes?.old();
+  } else {
+    delete state(model, "ask").asked;
+    show();
+  }
+  version.replaceChildren(el("bdi", {}, model.system_fingerprint), " · ", alike ? t("This model was exchanged: what is shown was said by the one before.") : t("This model was exchanged: ask it anew."));
+}
+
 async function known() {
-  const first = models.length === 0, shown = (each) => JSON.stringify([each.id, each.shows, each.keeps]), before = models.map(shown).join();
+  if (!spoken) {
+    spoken = await speak().then(() => true, () => false);
+    if (spoken && models.length) show();
+  }
+  const before = models;
   models = (await get("/v1/models")).data;
-  if (first || models.map(shown).join() !== before) return show();
-  const model = models.find((each) => document.title.startsWith(`${each.id} ·`));
-  if (model) document.getElementById("version").textContent = model.system_fingerprint;
+  if (models === before || JSON.stringify(models) === JSON.stringify(before)) return;
+  const old = before.find((each) => each.id === shown.model?.id), model = models.find((each) => each.id === old?.id);
+  if (!model) return come();
+  choice();
+  shown.takes?.among(models);
+  if (old.system_fingerprint !== model.system_fingerprint || form(old) !== form(model)) exchanged(old, model);
 }
 
-await speak();
 try {
   await follow(known, new AbortController().signal, LOOK);
 } catch (error) {
-  main.replaceChildren(el("p", { class: "bad", role: "alert" }, error.message));
+  main.replaceChildren(trouble(error.message));
 }

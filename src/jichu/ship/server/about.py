@@ -15,7 +15,7 @@ from .service import Service
 def about(served: Served, service: Service) -> dict[str, Any]:
     """As OpenAI's clients read it, and more."""
     run, targets = served.run, list(served.run.targets.values())
-    table, text = run.config.table, run.config.text
+    table, text, series = run.config.table, run.config.text, run.config.series
     asked = not isinstance(run, OnnxModel) and served.kind != "series"
     return {
         "id": served.name, "object": "model", "created": served.created, "owned_by": "jichu",
@@ -24,10 +24,18 @@ def about(served: Served, service: Service) -> dict[str, Any]:
             t.column: {"task": t.task, "classes": list(t.classes), "calibrated": t.temperature != 1} for t in targets
         },
         "context": text.context if text else None, "pair": bool(text and text.pair), "chats": _chats(served),
-        "columns": {name: {"kind": kind, "classes": table.categories.get(name)} for name, kind in table.kinds.items()} if table else {},
+        "columns": {name: {"kind": kind, "classes": table.categories.get(name)} for name, kind in table.kinds.items()} if table
+        else {name: {"kind": "number", "classes": None} for name in series.columns} if series else {},
+        "series": {"steps": series.steps, **_order(served)} if series else None,
         "explains": asked and bool(targets) and not run.config.language, "shows": asked and service.settings.play,
         "classes": any(target.task == "classification" for target in targets), "keeps": service.keeper is not None,
     }  # fmt: skip
+
+
+def _order(served: Served) -> dict[str, Any]:
+    """The columns of a series' times, and of which series a row is."""
+    how = None if isinstance(served.run, OnnxModel) else served.run.recipe.data.series
+    return {"time": how.time if how else None, "by": how.by if how else None}
 
 
 def _chats(served: Served) -> bool:

@@ -8,11 +8,11 @@ from jichu.pages import shell
 
 from .sending import add_static, free, shown
 
-_STATIC = (
-    "page.css", "forms.css", "play.css",
-    "common.js", "plot.js", "answers.js", "chat.js", "inputs.js", "map.js", "play.js",
+STATIC = (
+    "page.css", "forms.css", "plot.css", "play.css",
+    "common.js", "plot.js", "places.js", "answers.js", "ask.js", "chat.js", "inputs.js", "map.js", "series.js", "play.js",
 )  # fmt: skip
-FREE = ("/", *free(_STATIC))  # to everybody: nothing of any model
+FREE = ("/", *free(STATIC))  # to everybody: nothing of any model
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; media-src data: blob:;"
     " connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -26,4 +26,4 @@ def add(app: FastAPI) -> None:
     async def playground(request: Request) -> Response:
         return shown(request, shell("play"), "text/html; charset=utf-8", _POLICY)
 
-    add_static(app, _STATIC)
+    add_static(app, STATIC)
