@@ -82,6 +82,10 @@ def test_what_the_page_asks_for(board):
             "good"
         ]
         assert [r["name"] for r in c.get("/api/runs?sort=name&start=3").json()["runs"]] == ["half"]
+        told = c.get(
+            "/api/runs", params={"where": "accuracy > 0.9 or tag = fine", "picked": ["good", "gone"]}
+        ).json()
+        assert {r["name"] for r in told["runs"]} == {"good", "better"} and told["picked"] == ["good"]
         one = c.get("/api/runs/good")
         assert one.json()["pages"] == ["report"] and one.json()["recipe"].startswith("name: good")
         assert c.get("/api/runs/good", headers={"if-none-match": one.headers["etag"]}).status_code == 304
@@ -98,7 +102,7 @@ def test_what_the_page_asks_for(board):
 
 @pytest.mark.parametrize(
     ("path", "status"),
-    [("/api/runs/none", 404), ("/api/runs/..", 404), ("/api/runs/%2e%2e/metrics", 404), ("/api/runs?sort=nothing", 400), ("/api/runs?state=x", 400),
+    [("/api/runs/none", 404), ("/api/runs/..", 404), ("/api/runs/%2e%2e/metrics", 404), ("/api/runs?sort=nothing", 400), ("/api/runs?state=x", 400), ("/api/runs?where=acuracy%3E1", 400),
      ("/api/runs?start=x", 422), ("/api/compare?run=good", 400), ("/api/compare?run=good&run=half", 400), ("/files/good/recipe.yaml", 404), ("/files/good/data", 404),
      ("/files/good/examples/..%2freport.html", 404), ("/files/none/report", 404), ("/nothing", 404), ("/api/runs/good/stop", 405)],
 )  # fmt: skip
