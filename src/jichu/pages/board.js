@@ -67,14 +67,14 @@ function listed(signal) {
   const bySort = el("select", { "aria-label": t("Sort by") }), turned = el("button", { onclick: () => choose({ reverse: !list.reverse }) });
   const compare = el("button", { class: "mark", onclick: () => { location.hash = `#/compare/${[...chosen].map(encodeURIComponent).join(",")}`; } });
   const back = el("button", { onclick: () => turn(-PAGE) }, t("Back")), on = el("button", { onclick: () => turn(PAGE) }, t("Next")), range = el("span", { class: "note" });
-  const table = scroll(about, el("table", { class: "runs" }, el("thead", {}, head), body)), pages = el("div", { class: "bar" }, back, range, on), none = el("p", { class: "note" });
+  const table = scroll(about, el("table", { class: "runs" }, el("thead", {}, head), body)), pages = el("div", { class: "bar" }, back, range, on), instead = el("p", { class: "note", role: "status" });
   let found = null, asked = 0;
 
-  main.replaceChildren(...frame(about, switches()), lead, el("div", { class: "bar" }, search, byState, byTag, bySort, turned, compare), none, table, pages);
+  main.replaceChildren(...frame(about, switches()), lead, el("div", { class: "bar" }, search, byState, byTag, bySort, turned, compare), instead, table, pages);
 
   function choose(what) {
     Object.assign(list, { start: 0 }, what);
-    look().catch((error) => { if (!signal.aborted) remark(why(error)); });
+    soon().catch((error) => { if (!signal.aborted) remark(why(error)); });
   }
 
   function turn(by) {
@@ -128,10 +128,15 @@ function listed(signal) {
       KEYS.includes(list.sort) ? el("th", { scope: "col" }, t("result")) : column(list.sort, named(list.sort)),
       el("th", { scope: "col", class: "wide" }, t("stage")), column("started", t("started"), "number"), column("seconds", t("took"), "number wide"), column("size", "MiB", "number wide"));
     patch(body, found.runs.map(row));
-    none.textContent = found.found ? "" : found.all ? t("Nothing matches.") : t("No runs here yet; {command} makes one.", { command: "jichu run" });
-    [none.hidden, table.hidden, pages.hidden] = [found.found > 0, !found.found, found.found <= PAGE];
+    insteadOf(found.found ? "" : found.all ? t("Nothing matches.") : t("No runs here yet; {command} makes one.", { command: "jichu run" }));
     range.textContent = t("{first} to {last} of {all}", { first: count(found.start + 1), last: count(last), all: count(found.found) });
     [back.disabled, on.disabled] = [found.start === 0, last >= found.found];
+  }
+
+  // Why there is no list, in its place.
+  function insteadOf(text) {
+    if (instead.textContent !== text) instead.textContent = text;
+    [instead.hidden, table.hidden, pages.hidden] = [!text, text !== "", text !== "" || found.found <= PAGE];
   }
 
   async function look() {
@@ -142,18 +147,23 @@ function listed(signal) {
     const mine = ++asked, told = await get(`/api/runs?${query}`, signal);
     if (mine !== asked) return;
     remark();
-    if (told === found) return;
+    if (told === found && instead.hidden) return;
     found = told;
     for (const name of chosen) if (query.getAll("picked").includes(name) && !found.picked.includes(name)) chosen.delete(name);
     draw();
     if (found.start >= found.found && found.start) choose({ start: Math.floor(Math.max(0, found.found - 1) / PAGE) * PAGE });
   }
 
+  const soon = () => look().catch((error) => { // a condition that is still being written, or one that nobody understands
+    if (!(error instanceof Refused) || error.status !== 400) throw error;
+    insteadOf(error.message);
+  });
+
   search.oninput = () => choose({ search: search.value });
   byState.onchange = () => choose({ state: byState.value });
   byTag.onchange = () => choose({ tag: byTag.value });
   bySort.onchange = () => choose({ sort: bySort.value, reverse: false });
-  return follow(() => look().catch((error) => { if (error instanceof Refused && error.status === 400) remark(error.message); else throw error; }), signal);
+  return follow(soon, signal);
 }
 
 // --- curves

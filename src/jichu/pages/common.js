@@ -1,7 +1,7 @@
 // What every page of ours needs: words, elements, the token, and a server that may go away and come back.
 
 const CHOSEN = "jichu.language", TOKEN = "jichu.token", AGAIN = 3000; // milliseconds
-let spoken = {}, tongue = "en";
+let spoken = {}, tongue = "en", wish = null;
 
 // --- words: sentences stand in English where they are said; the server has them in other languages
 
@@ -26,10 +26,10 @@ function kept(store, key, value) {
 // Speak a language: the one that is chosen, or was, or the browser's. English where its words cannot be had; they are asked
 // for again, and `languagechange` tells that they have come.
 export async function speak(chosen) {
-  const asked = chosen ?? new URLSearchParams(location.search).get("language");
-  if (asked === "en" || asked === "zh") kept("localStorage", CHOSEN, asked);
-  const said = (chosen ?? kept("localStorage", CHOSEN) ?? asked ?? navigator.language ?? "en").toLowerCase();
-  tongue = said.startsWith("zh") ? "zh" : "en";
+  wish = chosen ?? wish ?? new URLSearchParams(location.search).get("language");
+  if (wish === "en" || wish === "zh") kept("localStorage", CHOSEN, wish);
+  const said = wish ?? kept("localStorage", CHOSEN) ?? navigator.language ?? "en";
+  tongue = said.toLowerCase().startsWith("zh") ? "zh" : "en";
   try {
     spoken = tongue === "en" ? {} : await get(`/words/${tongue}.json`);
   } catch {
