@@ -82,6 +82,10 @@ def test_what_the_page_asks_for(board):
             "good"
         ]
         assert [r["name"] for r in c.get("/api/runs?sort=name&start=3").json()["runs"]] == ["half"]
+        told = c.get(
+            "/api/runs", params={"where": "accuracy > 0.9 or tag = fine", "picked": ["good", "gone"]}
+        ).json()
+        assert {r["name"] for r in told["runs"]} == {"good", "better"} and told["picked"] == ["good"]
         one = c.get("/api/runs/good")
         assert one.json()["pages"] == ["report"] and one.json()["recipe"].startswith("name: good")
         assert c.get("/api/runs/good", headers={"if-none-match": one.headers["etag"]}).status_code == 304
@@ -98,7 +102,7 @@ def test_what_the_page_asks_for(board):
 
 @pytest.mark.parametrize(
     ("path", "status"),
-    [("/api/runs/none", 404), (f"/api/runs/{'n' * 300}", 404), ("/api/runs/..", 404), ("/api/runs/%2e%2e/metrics", 404), ("/api/runs?sort=nothing", 400), ("/api/runs?state=x", 400),
+    [("/api/runs/none", 404), (f"/api/runs/{'n' * 300}", 404), ("/api/runs/..", 404), ("/api/runs/%2e%2e/metrics", 404), ("/api/runs?sort=nothing", 400), ("/api/runs?state=x", 400), ("/api/runs?where=acuracy%3E1", 400),
      ("/api/runs?start=x", 422), ("/api/compare?run=good", 400), ("/api/compare?run=good&run=half", 400), ("/files/good/recipe.yaml", 404), ("/files/good/data", 404),
      ("/files/good/examples/..%2freport.html", 404), ("/files/none/report", 404), ("/nothing", 404), ("/api/runs/good/stop", 405)],
 )  # fmt: skip
@@ -243,6 +247,12 @@ def test_the_page_in_a_browser(page, board, place):
     page.until(
         "document.body.innerText.includes('stages.0.optimizer.lr') && document.querySelectorAll('.plot .c1').length > 0",
     )
+    page.value("document.querySelector('.plot svg').focus()")
+    page.call(
+        "Input.dispatchKeyEvent", type="keyDown", key="End"
+    )  # where the shorter line has ended long ago
+    page.until("document.querySelector('.plot svg').getAttribute('aria-valuetext').endsWith('better –')")
+    assert page.value("document.querySelector('.plot .key').innerText").endswith("step 5,001")
     page.open(f"{board.address}/?language=zh", width=390)
     page.until(
         "document.querySelector('h1')?.innerText == '运行' && document.querySelectorAll('tbody tr').length == 4",
@@ -254,14 +264,53 @@ def test_the_page_in_a_browser(page, board, place):
     assert all(url.startswith((board.address, "blob:", "data:")) for url in page.requests)
 
 
+def test_what_is_held_on_the_page_stays(page, board, place):
+    """Though runs come and go; a deed that is refused is told where it was asked for, and can be asked for anew."""
+    page.open(f"{board.address}/?language=en&held")
+    page.until("document.querySelectorAll('tbody tr').length == 4")
+    page.value("window.held = [...document.querySelectorAll('tbody a')].find((a) => a.innerText == 'good')")
+    page.value("held.focus(); getSelection().selectAllChildren(held)")
+    page.value("document.querySelector('[aria-label=\"Compare good\"]').click()")
+    copy = make(place, "another", accuracy=0.99995, logged=3)
+    page.until("document.querySelectorAll('tbody tr').length == 5")
+    page.value("document.querySelector('[aria-label=\"Compare another\"]').click()")
+    page.until("document.querySelector('button.mark').innerText == 'Compare (2)'")
+    assert page.value("document.activeElement === held && getSelection().toString()") == "good"
+    assert "accuracy 0.99995 [0.9, 1.1]" in page.value("document.querySelector('tbody').innerText")
+    shutil.rmtree(copy)
+    page.until("document.querySelector('button.mark').innerText == 'Compare (1)'")
+    search = "((i) => { i.value = '%s'; i.dispatchEvent(new Event('input')); })(document.querySelector('[type=search]'))"
+    page.value(search % "acuracy > 0.9")
+    page.until("document.querySelector('main').innerText.includes('did you mean accuracy?')")
+    page.value(search % "accuracy > 0.9 or tag = fine")
+    page.until(
+        "document.querySelectorAll('tbody tr').length == 2 && document.querySelector('tbody a').offsetParent"
+    )
+    page.value("location.hash = '#/run/nobody'")
+    page.until("document.querySelector('[role=alert]').innerText == 'There is no run nobody here.'")
+    page.value("location.hash = '#/run/good'")
+    page.until("document.querySelector('summary') && document.title.startsWith('good')")
+    page.value("window.held = [...document.querySelectorAll('button')].find((b) => b.innerText == 'Tags')")
+    page.value("held.focus(); held.click()")
+    page.value("document.getElementById('tags').value = 'a,b'")
+    page.value("document.querySelector('dialog form').requestSubmit()")
+    page.until("document.querySelector('dialog [role=alert]').innerText.includes('is no tag')")
+    page.value("document.getElementById('tags').value = 'fine'")
+    page.value("document.querySelector('dialog form').requestSubmit()")
+    page.until("!document.querySelector('dialog')")
+    assert page.value("document.activeElement === held")
+
+
 def test_a_server_that_goes_away_and_asks_for_a_token(page, place, tmp_path):
     (tmp_path / "tokens").write_text(f"me {TOKEN}")
     with served(place, tmp_path / "tokens") as made:
         page.open(f"{made.address}/?language=en")
         page.until("document.querySelector('dialog #token')")
-        page.call("Input.insertText", text="wrong")
-        page.value("document.querySelector('dialog button').click()")
-        page.until("document.querySelector('dialog')?.innerText.includes('not known')")
+        for given in ("令牌", "wrong"):  # the first is what no header can carry
+            page.call("Input.insertText", text=given)
+            page.value("document.querySelector('dialog button').click()")
+            page.until("document.querySelector('dialog #token')?.value === ''")
+            page.until("document.querySelector('dialog').innerText.includes('not known')")
         page.call("Input.insertText", text=TOKEN)
         page.value("document.querySelector('dialog button').click()")
         page.until("document.querySelectorAll('tbody tr').length == 4")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -170,6 +171,19 @@ def test_the_list_is_sorted_and_chosen(runs, capsys):
     assert "3 more are not shown" in capsys.readouterr().out
     assert main(["runs", "--sort", "acuracy"]) == 2
     assert "did you mean: accuracy" in capsys.readouterr().err
+    for asked, found in (
+        (("accuracy > 0.9", "state=finished"), ["better"]), (("tag=fine or accuracy=0.95",), ["better", "good"]),
+        (("not tag = fine and accuracy >= 0.9",), ["better"]), (("tag = paper/1 and tag = fine",), ["good"]),
+        (("tag in (fine)",), ["good"]), (("tag != fine and state = failed",), ["failed"]), (("tag = not known and accuracy > 0",), ["better"]),
+        (("accuracy = not known and loss <= 1",), ["broken-off"]), (("started > 2001-01-01 12:00".replace(" 12", "T12"), "stage=net", "step=3"), ["broken-off"]),
+    ):  # fmt: skip
+        assert listed("--sort", "name", *(word for text in asked for word in ("--where", text))) == found
+    for asked, said in (
+        ("acuracy > 0.9", "did you mean: accuracy"), ("tag = fin", "did you mean: fine"), ("tag > fine", "no order"),
+        ("state = finishd", "did you mean: finished"), ("accuracy", "no condition"), ("if tag = fine then accuracy > 1", "a rule"),
+        ("accuracy > high", "a number"),
+    ):  # fmt: skip
+        assert main(["runs", "list", "--where", asked]) == 2 and said in capsys.readouterr().err
     assert main(["runs", "--state", "runing"]) == 2 and "did you mean: running" in capsys.readouterr().err
 
 
@@ -359,7 +373,7 @@ def test_the_page_on_runs(in_folder):
         make(in_folder / "runs", name, accuracy=accuracy)
     (commands,), (code,) = blocks("docs/runs.md", "bash"), blocks("docs/runs.md", "python")
     for line in commands.splitlines():
-        assert main(line.split()[1:]) == 0
+        assert main(shlex.split(line)[1:]) == 0
     exec(compile(code, "runs.md", "exec"), {})
     assert look(Path("runs/two")).tags == ("good",)
     page = Path(cleaning.__file__).parents[3] / "docs/runs.md"

@@ -908,4 +908,4 @@ KEPT = {
     "the gradient of {rows} right rows is nothing": "有 {rows} 行预测正确而梯度为零",
 }
 
-NAMES |= chinese_drift.NAMES
+NAMES |= chinese_drift.NAMES | chinese_board.NAMES

@@ -101,4 +101,8 @@ SENTENCES = {
     "{name} has {mib} MiB; expected {most} at most": "{name} 有 {mib} MiB；最多 {most} MiB",
     "{name}: no picture that this browser can show": "{name}：此浏览器无法显示该图片",
     "… and {count} more": "…… 另有 {count} 个",
+    "Calibrated: the model is right about as often as it is sure.": "已校准：模型答对的比例与其确信程度大致相符。",
+    "Not calibrated: how sure the model is need not be how often it is right.": (
+        "未经校准：模型的确信程度未必等于答对的比例。"
+    ),
 }

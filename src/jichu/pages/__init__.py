@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 
-from jichu.core.words import speaking, translated
+from jichu.core.words import named, speaking, translated
 
 HERE = Path(__file__).parent
 _SAID = re.compile(r'\bt\(\s*("(?:[^"\\]|\\.)*")')
@@ -26,8 +27,10 @@ def sentences(script: str) -> set[str]:
     return {said[1:-1] for said in _SAID.findall(script)}
 
 
-def texts(language: str) -> dict[str, str]:
-    """What all scripts say, in a language; what is filled in is left to them."""
+def texts(language: str, names: Collection[str] = ()) -> dict[str, str]:
+    """What all scripts say, in a language, and what they call some names; what is filled in is left to them."""
     with speaking(language):
         found = set().union(*(sentences(path.read_text("utf-8")) for path in HERE.glob("*.js")))
-        return {sentence: translated(sentence) for sentence in sorted(found)}
+        return {name: named(name) for name in names} | {
+            sentence: translated(sentence) for sentence in sorted(found)
+        }

@@ -46,12 +46,21 @@ function one(answer) {
   return [el("pre", {}, JSON.stringify(answer, null, 2).slice(0, 20000))];
 }
 
+// Whether probabilities are what they say.
+function sureness(model) {
+  const classes = Object.values(model.predicts).filter(({ task }) => task === "classification");
+  if (!classes.length) return null;
+  return el("p", { class: "note" }, classes.every(({ calibrated }) => calibrated)
+    ? t("Calibrated: the model is right about as often as it is sure.")
+    : t("Not calibrated: how sure the model is need not be how often it is right."));
+}
+
 // An answer of a model: of one target, or by column under a heading.
 export function told(model, answer, heading) {
   const { rules, ...said } = answer, columns = Object.keys(model.predicts);
   const several = columns.length > 1 && columns.every((column) => column in said);
   const parts = several ? columns.map((column) => el("section", {}, el(heading, {}, el("bdi", {}, column)), one(said[column]))) : one(said);
-  return drawn(el("div", { class: "answer" }, parts, rules ? el("p", { class: "note" }, t("Rules: {said}", { said: JSON.stringify(rules) })) : null));
+  return drawn(el("div", { class: "answer" }, parts, sureness(model), rules ? el("p", { class: "note" }, t("Rules: {said}", { said: JSON.stringify(rules) })) : null));
 }
 
 // What is said of a row in a line: its class, tags or number.

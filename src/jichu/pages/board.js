@@ -1,11 +1,12 @@
 // The board: a table of runs, the page of one, several side by side. What is shown is told by the address after #.
 
-import { Refused, ask, clock, date, dialog, el, follow, get, hasToken, interval, language, mib, number, post, request, speak, t } from "./common.js";
+import { Refused, ask, clock, date, dialog, el, follow, get, hasToken, interval, language, mib, named, number, patch, post, read, request, speak, t, why } from "./common.js";
 import { plot } from "./plot.js";
 
-const PAGE = 100, POINTS = 3000, STATES = ["running", "finished", "failed", "interrupted", "damaged"];
+const PAGE = 100, POINTS = 3000, MOST = 12; // runs of a page, points of a line, runs that are compared
+const STATES = ["running", "finished", "failed", "interrupted", "damaged"], KEYS = ["started", "name", "state", "seconds", "size"], RISING = ["name", "state"];
 const main = document.getElementById("main");
-let ending = new AbortController();
+let ending = new AbortController(), remarks = null;
 const chosen = new Set(); // names of the runs that are to be compared
 const list = { search: "", state: "", tag: "", sort: "started", reverse: false, start: 0 };
 const drawn = { log: false, smooth: 0 };
@@ -31,113 +32,138 @@ function table(title, heads, rows, kind = "differs") {
 
 function switches() {
   const other = language() === "en" ? "zh" : "en";
-  return el("button", { class: "end", lang: other === "zh" ? "zh-Hans" : "en", onclick: async () => { await speak(other); show(); } }, other === "zh" ? "中文" : "English");
+  const change = async () => {
+    await speak(other);
+    show();
+    document.getElementById("language").focus();
+  };
+  return el("button", { class: "end", id: "language", lang: other === "zh" ? "zh-Hans" : "en", onclick: change }, other === "zh" ? "中文" : "English");
 }
 
+// The top of a page, with the one place where it is said what is wrong.
 function frame(title, ...more) {
   document.title = `${title} · Jichu`;
-  return el("div", { class: "top" }, el("h1", {}, el("bdi", {}, title)), ...more);
+  remarks = el("div", { role: "alert" });
+  return [el("div", { class: "top" }, el("h1", {}, el("bdi", {}, title)), ...more), remarks];
 }
 
-function trouble(error) {
-  if (error instanceof Refused) main.append(el("ul", { class: "remarks" }, el("li", {}, error.message)));
-  else throw error;
-}
+const remarked = (lines) => (lines.length ? el("ul", { class: "remarks" }, lines.map((line) => el("li", {}, line))) : null);
+const remark = (...lines) => patch(remarks, remarked(lines));
 
 // --- all runs
 
 function headline(run) {
-  const [name, figure] = Object.entries(run.headline)[0] ?? [];
-  if (name) return [el("bdi", {}, `${name} `), interval(figure)];
-  const [logged, value] = Object.entries(run.latest)[0] ?? [];
-  return logged ? [el("bdi", {}, `${logged} `), number(value)] : [];
+  const sorted = KEYS.includes(list.sort) ? [] : [list.sort];
+  const first = (figures) => [...sorted, ...Object.keys(figures)].find((name) => name in figures);
+  const name = first({ ...run.headline, ...(sorted.length ? run.latest : {}) }) ?? first(run.latest);
+  if (name === undefined) return [];
+  return [el("bdi", {}, named(name)), " ", name in run.headline ? interval(run.headline[name]) : number(run.latest[name])];
 }
 
 function listed(signal) {
   const body = el("tbody"), head = el("tr"), lead = el("p", { class: "lead", role: "status" }), about = t("Runs");
-  const search = el("input", { type: "search", placeholder: t("Search names, stages, tags"), "aria-label": t("Search names, stages, tags"), value: list.search });
+  const search = el("input", { type: "search", placeholder: t("Search, or a condition: accuracy > 0.9"), "aria-label": t("Search names, stages, tags; or a condition such as accuracy > 0.9"), value: list.search });
   const byState = el("select", { "aria-label": t("State") }), byTag = el("select", { "aria-label": t("Tag") });
-  const bySort = el("select", { "aria-label": t("Sort by") });
-  const compare = el("button", { class: "mark", onclick: () => { location.hash = `#/compare/${[...chosen].map(encodeURIComponent).join(",")}`; } }, t("Compare"));
-  const back = el("button", { onclick: () => turn(-PAGE) }, t("Back")), on = el("button", { onclick: () => turn(PAGE) }, t("Next"));
-  let told = null, again = 0;
+  const bySort = el("select", { "aria-label": t("Sort by") }), turned = el("button", { onclick: () => choose({ reverse: !list.reverse }) });
+  const compare = el("button", { class: "mark", onclick: () => { location.hash = `#/compare/${[...chosen].map(encodeURIComponent).join(",")}`; } });
+  const back = el("button", { onclick: () => turn(-PAGE) }, t("Back")), on = el("button", { onclick: () => turn(PAGE) }, t("Next")), range = el("span", { class: "note" });
+  const table = scroll(about, el("table", { class: "runs" }, el("thead", {}, head), body)), pages = el("div", { class: "bar" }, back, range, on), instead = el("p", { class: "note", role: "status" });
+  let found = null, asked = 0;
 
-  main.replaceChildren(frame(about, switches()), lead,
-    el("div", { class: "bar" }, search, byState, byTag, bySort, compare),
-    scroll(about, el("table", { class: "runs" }, el("thead", {}, head), body)), el("div", { class: "bar" }, back, on));
+  main.replaceChildren(...frame(about, switches()), lead, el("div", { class: "bar" }, search, byState, byTag, bySort, turned, compare), instead, table, pages);
+
+  function choose(what) {
+    Object.assign(list, { start: 0 }, what);
+    soon().catch((error) => { if (!signal.aborted) remark(why(error)); });
+  }
 
   function turn(by) {
-    list.start = Math.max(0, list.start + by);
-    now();
+    choose({ start: Math.max(0, list.start + by) });
     main.focus();
+    scrollTo(0, 0);
   }
 
-  function options(select, values, current, all) {
-    const key = JSON.stringify([values, current]);
-    if (select.key === key) return;
-    select.key = key;
-    select.replaceChildren(...(all ? [el("option", { value: "" }, all)] : []), ...values.map(([value, text]) => el("option", { value }, text)));
-    select.value = current;
+  function options(select, values, current) {
+    patch(select, values.map(([value, text]) => el("option", { value, "data-key": value }, text)));
+    if (select.value !== current) select.value = current;
   }
+
+  const rises = () => RISING.includes(list.sort) !== list.reverse;
 
   function column(key, text, kind) {
     const sorted = list.sort === key;
-    const up = list.reverse === (key !== "name" && key !== "state");
-    const press = () => { list.reverse = sorted && !list.reverse; list.sort = key; list.start = 0; now(); };
-    return el("th", { scope: "col", class: kind, "aria-sort": sorted ? (up ? "ascending" : "descending") : null },
-      el("button", { class: "plain", onclick: press }, text, sorted ? (up ? " ↑" : " ↓") : ""));
+    const press = () => choose({ sort: key, reverse: list.sort === key && !list.reverse });
+    return el("th", { scope: "col", class: kind, "aria-sort": sorted ? (rises() ? "ascending" : "descending") : null },
+      el("button", { class: "plain", onclick: press }, text, sorted ? (rises() ? " ↑" : " ↓") : ""));
+  }
+
+  function pick(event, name) {
+    if (event.target.checked) chosen.add(name);
+    else chosen.delete(name);
+    draw();
   }
 
   function row(run) {
-    const pick = el("input", { type: "checkbox", checked: chosen.has(run.name), "aria-label": t("Compare {name}", { name: run.name }), onchange: () => {
-      if (pick.checked) chosen.add(run.name);
-      else chosen.delete(run.name);
-      compare.disabled = chosen.size < 2;
-    } });
-    return el("tr", {}, el("td", {}, pick),
+    const picked = chosen.has(run.name);
+    return el("tr", { "data-key": run.name },
+      el("td", {}, el("input", { type: "checkbox", checked: picked, disabled: !picked && chosen.size >= MOST, "aria-label": t("Compare {name}", { name: run.name }), onchange: (event) => pick(event, run.name) })),
       el("td", { class: "name" }, el("a", { href: link(run.name) }, el("bdi", {}, run.name)), el("div", {}, tags(run)), run.why ? el("span", { class: "why" }, run.why) : null),
       el("td", {}, state(run)), el("td", { class: "result" }, headline(run)),
       el("td", { class: "wide" }, el("bdi", {}, run.stage), run.step === null ? "" : ` ${run.step.toLocaleString("en")}`),
       el("td", { class: "number" }, date(run.started)), el("td", { class: "number wide" }, clock(run.seconds)), el("td", { class: "number wide" }, mib(run.bytes)));
   }
 
-  function draw(found) {
-    const moved = found !== told;
-    told = found;
-    if (!moved) return;
-    lead.replaceChildren(el("bdi", {}, found.folder), " · ", t("{found} of {all} runs", { found: found.found.toLocaleString("en"), all: found.all.toLocaleString("en") }));
-    options(byState, Object.entries(found.states).map(([name, count]) => [name, `${said[name]()} (${count.toLocaleString("en")})`]), list.state, t("every state"));
-    options(byTag, Object.entries(found.tags).map(([name, count]) => [name, `${name} (${count.toLocaleString("en")})`]), list.tag, t("every tag"));
-    const keys = [["started", t("newest first")], ["name", t("name")], ["state", t("state")], ["seconds", t("took")], ["size", t("size")], ...found.metrics.map((name) => [name, name])];
-    if (!keys.some(([key]) => key === list.sort)) keys.push([list.sort, list.sort]);
-    options(bySort, keys, list.sort);
-    head.replaceChildren(el("th", { scope: "col" }, el("span", { class: "hidden" }, t("Compare"))), column("name", t("run")), column("state", t("state")), el("th", { scope: "col" }, t("result")),
-      el("th", { scope: "col", class: "wide" }, t("stage")), column("started", t("started"), "number"), column("seconds", t("took"), "number wide"), column("size", "MiB", "number wide"));
-    const focused = document.activeElement?.closest?.("tr"), index = focused?.parentNode === body ? [...body.children].indexOf(focused) : -1;
-    const inside = index >= 0 ? [...focused.querySelectorAll("a, input")].indexOf(document.activeElement) : -1;
-    body.replaceChildren(...found.runs.map(row));
-    if (inside >= 0) body.children[index]?.querySelectorAll("a, input")[inside]?.focus();
+  function draw() {
+    const last = found.start + found.runs.length;
+    const choices = (counts, all, text) => [["", all], ...Object.entries(counts).map(([name, n]) => [name, `${text(name)} (${count(n)})`])];
+    patch(lead, el("bdi", {}, found.folder), " · ", t("{found} of {all} runs", { found: count(found.found), all: count(found.all) }));
+    options(byState, choices(found.states, t("every state"), (name) => said[name]()), list.state);
+    options(byTag, choices(found.tags, t("every tag"), (name) => name), list.tag);
+    const metrics = [...new Set([...found.metrics, list.sort])].filter((name) => !KEYS.includes(name));
+    options(bySort, [["started", t("started")], ["name", t("name")], ["state", t("state")], ["seconds", t("took")], ["size", t("size")], ...metrics.map((name) => [name, named(name)])], list.sort);
+    patch(turned, rises() ? `↑ ${t("rising")}` : `↓ ${t("falling")}`);
+    patch(compare, chosen.size < MOST ? `${t("Compare")}${chosen.size ? ` (${chosen.size})` : ""}` : t("Compare ({count}, the most)", { count: MOST }));
     compare.disabled = chosen.size < 2;
-    back.disabled = found.start === 0;
-    on.disabled = found.start + found.runs.length >= found.found;
+    patch(head, el("th", { scope: "col" }, el("span", { class: "hidden" }, t("Compare"))), column("name", t("run")), column("state", t("state")),
+      KEYS.includes(list.sort) ? el("th", { scope: "col" }, t("result")) : column(list.sort, named(list.sort)),
+      el("th", { scope: "col", class: "wide" }, t("stage")), column("started", t("started"), "number"), column("seconds", t("took"), "number wide"), column("size", "MiB", "number wide"));
+    patch(body, found.runs.map(row));
+    insteadOf(found.found ? "" : found.all ? t("Nothing matches.") : t("No runs here yet; {command} makes one.", { command: "jichu run" }));
+    range.textContent = t("{first} to {last} of {all}", { first: count(found.start + 1), last: count(last), all: count(found.found) });
+    [back.disabled, on.disabled] = [found.start === 0, last >= found.found];
   }
 
-  const now = () => look().catch((error) => { if (error instanceof Refused && !signal.aborted) trouble(error); });
+  // Why there is no list, in its place.
+  function insteadOf(text) {
+    if (instead.textContent !== text) instead.textContent = text;
+    [instead.hidden, table.hidden, pages.hidden] = [!text, text !== "", text !== "" || found.found <= PAGE];
+  }
 
   async function look() {
-    const asked = new URLSearchParams({ search: list.search, sort: list.sort, reverse: list.reverse, start: list.start, most: PAGE });
-    if (list.state) asked.append("state", list.state);
-    if (list.tag) asked.append("tag", list.tag);
-    const mine = ++again, found = await get(`/api/runs?${asked}`, signal);
-    if (mine === again) draw(found);
+    const query = new URLSearchParams({ sort: list.sort, reverse: list.reverse, start: list.start, most: PAGE });
+    query.append(/[=<>]/.test(list.search) ? "where" : "search", list.search);
+    for (const key of ["state", "tag"]) if (list[key]) query.append(key, list[key]);
+    for (const name of chosen) query.append("picked", name);
+    const mine = ++asked, told = await get(`/api/runs?${query}`, signal);
+    if (mine !== asked) return;
+    remark();
+    if (told === found && instead.hidden) return;
+    found = told;
+    for (const name of chosen) if (query.getAll("picked").includes(name) && !found.picked.includes(name)) chosen.delete(name);
+    draw();
+    if (found.start >= found.found && found.start) choose({ start: Math.floor(Math.max(0, found.found - 1) / PAGE) * PAGE });
   }
 
-  const changed = (key, input) => () => { list[key] = input.value; list.start = 0; if (key === "sort") list.reverse = false; now(); };
-  search.addEventListener("input", changed("search", search));
-  byState.addEventListener("change", changed("state", byState));
-  byTag.addEventListener("change", changed("tag", byTag));
-  bySort.addEventListener("change", changed("sort", bySort));
-  return follow(look, signal);
+  const soon = () => look().catch((error) => { // a condition that is still being written, or one that nobody understands
+    if (!(error instanceof Refused) || error.status !== 400) throw error;
+    insteadOf(error.message);
+  });
+
+  search.oninput = () => choose({ search: search.value });
+  byState.onchange = () => choose({ state: byState.value });
+  byTag.onchange = () => choose({ tag: byTag.value });
+  bySort.onchange = () => choose({ sort: bySort.value, reverse: false });
+  return follow(soon, signal);
 }
 
 // --- curves
@@ -192,29 +218,32 @@ class Feed {
 }
 
 // Figures of several feeds: one for each name that is logged, `share/data` among those of `share`, in it a line for each run
-// and stage.
+// and stage: of one run each in its colour, of several a colour for each run.
 function figures(feeds, place, only = () => true) {
   const made = new Map();
   return () => {
-    const found = new Map();
+    const found = new Map(), many = feeds.length > 1;
     feeds.forEach((feed, number_) => {
-      for (const [stage, lines] of Object.entries(feed.stages)) {
+      const stages = Object.entries(feed.stages), count = {};
+      for (const [stage, lines] of stages) {
         for (const [name, line] of Object.entries(lines)) {
           if (!only(name)) continue;
-          const [group, ...part] = name.split("/"), many = feeds.length > 1;
+          const [group, ...part] = name.split("/");
           if (!found.has(group)) found.set(group, []);
-          const label = [many ? feed.name : "", !many || Object.keys(feed.stages).length > 1 ? stage : "", ...part].filter(Boolean).join(" · ");
-          found.get(group).push({ ...line, name: label, colour: many ? number_ : undefined });
+          const label = [many && feed.name, (!many || stages.length > 1) && stage, ...part.map(named)].filter(Boolean);
+          const dash = (count[group] = (count[group] ?? -1) + 1);
+          found.get(group).push({ ...line, label, ...(many ? { colour: number_, dash } : {}) });
         }
       }
     });
     for (const [name, lines] of found) {
       if (!made.has(name)) {
-        made.set(name, plot(name));
+        made.set(name, plot(named(name)));
         place.append(made.get(name));
       }
       made.get(name).draw(lines, drawn);
     }
+    return found.size > 0;
   };
 }
 
@@ -228,7 +257,7 @@ function controls(redraw) {
 
 async function view(name, page, title) {
   const answer = await request(`/files/${encodeURIComponent(name)}/${page}`);
-  if (!answer.ok) return;
+  if (!answer.ok) await read(answer);
   const address = URL.createObjectURL(await answer.blob());
   const box = dialog({ class: "viewer", "aria-label": title },
     el("div", { class: "bar" }, el("strong", {}, title), el("button", { class: "end", onclick: () => box.close() }, t("Close"))),
@@ -238,133 +267,146 @@ async function view(name, page, title) {
 
 function pages(run) {
   return run.pages.map((page) => {
-    const title = said[page](), made = el("a", { href: `/files/${encodeURIComponent(run.name)}/${page}`, target: "_blank", rel: "noopener" }, title);
-    made.addEventListener("click", (event) => {
+    const open = (event) => {
       if (!hasToken()) return; // an address can carry no token, and none is to stand in one
       event.preventDefault();
-      view(run.name, page, title);
-    });
-    return el("li", {}, made);
+      view(run.name, page, said[page]()).catch((error) => remark(why(error)));
+    };
+    return el("li", {}, el("a", { href: `/files/${encodeURIComponent(run.name)}/${page}`, target: "_blank", rel: "noopener", onclick: open }, said[page]()));
   });
 }
 
-function sample(run, name) {
+function sample(run, name, signal) {
   const place = el("li", {}, el("span", {}, name));
-  request(`/files/${encodeURIComponent(run.name)}/examples/${encodeURIComponent(name)}`).then(async (answer) => {
+  request(`/files/${encodeURIComponent(run.name)}/examples/${encodeURIComponent(name)}`, { signal }).then(async (answer) => {
     if (!answer.ok) return;
     const address = URL.createObjectURL(await answer.blob());
+    signal.addEventListener("abort", () => URL.revokeObjectURL(address));
     place.prepend(name.endsWith(".png") ? el("img", { src: address, alt: "" }) : el("audio", { src: address, controls: true }));
   }, () => {});
   return place;
 }
 
 function cards(run) {
-  return Object.entries(run.headline).map(([name, figure], i) => el("div", { class: i ? "card" : "card first" }, el("span", {}, el("bdi", {}, name)), el("b", {}, number(figure.value)),
+  return Object.entries(run.headline).map(([name, figure], i) => el("div", { class: i ? "card" : "card first" }, el("span", {}, el("bdi", {}, named(name))), el("b", {}, number(figure.value)),
     el("span", {}, figure.low === null ? "" : `[${number(figure.low)}, ${number(figure.high)}]`)));
 }
 
-async function stop(run) {
-  if (!(await ask(t("Stop {name}? It ends after this step and can be gone on with by --resume.", { name: run.name }), t("Stop it"), "stop"))) return;
-  try {
-    await post(of(run.name, "/stop"));
-  } catch (error) {
-    trouble(error);
-  }
+function stop(run) {
+  ask(t("Stop"), el("p", {}, t("Stop {name}? It ends after this step and can be gone on with by --resume.", { name: run.name })), t("Stop it"), () => post(of(run.name, "/stop")), "stop");
 }
 
-async function label(run, add, remove) {
-  try {
-    await post(of(run.name, "/tags"), { add, remove });
-  } catch (error) {
-    trouble(error);
-  }
+function label(run) {
+  const field = el("input", { id: "tags", value: run.tags.join(" ") });
+  ask(t("Tags"), [el("label", { for: "tags" }, t("Tags, with blanks between them")), field], t("Keep"), () => {
+    const wanted = field.value.split(/\s+/).filter(Boolean);
+    return post(of(run.name, "/tags"), { add: wanted.filter((tag) => !run.tags.includes(tag)), remove: run.tags.filter((tag) => !wanted.includes(tag)) });
+  });
+}
+
+const count = (n) => n.toLocaleString("en");
+const missing = (name, known) => (known ? t("The run {name} is gone; what is shown is what was last known of it.", { name }) : t("There is no run {name} here.", { name }));
+
+function leading(run) {
+  const step = run.step === null ? "" : ` ${count(run.step)}${run.steps ? ` / ${count(run.steps)}` : ""}`;
+  const bar = run.state === "running" && run.steps && run.step !== null ? el("progress", { max: run.steps, value: run.step, "aria-label": t("progress") }) : null;
+  const parts = [state(run), run.stage || step ? [el("bdi", {}, run.stage), step, " ", bar] : null, date(run.started), clock(run.seconds), `${mib(run.bytes)} MiB`];
+  return [parts.filter(Boolean).map((part, i) => [i ? " · " : "", el("span", {}, part)]), " ", tags(run)];
 }
 
 function one(name, signal) {
-  const metrics = new Feed(name, "metrics"), timing = new Feed(name, "timing");
-  const lead = el("p", { class: "lead" }), top = el("div"), note = el("p", { class: "note" });
-  const plots = el("div", { class: "plots" }), speed = el("div", { class: "plots" }), rest = el("div");
+  const metrics = new Feed(name, "metrics"), timing = new Feed(name, "timing"), samples = new Map();
+  const lead = el("p", { class: "lead" }), top = el("div"), note = el("p", { class: "note" }), plots = el("div", { class: "plots" }), speed = el("div", { class: "plots" });
+  const stages = el("div"), strip = el("ul", { class: "samples" }), made = el("div");
   const drawMetrics = figures([metrics], plots), drawSpeed = figures([timing], speed, (key) => key === "samples_per_second" || key.startsWith("share/"));
-  const redraw = () => { drawMetrics(); drawSpeed(); };
-  const tagging = el("button", { onclick: tagIt }, t("Tags")), ender = el("button", { class: "stop", hidden: true, onclick: () => stop(shown) }, t("Stop"));
+  const trained = el("section", { hidden: true }, el("h2", {}, t("While training")), controls(() => { drawMetrics(); drawSpeed(); }), plots, note), fast = el("section", { hidden: true }, el("h2", {}, t("Speed")), speed);
+  const sampled = el("section", { hidden: true }, el("h2", {}, t("Samples")), strip);
+  const ender = el("button", { class: "stop", hidden: true, onclick: () => stop(shown) }, t("Stop")), tagging = el("button", { hidden: true, onclick: () => label(shown) }, t("Tags"));
   let shown = null;
 
-  main.replaceChildren(el("p", {}, el("a", { href: "#/" }, t("All runs"))), frame(name, el("span", {}, ender, " ", tagging, " ", switches())), lead, top,
-    el("h2", {}, t("While training")), controls(redraw), plots, note, el("h2", {}, t("Speed")), speed, rest);
+  main.replaceChildren(el("p", {}, el("a", { href: "#/" }, t("All runs"))), ...frame(name, el("span", {}, ender, " ", tagging, " ", switches())), lead, top, trained, fast, stages, sampled, made);
 
-  async function tagIt() {
-    const field = el("input", { id: "tags", value: shown.tags.join(" ") });
-    const box = dialog({ "aria-label": t("Tags") }, el("form", { method: "dialog" }, el("label", { for: "tags" }, t("Tags, with blanks between them")), field,
-      el("div", { class: "bar" }, el("button", { value: "", type: "button", onclick: () => box.close() }, t("Cancel")), el("button", { class: "mark", value: "yes" }, t("Keep")))));
-    box.addEventListener("close", () => {
-      const wanted = field.value.split(/\s+/).filter(Boolean);
-      if (box.returnValue === "yes") label(shown, wanted.filter((tag) => !shown.tags.includes(tag)), shown.tags.filter((tag) => !wanted.includes(tag))).then(tell);
-    });
-  }
-
-  async function tell() {
-    const run = await get(of(name), signal);
-    if (run === shown) return;
+  function draw(run) {
     shown = run;
-    ender.hidden = run.state !== "running";
-    lead.replaceChildren(state(run), " · ", el("bdi", {}, run.stage), run.step === null ? "" : ` ${run.step.toLocaleString("en")}${run.steps ? ` / ${run.steps.toLocaleString("en")}` : ""}`,
-      run.state === "running" && run.steps && run.step !== null ? el("span", {}, " ", el("progress", { max: run.steps, value: run.step, "aria-label": t("progress") })) : "",
-      ` · ${date(run.started)} · ${clock(run.seconds)} · ${mib(run.bytes)} MiB `, ...tags(run));
-    top.replaceChildren(...(run.headline && Object.keys(run.headline).length ? [el("div", { class: "cards" }, cards(run))] : []),
-      ...(run.why || run.damaged.length || run.warnings.length ? [el("ul", { class: "remarks" }, [run.why, ...run.damaged, ...run.warnings].filter(Boolean).map((text) => el("li", {}, text)))] : []),
-      ...(run.pages.length ? [el("nav", { "aria-label": t("Pages of this run") }, el("ul", {}, pages(run)))] : []));
-    const open = [...rest.querySelectorAll("details")].map((part) => part.open);
-    rest.replaceChildren(
-      ...(run.stages.length ? [el("h2", {}, t("Stages")), table(t("Stages"), [t("stage"), t("took"), t("rows a second"), t("utilisation")], run.stages.map((stage) =>
-        [stage.name, clock(stage.seconds), number(stage.samples_per_second), stage.utilisation === null ? "–" : `${(100 * stage.utilisation).toFixed(1)}%`]))] : []),
-      ...(run.examples.length ? [el("h2", {}, t("Samples")), el("ul", { class: "samples" }, run.examples.map((file) => sample(run, file)))] : []),
-      el("h2", {}, t("How it was made")), el("details", {}, el("summary", {}, t("Recipe")), el("pre", { tabindex: "0" }, run.recipe)),
-      el("details", {}, el("summary", {}, t("Environment")), el("pre", { tabindex: "0" }, JSON.stringify(run.environment, null, 2))));
-    rest.querySelectorAll("details").forEach((part, i) => { part.open = open[i] ?? false; });
+    [ender.hidden, tagging.hidden] = [run.state !== "running", false];
+    patch(lead, leading(run));
+    patch(top, Object.keys(run.headline).length ? el("div", { class: "cards" }, cards(run)) : null, remarked([run.why, ...run.damaged, ...run.warnings].filter(Boolean)),
+      run.pages.length ? el("nav", { "aria-label": t("Pages of this run") }, el("ul", {}, pages(run))) : null);
+    const told = run.stages.map((stage) => [stage.name, clock(stage.seconds), number(stage.samples_per_second), stage.utilisation === null ? "–" : `${(100 * stage.utilisation).toFixed(1)}%`]);
+    patch(stages, told.length ? [el("h2", {}, t("Stages")), table(t("Stages"), [t("stage"), t("took"), t("rows a second"), t("utilisation")], told)] : null);
+    for (const file of run.examples) if (!samples.has(file)) samples.set(file, sample(run, file, signal));
+    patch(strip, run.examples.map((file) => samples.get(file)));
+    sampled.hidden = !run.examples.length;
+    patch(made, el("h2", {}, t("How it was made")), unfolding(t("Recipe"), run.recipe), unfolding(t("Environment"), JSON.stringify(run.environment, null, 2)));
   }
 
-  return follow(async () => {
-    await tell();
+  async function look() {
+    const run = await get(of(name), signal);
+    if (run !== shown) draw(run);
     if (await metrics.read(signal)) drawMetrics();
-    if (await timing.read(signal)) drawSpeed();
-    const empty = !Object.keys(metrics.stages).length ? t("Nothing is logged yet.") : "";
-    note.textContent = metrics.damaged ? t("{count} damaged rows are left out.", { count: metrics.damaged }) : empty;
-  }, signal).catch((error) => gone(error, name));
+    if (await timing.read(signal)) fast.hidden = !drawSpeed();
+    const logged = Object.keys(metrics.stages).length > 0;
+    note.textContent = metrics.damaged ? t("{count} damaged rows are left out.", { count: metrics.damaged }) : logged ? "" : t("Nothing is logged yet.");
+    trained.hidden = !logged && !metrics.damaged && run.state !== "running";
+    remark();
+  }
+
+  return follow(() => look().catch((error) => {
+    if (error.status !== 404) throw error;
+    remark(missing(name, shown));
+  }), signal);
 }
 
-function gone(error, name) {
-  if (!(error instanceof Refused) || error.status !== 404) return trouble(error);
-  main.prepend(el("ul", { class: "remarks", role: "alert" }, el("li", {}, t("The run {name} is gone; what is shown is what was last known of it.", { name }))));
-}
+const unfolding = (title, text) => el("details", { "data-key": title }, el("summary", {}, title), el("pre", { tabindex: "0" }, text));
 
 // --- several
 
-async function compared(names, signal) {
-  const feeds = names.map((name) => new Feed(name, "metrics"));
-  const plots = el("div", { class: "plots" }), draw = figures(feeds, plots), facts = el("div"), rows = el("div");
-  main.replaceChildren(el("p", {}, el("a", { href: "#/" }, t("All runs"))), frame(t("Compare"), switches()),
-    el("p", { class: "lead" }, names.flatMap((name, i) => [i ? " · " : "", el("a", { href: link(name) }, el("bdi", {}, name))])), facts, rows, el("h2", {}, t("While training")), controls(draw), plots);
-  const query = new URLSearchParams(names.map((name) => ["run", name]));
-  get(`/api/compare?${query}`, signal).then((found) => {
-    const metrics = Object.entries(found.metrics).map(([name, told]) => [name, ...told.map(interval)]);
-    const recipes = Object.entries(found.recipes).map(([key, told]) => [key, ...told.map((value) => (value === null ? "–" : typeof value === "string" ? value : JSON.stringify(value)))]);
-    facts.replaceChildren(el("h2", {}, t("Results")), table(t("Results"), [t("metric"), ...found.runs], metrics),
-      el("h2", {}, t("What differs in the recipes")), recipes.length ? table(t("What differs in the recipes"), [t("key"), ...found.runs], recipes) : el("p", { class: "note" }, t("Nothing differs.")));
-    rows.append(el("button", { onclick: () => byRows(query, rows, signal) }, t("Compare row by row")));
-  }).catch((error) => (error instanceof Refused ? trouble(error) : null));
-  return follow(async () => {
-    const moved = await Promise.all(feeds.map((feed) => feed.read(signal)));
-    if (moved.some(Boolean)) draw();
-  }, signal).catch((error) => gone(error, names.join(", ")));
+function compared(every, signal) {
+  const names = every.slice(0, MOST), feeds = names.map((name) => new Feed(name, "metrics")), query = new URLSearchParams(names.map((name) => ["run", name]));
+  const plots = el("div", { class: "plots" }), draw = figures(feeds, plots), facts = el("div"), rows = el("div"), trained = el("section", { hidden: true }, el("h2", {}, t("While training")), controls(draw), plots);
+  const most = every.length > MOST ? [t("At most {count} runs are compared at once; these are the first.", { count: MOST })] : [];
+  let refused = null, told = false;
+  main.replaceChildren(el("p", {}, el("a", { href: "#/" }, t("All runs"))), ...frame(t("Compare"), switches()),
+    el("p", { class: "lead" }, names.flatMap((name, i) => [i ? " · " : "", el("a", { href: link(name) }, el("bdi", {}, name))])), facts, rows, trained);
+
+  function sideBySide(found) {
+    const text = (value) => (value === null ? "–" : typeof value === "string" ? value : JSON.stringify(value));
+    const metrics = Object.entries(found.metrics).map(([name, figures_]) => [named(name), ...figures_.map(interval)]), recipes = Object.entries(found.recipes).map(([key, values]) => [key, ...values.map(text)]);
+    patch(facts, metrics.length ? [el("h2", {}, t("Results")), table(t("Results"), [t("metric"), ...found.runs], metrics)] : null, el("h2", {}, t("What differs in the recipes")),
+      recipes.length ? table(t("What differs in the recipes"), [t("key"), ...found.runs], recipes) : el("p", { class: "note" }, t("Nothing differs.")));
+    patch(rows, el("button", { onclick: () => byRows(query, rows, signal) }, t("Compare row by row")));
+  }
+
+  async function look() {
+    const gone = new Set();
+    const moved = await Promise.all(feeds.map((feed) => feed.read(signal).catch((error) => {
+      if (error.status !== 404) throw error;
+      gone.add(feed);
+    })));
+    if (moved.some(Boolean)) trained.hidden = !draw();
+    if (!told && !gone.size) {
+      try {
+        sideBySide(await get(`/api/compare?${query}`, signal));
+        refused = null;
+      } catch (error) {
+        if (!(error instanceof Refused) || error.status >= 500) throw error;
+        refused = error.message;
+      }
+      told = true;
+    }
+    if (gone.size) told = false;
+    remark(...most, ...[...gone].map((feed) => missing(feed.name, feed.last)), ...(refused ? [refused] : []));
+  }
+  return follow(look, signal);
 }
 
 async function byRows(query, place, signal) {
-  place.replaceChildren(el("p", { class: "note", role: "status" }, t("Comparing …")));
-  const found = await get(`/api/compare/rows?${query}`, signal).catch((error) => ({ why: error.message }));
-  if (found.why) return place.replaceChildren(el("p", { class: "note" }, t("These runs cannot be compared row by row: {why}", { why: found.why })));
-  place.replaceChildren(...found.comparisons.flatMap((c) => [el("h3", {}, t("{one} against {two} on the same {rows} rows", { one: c.one, two: c.two, rows: c.rows.toLocaleString("en") })),
+  patch(place, el("p", { class: "note", role: "status" }, t("Comparing …")));
+  const found = await get(`/api/compare/rows?${query}`, signal).catch((error) => ({ why: why(error) }));
+  if (found.why) return patch(place, el("p", { class: "note", role: "status" }, t("These runs cannot be compared row by row: {why}", { why: found.why })));
+  patch(place, found.comparisons.flatMap((c) => [el("h3", {}, t("{one} against {two} on the same {rows} rows", { one: c.one, two: c.two, rows: count(c.rows) })),
     table(c.column, [c.column, t("better by"), ""], Object.entries(c.metrics).map(([name, m]) =>
-      [name, interval(m.better_by), m.better_by.low > 0 || m.better_by.high < 0 ? t("more than chance") : t("no more than chance")]))]));
+      [named(name), interval(m.better_by), m.better_by.low > 0 || m.better_by.high < 0 ? t("more than chance") : t("no more than chance")]))]));
 }
 
 // --- which
@@ -381,11 +423,12 @@ function show() {
   ending.abort();
   ending = new AbortController();
   const [, kind, rest = ""] = location.hash.split("/");
-  const names = rest.split(",").filter(Boolean).map(plain), signal = ending.signal;
+  const names = [...new Set(rest.split(",").filter(Boolean).map(plain))], signal = ending.signal;
   const shown = kind === "run" && names.length ? one(plain(rest), signal) : kind === "compare" && names.length ? compared(names, signal) : listed(signal);
-  shown.catch((error) => { if (!signal.aborted) trouble(error); });
+  shown.catch((error) => { if (!signal.aborted) remark(why(error)); });
 }
 
 await speak();
 addEventListener("hashchange", () => { show(); main.focus(); scrollTo(0, 0); });
+addEventListener("languagechange", show);
 show();

@@ -1,7 +1,7 @@
 // What every page of ours needs: words, elements, the token, and a server that may go away and come back.
 
-const CHOSEN = "jichu.language", TOKEN = "jichu.token";
-let spoken = {}, tongue = "en";
+const CHOSEN = "jichu.language", TOKEN = "jichu.token", AGAIN = 3000; // milliseconds
+let spoken = {}, tongue = "en", wish = null;
 
 // --- words: sentences stand in English where they are said; the server has them in other languages
 
@@ -9,38 +9,90 @@ export function t(sentence, values = {}) {
   return (spoken[sentence] ?? sentence).replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "");
 }
 
+// What people call a metric or another name of ours; names of their own they find as they wrote them.
+export const named = (name) => spoken[name] ?? name.replaceAll("_", " ");
+
 export const language = () => tongue;
 
 function kept(store, key, value) {
   try {
-    if (value !== undefined) store.setItem(key, value);
-    return store.getItem(key);
+    if (value !== undefined) window[store].setItem(key, value);
+    return window[store].getItem(key);
   } catch {
     return null; // a browser that keeps nothing
   }
 }
 
+// Speak a language: the one that is chosen, or was, or the browser's. English where its words cannot be had; they are asked
+// for again, and `languagechange` tells that they have come.
 export async function speak(chosen) {
-  const asked = chosen ?? new URLSearchParams(location.search).get("language");
-  if (asked === "en" || asked === "zh") kept(localStorage, CHOSEN, asked);
-  const said = kept(localStorage, CHOSEN) ?? asked ?? navigator.language ?? "en";
+  wish = chosen ?? wish ?? new URLSearchParams(location.search).get("language");
+  if (wish === "en" || wish === "zh") kept("localStorage", CHOSEN, wish);
+  const said = wish ?? kept("localStorage", CHOSEN) ?? navigator.language ?? "en";
   tongue = said.toLowerCase().startsWith("zh") ? "zh" : "en";
-  spoken = tongue === "en" ? {} : await (await fetch(`/words/${tongue}.json`)).json();
+  try {
+    spoken = tongue === "en" ? {} : await get(`/words/${tongue}.json`);
+  } catch {
+    [spoken, tongue] = [{}, "en"];
+    setTimeout(async () => {
+      if (tongue !== "en") return;
+      await speak();
+      if (tongue !== "en") dispatchEvent(new Event("languagechange"));
+    }, AGAIN);
+  }
   document.documentElement.lang = tongue === "zh" ? "zh-Hans" : "en";
 }
 
 // --- elements: whatever is given is text, never HTML
 
+const there = (part) => part !== null && part !== undefined && part !== false;
+
 export function el(name, about = {}, ...inside) {
   const made = document.createElement(name);
   for (const [key, value] of Object.entries(about)) {
-    if (value === null || value === undefined || value === false) continue;
-    if (key.startsWith("on")) made.addEventListener(key.slice(2), value);
-    else if (key === "value" || key === "checked") made[key] = value;
+    if (!there(value)) continue;
+    if (key.startsWith("on") || key === "value" || key === "checked") made[key] = value;
     else made.setAttribute(key, value === true ? "" : value);
   }
-  made.append(...inside.flat(Infinity).filter((part) => part !== null && part !== undefined));
+  made.append(...inside.flat(Infinity).filter(there));
   return made;
+}
+
+// Make what is in a place as it is wanted by changing what differs alone: what somebody reads, marks, holds or has opened
+// there stays the same element. In a list, `data-key` tells which is which.
+export function patch(place, ...wanted) {
+  const before = [...place.childNodes];
+  const after = wanted.flat(Infinity).filter(there).map((part) => {
+    const made = part instanceof Node ? part : document.createTextNode(part);
+    const found = before.includes(made) ? made : before.find((each) => each.nodeName === made.nodeName && each.dataset?.key === made.dataset?.key);
+    if (!found) return made;
+    before.splice(before.indexOf(found), 1);
+    if (found !== made) alter(found, made);
+    return found;
+  });
+  before.forEach((part) => part.remove());
+  let at = place.firstChild;
+  for (const part of after) {
+    while (at && at !== part && part.contains(document.activeElement)) { // moved itself, it would lose the focus
+      const next = at.nextSibling;
+      place.append(at);
+      at = next;
+    }
+    if (at === part) at = at.nextSibling;
+    else place.insertBefore(part, at);
+  }
+}
+
+function alter(here, made) {
+  if (here.nodeType === Node.TEXT_NODE) {
+    if (here.data !== made.data) here.data = made.data;
+    return;
+  }
+  for (const { name, value } of made.attributes) if (here.getAttribute(name) !== value) here.setAttribute(name, value);
+  for (const { name } of [...here.attributes]) if (!made.hasAttribute(name) && name !== "open") here.removeAttribute(name);
+  [here.onclick, here.onchange] = [made.onclick, made.onchange];
+  if (here.checked !== made.checked) here.checked = made.checked;
+  patch(here, ...made.childNodes);
 }
 
 export function dialog(about, ...inside) {
@@ -55,16 +107,24 @@ export function dialog(about, ...inside) {
   return made;
 }
 
-export function ask(question, yes, mark = "mark") {
-  return new Promise((resolve) => {
-    const box = dialog({ "aria-label": question },
-      el("form", { method: "dialog" }, el("p", {}, question),
-        el("div", { class: "bar" }, el("button", { value: "" }, t("Cancel")), el("button", { class: mark, value: "yes" }, yes))));
-    box.addEventListener("close", () => resolve(box.returnValue === "yes"));
-  });
+// A question whose answer is a deed: the dialog stays, and says what is wrong, until the deed is done or given up.
+export function ask(title, inside, yes, deed, mark = "mark") {
+  const wrong = el("p", { class: "bad", role: "alert" });
+  const form = el("form", {}, inside, wrong,
+    el("div", { class: "bar" }, el("button", { type: "button", onclick: () => box.close() }, t("Cancel")), el("button", { class: mark }, yes)));
+  form.onsubmit = async (event) => {
+    event.preventDefault();
+    try {
+      await deed();
+      box.close();
+    } catch (error) {
+      wrong.textContent = why(error);
+    }
+  };
+  const box = dialog({ "aria-label": title }, form);
 }
 
-// --- the server
+// --- what goes wrong
 
 export class Refused extends Error {
   constructor(status, message) {
@@ -73,9 +133,41 @@ export class Refused extends Error {
   }
 }
 
-export const hasToken = () => kept(sessionStorage, TOKEN) !== null;
+// The server was not reached: what is asked again may succeed.
+export class Away extends TypeError {}
+
+// What is to be said of an error; one that is a fault of ours is thrown on.
+export function why(error) {
+  if (error instanceof Refused || error instanceof Away) return error.message;
+  throw error;
+}
+
+const wrong = { away: "", ours: "" };
+
+function tell(kind, text) {
+  const line = document.getElementById("status");
+  wrong[kind] = text;
+  const said = Object.values(wrong).filter(Boolean).join(" ");
+  if (line.textContent !== said) line.textContent = said;
+}
+
+function fault(error) {
+  if (error instanceof Away || error?.name === "AbortError") return;
+  console.error(error);
+  tell("ours", error instanceof Refused ? error.message : t("Something went wrong on this page: {why}", { why: error?.message ?? error }));
+}
+
+addEventListener("error", (event) => fault(event.error ?? event.message));
+addEventListener("unhandledrejection", (event) => { event.preventDefault(); fault(event.reason); });
+addEventListener("hashchange", () => tell("ours", ""));
+
+// --- the server
+
+const SENT = /^[\x21-\x7e]+$/; // what a header can carry
+let token = kept("sessionStorage", TOKEN), asking = null;
 const known = new Map(); // address → [mark, value] of the latest answers
-let asking = null;
+
+export const hasToken = () => token !== null;
 
 function askToken(wrong) {
   asking ??= new Promise((resolve) => {
@@ -86,41 +178,46 @@ function askToken(wrong) {
         el("div", { class: "bar" }, el("button", { class: "mark", value: "yes" }, t("Go on")))));
     box.addEventListener("cancel", (event) => event.preventDefault());
     box.addEventListener("close", () => {
-      kept(sessionStorage, TOKEN, field.value.trim());
+      const given = field.value.trim();
       asking = null;
+      if (!SENT.test(given)) return resolve(askToken(given !== ""));
+      token = given;
+      kept("sessionStorage", TOKEN, token);
       resolve();
     });
   });
   return asking;
 }
 
-function away(is) {
-  const line = document.getElementById("status"), text = is ? t("The server does not answer; trying again …") : "";
-  if (line.textContent !== text) line.textContent = text;
-}
+const away = (is) => tell("away", is ? t("The server does not answer; trying again …") : "");
 
-// The response to a request; asks for a token where one is wanted.
+// The response to a request; asks for a token where one is wanted. Away where there is none.
 export async function request(address, more = {}) {
   for (;;) {
-    const token = kept(sessionStorage, TOKEN), headers = { "X-Jichu-Board": "1", ...more.headers };
-    if (token) headers.Authorization = `Bearer ${token}`;
+    const sent = token, headers = { "X-Jichu-Board": "1", ...more.headers };
+    if (sent) headers.Authorization = `Bearer ${sent}`;
     let answer;
     try {
       answer = await fetch(address, { ...more, headers, redirect: "error", credentials: "omit" });
     } catch (error) {
-      if (error.name !== "AbortError") away(true);
-      throw error;
+      if (error.name === "AbortError") throw error;
+      away(true);
+      throw new Away(t("The server does not answer."));
     }
     away(answer.status === 502); // of a proxy; 503 is an answer: to come again
     if (answer.status !== 401) return answer;
-    await askToken(token !== null);
+    if (sent === token) await askToken(sent !== null);
   }
 }
 
-// What a response says; Refused where it is an error.
+// What a response says; Refused where it is an error, Away where it was cut off.
 export async function read(answer) {
-  const told = await answer.json().catch(() => null);
+  const told = await answer.json().catch((error) => {
+    if (error.name === "AbortError") throw error;
+    return null;
+  });
   if (!answer.ok) throw new Refused(answer.status, told?.error?.message ?? `${answer.status}`);
+  if (told === null) throw new Away(t("The server does not answer."));
   return told;
 }
 
@@ -150,6 +247,7 @@ export async function follow(call, signal, every = 2000) {
     } catch (error) {
       if (signal.aborted) return;
       if (error instanceof Refused && error.status < 500 && error.status !== 429) throw error;
+      if (!(error instanceof Refused)) fault(error);
       wait = Math.min(wait * 1.5, 15000);
     }
     await new Promise((resolve) => {
@@ -166,8 +264,10 @@ export async function follow(call, signal, every = 2000) {
 
 // --- figures
 
+// A share that is nearly one is not one: it gets more digits.
 export function number(value, digits = 4) {
   if (value === null || value === undefined) return "–";
+  if (value < 1 && digits < 8 && Number(value.toPrecision(digits)) === 1) return number(value, digits + 1);
   if (value !== 0 && (Math.abs(value) < 1e-3 || Math.abs(value) >= 1e12)) return value.toExponential(2);
   return Math.abs(value) >= 1e4 ? Math.round(value).toLocaleString("en") : `${Number(value.toPrecision(digits))}`;
 }

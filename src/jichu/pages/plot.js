@@ -2,8 +2,8 @@
 
 import { el, number, t } from "./common.js";
 
-const SVG = "http://www.w3.org/2000/svg", COLOURS = 7, ROWS = 60;
-const W = 520, H = 240, LEFT = 56, RIGHT = 10, TOP = 8, BOTTOM = 26;
+const SVG = "http://www.w3.org/2000/svg", COLOURS = 7, DASHES = 6, ROWS = 60, NAMES = 8, LETTERS = 24;
+const W = 520, H = 240, LEFT = 56, RIGHT = 10, TOP = 8, BOTTOM = 26, LINE = 14, LETTER = 6.5;
 
 function svg(name, about = {}, ...inside) {
   const made = document.createElementNS(SVG, name);
@@ -50,7 +50,27 @@ function nearest(steps, step) {
   return low + 1 < steps.length && steps[low + 1] - step < step - steps[low] ? low + 1 : low;
 }
 
-// A figure; `draw(lines, {log, smooth})` shows lines [{name, steps, values}] in it, and may be called again.
+// What a line has at a step: nothing before its first or after its last.
+function value(line, step) {
+  return step < line.steps[0] || step > line.steps.at(-1) ? null : line.drawn[nearest(line.steps, step)];
+}
+
+// The parts in which some labels differ, each as a text.
+function telling(labels) {
+  return labels.map((label) => label.filter((part) => !labels.every((other) => other.includes(part))).join(" · ") || label.join(" · "));
+}
+
+// Lines that can be told apart: by colour, and by dashes where several have one, or there are more than colours.
+function dressed(lines, smooth) {
+  const names = telling(lines.map((line) => line.label)), dashes = 1 + Math.max(0, ...lines.map((line) => line.dash ?? 0));
+  return lines.map((line, i) => {
+    const colour = line.colour ?? i, dash = (line.dash ?? 0) + dashes * Math.floor(colour / COLOURS);
+    return { ...line, name: line.label.join(" · "), short: names[i], look: `c${colour % COLOURS} d${dash % DASHES}`, drawn: smooth ? smoothed(line.values, smooth) : line.values };
+  });
+}
+
+// A figure; `draw(lines, {log, smooth})` shows lines [{label, steps, values}] in it, a label being
+// a list of parts, and may be called again.
 export function plot(title) {
   const heading = svg("title"), about = svg("desc"), canvas = svg("g");
   const picture = svg("svg", { viewBox: `0 0 ${W} ${H}`, role: "slider", tabindex: "0", "aria-label": title, "aria-orientation": "horizontal" }, heading, about, canvas);
@@ -76,7 +96,7 @@ export function plot(title) {
       pen = "L";
     });
     const dot = values.length === 1 && d;
-    return svg("path", { d: dot ? `${d}h.01` : d, class: `line ${dot ? "dot" : kind} c${line.colour}`, "stroke-linecap": "round" });
+    return svg("path", { d: dot ? `${d}h.01` : d, class: `line ${dot ? "dot" : kind} ${line.look}`, "stroke-linecap": "round" });
   }
 
   function grid([low, high, first, last]) {
@@ -95,15 +115,35 @@ export function plot(title) {
     return made;
   }
 
+  // Names where lines end, above or below where they would meet.
+  function labels() {
+    if (lines.length < 2 || lines.length > NAMES) return [];
+    const placed = [];
+    for (const line of lines) {
+      const i = line.drawn.findLastIndex((v) => !how.log || v > 0);
+      if (i < 0) continue;
+      const text = line.short.length > LETTERS ? `${line.short.slice(0, LETTERS - 1)}…` : line.short, end = x(line.steps[i]), wide = LETTER * text.length;
+      const late = end > (LEFT + W) / 2, left = late ? end - wide - 2 : end + 4, wanted = y(line.drawn[i]) - 4;
+      const free = (at) => at > TOP && at < H - BOTTOM && placed.every((p) => Math.abs(p.at - at) >= LINE || p.left > left + wide || left > p.left + p.wide);
+      const at = [...lines.keys()].flatMap((n) => [wanted - n * LINE, wanted + n * LINE]).find(free) ?? wanted;
+      placed.push({ text, left, wide, at, x: late ? end - 2 : left, anchor: late ? "end" : "start" });
+    }
+    return placed.map(({ text, at, x: place, anchor }) => {
+      const made = svg("text", { x: place, y: at, "text-anchor": anchor, class: "name" });
+      made.textContent = text;
+      return made;
+    });
+  }
+
   function legend() {
     key.replaceChildren(...lines.map((line) => {
-      const i = at === null ? line.steps.length - 1 : nearest(line.steps, at);
-      return el("li", {}, el("i", { class: `c${line.colour}` }), el("bdi", {}, line.name), el("b", {}, number(line.drawn[i])));
+      const swatch = svg("svg", { viewBox: "0 0 24 4", "aria-hidden": "true" }, svg("path", { d: "M0 2h24", class: `line ${line.look}` }));
+      return el("li", {}, swatch, el("bdi", {}, line.name), el("b", {}, number(at === null ? line.drawn.at(-1) : value(line, at))));
     }), ...(at === null ? [] : [el("li", {}, t("step {step}", { step: at.toLocaleString("en") }))]));
   }
 
   function told(step) {
-    return [t("step {step}", { step }), ...lines.map((line) => `${line.name} ${number(line.drawn[nearest(line.steps, step)])}`)].join(", ");
+    return [t("step {step}", { step }), ...lines.map((line) => `${line.name} ${number(value(line, step))}`)].join(", ");
   }
 
   function cursor(step) {
@@ -123,7 +163,7 @@ export function plot(title) {
     table.replaceChildren(el("table", {},
       el("thead", {}, el("tr", {}, el("th", { scope: "col" }, t("step")), lines.map((line) => el("th", { scope: "col" }, line.name)))),
       el("tbody", {}, chosen.map((step) => el("tr", {}, el("td", {}, step.toLocaleString("en")),
-        lines.map((line) => el("td", {}, number(line.drawn[nearest(line.steps, step)]))))))));
+        lines.map((line) => el("td", {}, number(value(line, step)))))))));
   }
 
   picture.addEventListener("pointermove", (event) => {
@@ -145,12 +185,11 @@ export function plot(title) {
 
   box.draw = (given, options) => {
     how = options;
-    lines = given.filter((line) => line.steps.length).map((line, i) => ({
-      ...line, colour: (line.colour ?? i) % COLOURS, drawn: how.smooth ? smoothed(line.values, how.smooth) : line.values }));
+    lines = dressed(given.filter((line) => line.steps.length), how.smooth);
     steps = [...new Set(lines.flatMap((line) => line.steps))].sort((a, b) => a - b);
     const bounds = scales();
     canvas.replaceChildren(...grid(bounds),
-      ...(how.smooth ? lines.map((line) => path(line, line.values, "raw")) : []), ...lines.map((line) => path(line, line.drawn, "")));
+      ...(how.smooth ? lines.map((line) => path(line, line.values, "raw")) : []), ...lines.map((line) => path(line, line.drawn, "")), ...labels());
     about.textContent = lines.map((line) => t("{name}: {count} points, from {first} to {last}", {
       name: line.name, count: line.steps.length, first: number(line.values[0]), last: number(line.values.at(-1)) })).join("; ");
     picture.setAttribute("aria-valuemin", steps[0] ?? 0);

@@ -85,15 +85,16 @@ class Runs:
 
 def choose(
     runs: Iterable[Facts], *, search: str = "", tags: Collection[str] = (), states: Collection[str] = (),
-    sort: str = "started", reverse: bool = False,
+    where: Collection[str] = (), sort: str = "started", reverse: bool = False,
 ) -> list[Facts]:  # fmt: skip
-    """Those whose name, stage, reason or tags hold every word of `search`, that have all `tags`, and one of `states`; sorted
-    by a key or a metric, the newest, the largest or the first by name first, and those that have none last."""
+    """Those whose name, stage, reason or tags hold every word of `search`, that have all `tags`, and one of `states`, and of
+    which every condition of `where` holds (`conditions.holds`); sorted by a key or a metric, the newest, the largest or the first by name first, and those that have none last."""
     if wrong := next((state for state in states if state not in STATES), None):
         raise unknown("state", wrong, STATES)
     runs, wanted, words = list(runs), set(tags), search.casefold().split()
+    meant = _meant(runs, where) if where else runs
     found = [
-        run for run in runs
+        run for run in meant
         if wanted <= set(run.tags) and (not states or run.state in states) and (not words or _holds(run, words))
     ]  # fmt: skip
     key = _KEYS.get(sort) or (lambda run: run.value(sort))
@@ -105,6 +106,13 @@ def choose(
     if reverse == (sort in _RISING):
         have.reverse()
     return [run for *_, run in have] + [run for value, run in keyed if value is None]
+
+
+def _meant(runs: Sequence[Facts], where: Collection[str]) -> list[Facts]:
+    from .conditions import holds  # brings what reads data, for which a plain list need not wait
+
+    asked = [holds(text, runs) for text in where]
+    return [run for run, *told in zip(runs, *asked, strict=True) if all(told)]
 
 
 def _holds(run: Facts, words: Sequence[str]) -> bool:

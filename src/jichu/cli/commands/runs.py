@@ -59,6 +59,10 @@ def _add_list(parser: argparse.ArgumentParser) -> None:
         "--state", action="append", default=[], help="running, finished, failed, interrupted or damaged"
     )
     parser.add_argument(
+        "--where", action="append", default=[], metavar="CONDITION",
+        help='"accuracy > 0.9", state=finished, tag=best, …; several times for several',
+    )  # fmt: skip
+    parser.add_argument(
         "--sort",
         default="started",
         metavar="KEY",
@@ -74,7 +78,7 @@ def show(options: Options) -> None:
 
     every = Runs(options.folder).all()
     found = choose(
-        every, search=options.search, tags=options.tag, states=options.state, sort=options.sort,
+        every, search=options.search, tags=options.tag, states=options.state, where=options.where, sort=options.sort,
         reverse=options.reverse,
     )  # fmt: skip
     if options.json:

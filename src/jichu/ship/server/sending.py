@@ -9,8 +9,23 @@ from fastapi import FastAPI, Request, Response
 
 from jichu.core.files import dumps
 from jichu.core.words import LANGUAGES
+from jichu.metrics import METRICS
 from jichu.pages import static, texts
 
+_LOGGED = (
+    "loss",
+    "lr",
+    "samples_per_second",
+    "share",
+    "data",
+    "forward",
+    "backward",
+    "optimizer",
+    "rest",
+    "train_accuracy",
+    "validation_accuracy",
+    "validation_loss",
+)  # while training, beside metrics; fmt: skip
 _KINDS = {"css": "text/css", "js": "text/javascript"}
 
 
@@ -25,7 +40,7 @@ def add_static(app: FastAPI, names: Sequence[str]) -> None:
         kind = _KINDS[name.rpartition(".")[2]]
         _add(app, f"/static/{name}", static(name), f"{kind}; charset=utf-8")
     for language in LANGUAGES:
-        _add(app, _words(language), dumps(texts(language)).encode(), "application/json")
+        _add(app, _words(language), dumps(texts(language, (*METRICS, *_LOGGED))).encode(), "application/json")
 
 
 def _words(language: str) -> str:

@@ -74,21 +74,25 @@ def _add_page(app: FastAPI) -> None:
 def _add_facts(app: FastAPI, runs: Runs) -> None:
     @app.get("/api/runs")
     async def listed(
-        request: Request, tag: _Several, state: _Several, search: str = "", sort: str = "started", reverse: bool = False,
+        request: Request, tag: _Several, state: _Several, where: _Several, picked: _Several, search: str = "", sort: str = "started", reverse: bool = False,
         start: int = 0, most: int = 100,
     ) -> Response:  # fmt: skip
         def found() -> dict[str, Any]:
             every = runs.all()
-            chosen = choose(every, search=search, tags=tag, states=state, sort=sort, reverse=reverse)
+            chosen = choose(
+                every, search=search, tags=tag, states=state, where=where, sort=sort, reverse=reverse
+            )
             first = max(0, start)
             part = chosen[first : first + min(max(0, most), _MOST)]
             names = dict.fromkeys(name for run in part for name in run.headline)
+            there = {run.name for run in every}
             told = [
                 {**run.plain(), "bytes": None if run.state == "running" else size(run.path)} for run in part
             ]
             return {
                 "folder": runs.path.resolve().name, "all": len(every), "found": len(chosen), "start": first,
                 **counts(every), "metrics": list(names), "runs": told,
+                "picked": [name for name in picked if name in there],
             }  # fmt: skip
 
         return await _told(request, found)
