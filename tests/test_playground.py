@@ -182,7 +182,7 @@ def test_a_table_is_forecast(chromium, address):
     chromium.value(ask % json.dumps("\n".join(["day;what;load", *rows, "30;x;many"])))
     chromium.until("document.querySelector('form').innerText.includes('row 31: load is many')")
     chromium.value(ask % json.dumps("\n".join(["day;what;load", *rows])))
-    chromium.until("document.querySelectorAll('.plot .line').length == 2", 30)
+    chromium.until("document.querySelectorAll('.plot > svg .line').length == 2", 30)
     key = chromium.value("document.querySelector('.plot .key').innerText").split()
     assert key[:2] == ["known", "4.5"] and key[2] == "forecast" and float(key[3])
     chromium.value("document.querySelector('.plot details').open = true")

@@ -68,7 +68,7 @@ export function series(model, rows) {
 
 function line(name, first, values) {
   const there = values.map((value, i) => [first + i, value]).filter(([, value]) => typeof value === "number");
-  return { name, steps: there.map(([step]) => step), values: there.map(([, value]) => value) };
+  return { label: [name], steps: there.map(([step]) => step), values: there.map(([, value]) => value) };
 }
 
 // What is known, and after it what is forecast: a figure for each column, those that are forecast first.

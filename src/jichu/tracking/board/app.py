@@ -28,7 +28,7 @@ from ..facts import Facts
 from ..runs import Runs, choose, compare, counts, paired, size, tag
 
 _MOST = 200  # runs of an answer
-_STATIC = ("page.css", "forms.css", "board.css", "common.js", "plot.js", "board.js")
+_STATIC = ("page.css", "forms.css", "plot.css", "board.css", "common.js", "plot.js", "board.js")
 FREE = ("/", "/healthz", *free(_STATIC))  # to everybody: nothing of any run
 _PAGE = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; media-src blob:;"
