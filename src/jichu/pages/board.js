@@ -4,7 +4,8 @@ import { Refused, ask, clock, date, dialog, el, follow, get, hasToken, interval,
 import { plot } from "./plot.js";
 
 const PAGE = 100, POINTS = 3000, MOST = 12; // runs of a page, points of a line, runs that are compared
-const STATES = ["running", "finished", "failed", "interrupted", "damaged"], KEYS = ["started", "name", "state", "seconds", "size"], RISING = ["name", "state"];
+const STATES = ["running", "finished", "failed", "interrupted", "damaged"];
+const KEYS = ["started", "name", "state", "seconds", "size"], RISING = ["name", "state"]; // to sort by, beside metrics
 const main = document.getElementById("main");
 let ending = new AbortController(), remarks = null;
 const chosen = new Set(); // names of the runs that are to be compared
@@ -12,6 +13,7 @@ const list = { search: "", state: "", tag: "", sort: "started", reverse: false, 
 const drawn = { log: false, smooth: 0 };
 
 const of = (name, rest = "") => `/api/runs/${encodeURIComponent(name)}${rest}`;
+const count = (n) => n.toLocaleString("en");
 const link = (name) => `#/run/${encodeURIComponent(name)}`;
 const said = { // names that the server gives, in the language of the page
   running: () => t("running"), finished: () => t("finished"), failed: () => t("failed"), interrupted: () => t("interrupted"),
@@ -52,12 +54,11 @@ const remark = (...lines) => patch(remarks, remarked(lines));
 
 // --- all runs
 
+// The figure that is sorted by, or the first of the result, or of what was logged last.
 function headline(run) {
-  const sorted = KEYS.includes(list.sort) ? [] : [list.sort];
-  const first = (figures) => [...sorted, ...Object.keys(figures)].find((name) => name in figures);
-  const name = first({ ...run.headline, ...(sorted.length ? run.latest : {}) }) ?? first(run.latest);
-  if (name === undefined) return [];
-  return [el("bdi", {}, named(name)), " ", name in run.headline ? interval(run.headline[name]) : number(run.latest[name])];
+  const shown = [...Object.entries(run.headline).map(([name, figure]) => [name, interval(figure)]), ...Object.entries(run.latest).map(([name, value]) => [name, number(value)])];
+  const first = shown.find(([name]) => name === list.sort) ?? shown[0];
+  return first ? [el("bdi", {}, named(first[0])), " ", first[1]] : [];
 }
 
 function listed(signal) {
@@ -67,14 +68,15 @@ function listed(signal) {
   const bySort = el("select", { "aria-label": t("Sort by") }), turned = el("button", { onclick: () => choose({ reverse: !list.reverse }) });
   const compare = el("button", { class: "mark", onclick: () => { location.hash = `#/compare/${[...chosen].map(encodeURIComponent).join(",")}`; } });
   const back = el("button", { onclick: () => turn(-PAGE) }, t("Back")), on = el("button", { onclick: () => turn(PAGE) }, t("Next")), range = el("span", { class: "note" });
-  const table = scroll(about, el("table", { class: "runs" }, el("thead", {}, head), body)), pages = el("div", { class: "bar" }, back, range, on), instead = el("p", { class: "note", role: "status" });
+  const table = scroll(about, el("table", { class: "runs" }, el("thead", {}, head), body));
+  const pages = el("div", { class: "bar" }, back, range, on), instead = el("p", { class: "note", role: "status" });
   let found = null, asked = 0;
 
   main.replaceChildren(...frame(about, switches()), lead, el("div", { class: "bar" }, search, byState, byTag, bySort, turned, compare), instead, table, pages);
 
   function choose(what) {
     Object.assign(list, { start: 0 }, what);
-    soon().catch((error) => { if (!signal.aborted) remark(why(error)); });
+    look().catch((error) => { if (!signal.aborted) remark(why(error)); });
   }
 
   function turn(by) {
@@ -109,7 +111,7 @@ function listed(signal) {
       el("td", {}, el("input", { type: "checkbox", checked: picked, disabled: !picked && chosen.size >= MOST, "aria-label": t("Compare {name}", { name: run.name }), onchange: (event) => pick(event, run.name) })),
       el("td", { class: "name" }, el("a", { href: link(run.name) }, el("bdi", {}, run.name)), el("div", {}, tags(run)), run.why ? el("span", { class: "why" }, run.why) : null),
       el("td", {}, state(run)), el("td", { class: "result" }, headline(run)),
-      el("td", { class: "wide" }, el("bdi", {}, run.stage), run.step === null ? "" : ` ${run.step.toLocaleString("en")}`),
+      el("td", { class: "wide" }, el("bdi", {}, run.stage), run.step === null ? "" : ` ${count(run.step)}`),
       el("td", { class: "number" }, date(run.started)), el("td", { class: "number wide" }, clock(run.seconds)), el("td", { class: "number wide" }, mib(run.bytes)));
   }
 
@@ -144,9 +146,13 @@ function listed(signal) {
     query.append(/[=<>]/.test(list.search) ? "where" : "search", list.search);
     for (const key of ["state", "tag"]) if (list[key]) query.append(key, list[key]);
     for (const name of chosen) query.append("picked", name);
-    const mine = ++asked, told = await get(`/api/runs?${query}`, signal);
+    const mine = ++asked, told = await get(`/api/runs?${query}`, signal).catch((error) => {
+      if (!(error instanceof Refused) || error.status !== 400) throw error;
+      return { refused: error.message }; // a condition that is still being written, or one that nobody understands
+    });
     if (mine !== asked) return;
     remark();
+    if (told.refused) return insteadOf(told.refused);
     if (told === found && instead.hidden) return;
     found = told;
     for (const name of chosen) if (query.getAll("picked").includes(name) && !found.picked.includes(name)) chosen.delete(name);
@@ -154,16 +160,11 @@ function listed(signal) {
     if (found.start >= found.found && found.start) choose({ start: Math.floor(Math.max(0, found.found - 1) / PAGE) * PAGE });
   }
 
-  const soon = () => look().catch((error) => { // a condition that is still being written, or one that nobody understands
-    if (!(error instanceof Refused) || error.status !== 400) throw error;
-    insteadOf(error.message);
-  });
-
   search.oninput = () => choose({ search: search.value });
   byState.onchange = () => choose({ state: byState.value });
   byTag.onchange = () => choose({ tag: byTag.value });
   bySort.onchange = () => choose({ sort: bySort.value, reverse: false });
-  return follow(soon, signal);
+  return follow(look, signal);
 }
 
 // --- curves
@@ -223,16 +224,17 @@ function figures(feeds, place, only = () => true) {
   const made = new Map();
   return () => {
     const found = new Map(), many = feeds.length > 1;
-    feeds.forEach((feed, number_) => {
-      const stages = Object.entries(feed.stages), count = {};
+    feeds.forEach((feed, colour) => {
+      const stages = Object.entries(feed.stages), seen = new Map(); // lines of this run in each figure
       for (const [stage, lines] of stages) {
         for (const [name, line] of Object.entries(lines)) {
           if (!only(name)) continue;
           const [group, ...part] = name.split("/");
           if (!found.has(group)) found.set(group, []);
           const label = [many && feed.name, (!many || stages.length > 1) && stage, ...part.map(named)].filter(Boolean);
-          const dash = (count[group] = (count[group] ?? -1) + 1);
-          found.get(group).push({ ...line, label, ...(many ? { colour: number_, dash } : {}) });
+          const dash = seen.get(group) ?? 0;
+          seen.set(group, dash + 1);
+          found.get(group).push({ ...line, label, ...(many ? { colour, dash } : {}) });
         }
       }
     });
@@ -304,7 +306,6 @@ function label(run) {
   });
 }
 
-const count = (n) => n.toLocaleString("en");
 const missing = (name, known) => (known ? t("The run {name} is gone; what is shown is what was last known of it.", { name }) : t("There is no run {name} here.", { name }));
 
 function leading(run) {
@@ -314,12 +315,15 @@ function leading(run) {
   return [parts.filter(Boolean).map((part, i) => [i ? " · " : "", el("span", {}, part)]), " ", tags(run)];
 }
 
+const unfolding = (title, text) => el("details", { "data-key": title }, el("summary", {}, title), el("pre", { tabindex: "0" }, text));
+
 function one(name, signal) {
   const metrics = new Feed(name, "metrics"), timing = new Feed(name, "timing"), samples = new Map();
   const lead = el("p", { class: "lead" }), top = el("div"), note = el("p", { class: "note" }), plots = el("div", { class: "plots" }), speed = el("div", { class: "plots" });
   const stages = el("div"), strip = el("ul", { class: "samples" }), made = el("div");
   const drawMetrics = figures([metrics], plots), drawSpeed = figures([timing], speed, (key) => key === "samples_per_second" || key.startsWith("share/"));
-  const trained = el("section", { hidden: true }, el("h2", {}, t("While training")), controls(() => { drawMetrics(); drawSpeed(); }), plots, note), fast = el("section", { hidden: true }, el("h2", {}, t("Speed")), speed);
+  const trained = el("section", { hidden: true }, el("h2", {}, t("While training")), controls(() => { drawMetrics(); drawSpeed(); }), plots, note);
+  const fast = el("section", { hidden: true }, el("h2", {}, t("Speed")), speed);
   const sampled = el("section", { hidden: true }, el("h2", {}, t("Samples")), strip);
   const ender = el("button", { class: "stop", hidden: true, onclick: () => stop(shown) }, t("Stop")), tagging = el("button", { hidden: true, onclick: () => label(shown) }, t("Tags"));
   let shown = null;
@@ -343,11 +347,11 @@ function one(name, signal) {
   async function look() {
     const run = await get(of(name), signal);
     if (run !== shown) draw(run);
-    if (await metrics.read(signal)) drawMetrics();
-    if (await timing.read(signal)) fast.hidden = !drawSpeed();
-    const logged = Object.keys(metrics.stages).length > 0;
+    const moved = await metrics.read(signal), logged = Object.keys(metrics.stages).length > 0;
+    if (moved) drawMetrics();
     note.textContent = metrics.damaged ? t("{count} damaged rows are left out.", { count: metrics.damaged }) : logged ? "" : t("Nothing is logged yet.");
     trained.hidden = !logged && !metrics.damaged && run.state !== "running";
+    if (await timing.read(signal)) fast.hidden = !drawSpeed();
     remark();
   }
 
@@ -357,13 +361,12 @@ function one(name, signal) {
   }), signal);
 }
 
-const unfolding = (title, text) => el("details", { "data-key": title }, el("summary", {}, title), el("pre", { tabindex: "0" }, text));
-
 // --- several
 
 function compared(every, signal) {
   const names = every.slice(0, MOST), feeds = names.map((name) => new Feed(name, "metrics")), query = new URLSearchParams(names.map((name) => ["run", name]));
-  const plots = el("div", { class: "plots" }), draw = figures(feeds, plots), facts = el("div"), rows = el("div"), trained = el("section", { hidden: true }, el("h2", {}, t("While training")), controls(draw), plots);
+  const plots = el("div", { class: "plots" }), draw = figures(feeds, plots), facts = el("div"), rows = el("div");
+  const trained = el("section", { hidden: true }, el("h2", {}, t("While training")), controls(draw), plots);
   const most = every.length > MOST ? [t("At most {count} runs are compared at once; these are the first.", { count: MOST })] : [];
   let refused = null, told = false;
   main.replaceChildren(el("p", {}, el("a", { href: "#/" }, t("All runs"))), ...frame(t("Compare"), switches()),
@@ -371,7 +374,8 @@ function compared(every, signal) {
 
   function sideBySide(found) {
     const text = (value) => (value === null ? "–" : typeof value === "string" ? value : JSON.stringify(value));
-    const metrics = Object.entries(found.metrics).map(([name, figures_]) => [named(name), ...figures_.map(interval)]), recipes = Object.entries(found.recipes).map(([key, values]) => [key, ...values.map(text)]);
+    const metrics = Object.entries(found.metrics).map(([name, each]) => [named(name), ...each.map(interval)]);
+    const recipes = Object.entries(found.recipes).map(([key, values]) => [key, ...values.map(text)]);
     patch(facts, metrics.length ? [el("h2", {}, t("Results")), table(t("Results"), [t("metric"), ...found.runs], metrics)] : null, el("h2", {}, t("What differs in the recipes")),
       recipes.length ? table(t("What differs in the recipes"), [t("key"), ...found.runs], recipes) : el("p", { class: "note" }, t("Nothing differs.")));
     patch(rows, el("button", { onclick: () => byRows(query, rows, signal) }, t("Compare row by row")));

@@ -10,7 +10,7 @@ export function t(sentence, values = {}) {
 }
 
 // What people call a metric or another name of ours; names of their own they find as they wrote them.
-export const named = (name) => spoken[name] ?? name.replaceAll("_", " ");
+export const named = (name) => (Object.hasOwn(spoken, name) ? spoken[name] : name.replaceAll("_", " "));
 
 export const language = () => tongue;
 
