@@ -115,7 +115,7 @@ export function plot(title) {
     return made;
   }
 
-  // Names where lines end, above or below where they would meet.
+  // Names where lines end, those that find room there: all are in the key.
   function labels() {
     if (lines.length < 2 || lines.length > NAMES) return [];
     const placed = [];
@@ -125,8 +125,8 @@ export function plot(title) {
       const text = line.short.length > LETTERS ? `${line.short.slice(0, LETTERS - 1)}…` : line.short, end = x(line.steps[i]), wide = LETTER * text.length;
       const late = end > (LEFT + W) / 2, left = late ? end - wide - 2 : end + 4, wanted = y(line.drawn[i]) - 4;
       const free = (at) => at > TOP && at < H - BOTTOM && placed.every((p) => Math.abs(p.at - at) >= LINE || p.left > left + wide || left > p.left + p.wide);
-      const at = [...lines.keys()].flatMap((n) => [wanted - n * LINE, wanted + n * LINE]).find(free) ?? wanted;
-      placed.push({ text, left, wide, at, x: late ? end - 2 : left, anchor: late ? "end" : "start" });
+      const at = [wanted, wanted - LINE, wanted + LINE].find(free);
+      if (at !== undefined) placed.push({ text, left, wide, at, x: late ? end - 2 : left, anchor: late ? "end" : "start" });
     }
     return placed.map(({ text, at, x: place, anchor }) => {
       const made = svg("text", { x: place, y: at, "text-anchor": anchor, class: "name" });
