@@ -87,7 +87,7 @@ def long_answer(browser, address):
     browser.call("Page.removeScriptToEvaluateOnNewDocument", identifier=script["identifier"])
     return {
         "value": max(tasks, default=0.0), "low": min(tasks, default=0.0), "high": max(tasks, default=0.0), "tasks": len(tasks),
-        "characters": browser.value("document.querySelector('.log').innerText.length"),
+        "characters": browser.value("document.querySelector('.log').textContent.length"),
     }  # fmt: skip
 
 
