@@ -17,7 +17,7 @@ from scipy import stats
 
 import jichu
 from jichu.cli.main import main
-from jichu.core.errors import UsageError
+from jichu.core.errors import DataError, UsageError
 from jichu.core.files import read_table, write_table
 from jichu.core.words import speaking
 from jichu.data.source import Column
@@ -323,3 +323,13 @@ def test_what_is_asked_wrongly(made, tmp_path, capsys):
     with pytest.raises(UsageError, match="reference"):
         jichu.drift(made, [], reference="dev")
     assert "did you mean" not in capsys.readouterr().out
+
+
+def test_other_data_in_the_place_of_the_runs_own_are_no_reference(made, monkeypatch, tmp_path):
+    data, test, _ = images(made)
+    assert made.folder.made_of(data.fingerprint)
+    asked = arrays(test[:30])
+    monkeypatch.setattr(data, "fingerprint", "of other data")
+    with pytest.raises(DataError, match="data have changed"):
+        jichu.drift(made, asked, output=tmp_path)
+    assert not jichu.drift(made, asked, output=tmp_path, data=data)["alarm"]

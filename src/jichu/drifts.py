@@ -58,7 +58,7 @@ def drift(
     the share of new words with held-out rows. Gives {"alarm", "alarms", "tests", …}, and writes them with a page
     into `output`, by default the run's folder `drift`.
 
-    DataError where there are no rows; UsageError where the model reads series, or a level is none."""
+    DataError where there are no rows, or the run's own data have changed; UsageError where the model reads series, or a level is none."""
     run = run if isinstance(run, Run) else Run(run)
     if not 0 < alpha < 1:
         raise UsageError(
@@ -70,7 +70,7 @@ def drift(
         raise UsageError(
             "the model reads series, whose rows are not alike", expected="images, sounds, texts or a table"
         )
-    made = Comparison(run, run.dataset(data), reference, seed)
+    made = Comparison(run, run.reference(data), reference, seed)
     folder = requests.folder_of(Path(logs)) if isinstance(logs, (str, Path)) else None
     mine = made.of_requests(folder) if folder else made.of_data(logs)
     found = made.about(logs, mine) | compare(made.sides(mine), alpha, seed)

@@ -156,7 +156,7 @@ def _usual(run: Run, data: Any) -> dict[str, Any]:
     if run.recipe.data.path == IN_MEMORY:
         raise UsageError("this run's data were given in memory", expected="background=…, some rows of them")
     try:
-        dataset = run.dataset()
+        dataset = run.reference()
     except JichuError as error:
         raise type(error)(
             "the run's own data, which would tell what is usual, cannot be read",

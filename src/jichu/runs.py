@@ -219,7 +219,7 @@ class Run:
 
     @cached_property
     def _own_seen(self) -> Seen:
-        return Seen(self, self.dataset())
+        return Seen(self, self.reference())
 
     @cached_property
     def fingerprint(self) -> str:
@@ -361,6 +361,17 @@ class Run:
     def dataset(self, data: Any = None) -> Dataset:
         """The run's data, or other data decoded as this model wants them."""
         return self._own_data if data is None else self._read(data)
+
+    def reference(self, data: Any = None) -> Dataset:
+        """The data that something is held against: the run's own, as they were when it was made, or others. DataError
+        where its own have changed since."""
+        found = self.dataset(data)
+        if data is None and not self.folder.made_of(found.fingerprint):
+            raise DataError(
+                "the data have changed since the run was made of them", where=found.source,
+                expected="the same data, or others that are named: data=…",
+            )  # fmt: skip
+        return found
 
     @cached_property
     def _own_data(self) -> Dataset:
