@@ -196,7 +196,12 @@ def test_other_data_in_the_place_of_the_runs_own_are_not_taken_for_them(tmp_path
     first = run.neighbours(row)
     assert Run(run.path).neighbours(row) == first
     data.write_text(data.read_text().replace(".1,", ".2,"))
-    for name, asked in (("neighbours", [row]), ("counterfactual", [row]), ("samples", []), ("map", ["train"])):
+    for name, asked in (
+        ("neighbours", [row]),
+        ("counterfactual", [row]),
+        ("samples", []),
+        ("map", ["train"]),
+    ):
         with pytest.raises(DataError, match="data have changed") as told:
             getattr(Run(run.path), name)(*asked)
         assert str(told.value.where).endswith("loans.csv") and "data=" in told.value.expected

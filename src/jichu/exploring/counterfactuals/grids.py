@@ -28,7 +28,7 @@ class Places(Changing):
     others: dict[str, Tensor]
 
     def __init__(self, seen: Seen, given: Tensor, groups: Tensor):
-        super().__init__(seen)
+        super().__init__(seen, given.nbytes)
         self.given, self.groups = given, groups
 
     def options(self) -> list[tuple[int, int]]:

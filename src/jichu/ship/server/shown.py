@@ -62,5 +62,6 @@ def _prepare(run: Run) -> None:
 
 def _lost(how: str) -> DataError:
     return DataError(
-        f"the data that this model was made of {how}", expected="they as they were, in the place where they were"
+        f"the data that this model was made of {how}",
+        expected="they as they were, in the place where they were",
     )
