@@ -92,18 +92,27 @@ def _of_run(run: Path) -> tuple[DataConfig, int]:
 
 def _told(folder: Path, dataset: Dataset, media: str | None) -> _Told:
     """Right answers joined with what was asked; `media` is the column of images or sounds."""
-    found, table = _Told(), None
+    kept, faults = _Kept(folder), []
+    last: dict[str, tuple[str, dict[str, Any]]] = {}  # by what was asked
     for number, line in requests.corrections(folder):
         name, given = f"{requests.FEEDBACK}:{number}", line.get("input")
-        if given is None:
-            table = _Kept(folder) if table is None else table
-            given = table.find(line.get(requests.REQUEST), line.get(requests.ROW))
-        if given is None:
-            found.faults.append(unusable(name, "its input was not kept"))
+        inputs = kept.of(line.get(requests.REQUEST), line.get(requests.ROW)) if given is None else [given]
+        if len(inputs) != 1:
+            why = "the id was used for several requests" if inputs else "its input was not kept"
+            faults.append(unusable(name, why))
             continue
-        found.rows.append(_cells(given, dataset, folder, media) | line["answer"])
-        found.names.append(name)
-    return found
+        cells = _cells(inputs[0], dataset, folder, media)
+        same = fingerprint({column: _told_by(cell) for column, cell in sorted(cells.items())})
+        last.pop(same, None)
+        last[same] = name, cells | line["answer"]
+    return _Told([row for _, row in last.values()], [name for name, _ in last.values()], faults)
+
+
+def _told_by(cell: Any) -> str:
+    """What is the same of a number however it is written, and of a file and its bytes."""
+    if isinstance(cell, bytes):
+        return fingerprint(cell)
+    return cell.name if isinstance(cell, Path) else str(float(cell) if isinstance(cell, int) else cell)
 
 
 class _Kept:
@@ -112,18 +121,21 @@ class _Kept:
     def __init__(self, folder: Path):
         table = requests.read_requests(folder)
         self._columns = requests.named(table, requests.INPUT) if table is not None else {}
-        keys = (
-            []
-            if table is None
-            else zip(table[requests.REQUEST].to_pylist(), table[requests.ROW].to_pylist(), strict=True)
-        )
-        self._place = {key: i for i, key in enumerate(keys)}
+        keys = [] if table is None else [table[name].to_pylist() for name in (requests.REQUEST, requests.ROW)]
+        self._places: dict[tuple[Any, Any], list[int]] = {}
+        for place, key in enumerate(zip(*keys, strict=True)):
+            self._places.setdefault(key, []).append(place)
 
-    def find(self, request: Any, row: Any) -> dict[str, Any] | None:
-        """The cells of a row; None where it was not kept, or only in part."""
-        at = self._place.get((request, row))
-        cells = {n: c[at].as_py() for n, c in self._columns.items()} if at is not None else {}
-        return cells if any(cell is not None for cell in cells.values()) else None
+    def of(self, request: Any, row: Any) -> list[dict[str, Any]]:
+        """The different inputs of one row: none where it was not kept, or only in part, and several where clients sent the
+        same id with more than one request."""
+        found: list[dict[str, Any]] = []
+        for place in self._places.get((request, row), []):
+            cells = {name: column[place].as_py() for name, column in self._columns.items()}
+            if cells not in found:
+                found.append(cells)
+        known = [cells for cells in found if any(cell is not None for cell in cells.values())]
+        return found if known else []
 
 
 def _cells(given: Any, dataset: Dataset, folder: Path, media: str | None) -> dict[str, Any]:
