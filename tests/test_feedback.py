@@ -10,14 +10,18 @@ from datetime import UTC, datetime
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from PIL import Image
 
 import jichu
 from jichu.core.errors import DataError, DiskFull, UsageError
 from jichu.core.files import write_table
-from jichu.data import requests
+from jichu.data import corrections, requests
+from jichu.data.dataset import Dataset
 from jichu.data.readers import feedback as reader
 from jichu.data.readers import read
+from jichu.data.schema import TableSchema
+from jichu.data.texts import ragged
 from jichu.recipe.corrected import finetuning
 from jichu.ship.server.errors import Refused
 from jichu.ship.server.feedback import Feedback
@@ -194,6 +198,30 @@ def test_an_id_that_came_twice_tells_of_no_input(logs, tmp_path):
         float(source.columns["age"].values[i].as_py()): source.columns["income"].values[i].as_py() for i in at
     }
     assert found == {8: "low", 5: "low", 6: "low", 7: "high"} and len(at) == 4
+
+
+def test_held_out_rows_are_known_without_their_personal_data():
+    """Texts, and categories of a table, of which a folder of requests holds neither addresses nor numbers."""
+    said = ["write to a@b.example", "write to c@d.example today", "call 13800138000"]
+    table = TableSchema(("age",), (), {"contact": tuple(said)})
+    cells = {"numbers": torch.arange(3.0)[:, None], "categories": torch.tensor([[1], [2], [3]])}
+    splits = {"train": torch.tensor([2]), "test": torch.tensor([0, 1])}
+    common = {"names": said, "splits": splits}
+    rows = Dataset(tensors=cells, table=table, **common)
+    texts = Dataset(tensors={}, texts={"text": ragged(said)}, text_columns=("said",), **common)
+    told = [
+        {"said": "write to [e-mail]"},
+        {"said": "call [phone]"},
+        {"said": "write to [e-mail] today"},
+        {"said": "write"},
+    ]
+    made = corrections._Told(told, list("abcd"))
+    corrections._leave_out(made, texts)
+    assert made.names == ["b", "d"] and {fault["record"] for fault in made.faults} == {"a", "c"}
+    ages = zip(told, (0, 2, 0, 1), strict=True)
+    made = corrections._Told([{"age": age, "contact": row["said"]} for row, age in ages], list("abcd"))
+    corrections._leave_out(made, rows)
+    assert made.names == ["b", "c", "d"]
 
 
 def test_one_command_trains_on_it(logs, runs, in_folder, capsys):

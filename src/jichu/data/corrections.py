@@ -6,7 +6,8 @@ The rows of the run keep their splits; what people told is in the training split
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
+from torch import Tensor
 
 from jichu.core.config import check, read_yaml
 from jichu.core.errors import DataError, UsageError
@@ -26,8 +28,10 @@ from .dataset import Dataset
 from .duplicates import equal_rows
 from .load import load
 from .media import KINDS
+from .personal import without
 from .readers import read as read_any
 from .source import UNLABELLED, Column, Names, Source, stamp, unusable
+from .texts import text_of, to_read
 
 
 @dataclass
@@ -119,19 +123,28 @@ class _Kept:
     """The inputs of requests that were kept."""
 
     def __init__(self, folder: Path):
-        table = requests.read_requests(folder)
-        self._columns = requests.named(table, requests.INPUT) if table is not None else {}
-        keys = [] if table is None else [table[name].to_pylist() for name in (requests.REQUEST, requests.ROW)]
-        self._places: dict[tuple[Any, Any], list[int]] = {}
-        for place, key in enumerate(zip(*keys, strict=True)):
-            self._places.setdefault(key, []).append(place)
+        self._folder = folder
+
+    @cached_property
+    def _table(self) -> pa.Table | None:
+        return requests.read_requests(self._folder)
+
+    @cached_property
+    def _places(self) -> dict[tuple[Any, Any], list[int]]:
+        found: dict[tuple[Any, Any], list[int]] = {}
+        if self._table is not None:
+            keys = [self._table[name].to_pylist() for name in (requests.REQUEST, requests.ROW)]
+            for place, key in enumerate(zip(*keys, strict=True)):
+                found.setdefault(key, []).append(place)
+        return found
 
     def of(self, request: Any, row: Any) -> list[dict[str, Any]]:
         """The different inputs of one row: none where it was not kept, or only in part, and several where clients sent the
         same id with more than one request."""
         found: list[dict[str, Any]] = []
+        columns = requests.named(self._table, requests.INPUT) if self._table is not None else {}
         for place in self._places.get((request, row), []):
-            cells = {name: column[place].as_py() for name, column in self._columns.items()}
+            cells = {name: column[place].as_py() for name, column in columns.items()}
             if cells not in found:
                 found.append(cells)
         known = [cells for cells in found if any(cell is not None for cell in cells.values())]
@@ -150,22 +163,38 @@ def _cells(given: Any, dataset: Dataset, folder: Path, media: str | None) -> dic
 
 
 def _leave_out(told: _Told, dataset: Dataset) -> None:
-    """Rows of a table that are held out go; equal images and texts are left out where the splits are made."""
+    """Rows that are held out go, be they told as they are or without personal data; equal images are left out where the
+    splits are made."""
     held_out = [rows for name, rows in dataset.splits.items() if name != "train"]
-    if dataset.kind != "table" or not told.rows or not held_out:
+    compare = {"table": _equal_cells, "text": _equal_texts}.get(dataset.kind)
+    if compare is None or not told.rows or not held_out:
         return
-    mine = given.rows(told.rows, dataset.table, DataConfig(path=IN_MEMORY), {}).tensors
-    rows = torch.cat(held_out)
-    both = {
-        name: np.concatenate([block, dataset.tensors[name][rows].numpy()]) for name, block in mine.items()
-    }
-    groups = equal_rows(both)
-    leaks = np.isin(groups[: len(told.rows)], groups[len(told.rows) :])
+    leaks = compare(told.rows, dataset, torch.cat(held_out))
     told.faults += [
         unusable(name, "exact duplicate of a held-out record") for name, leak in zip(told.names, leaks, strict=True) if leak
     ]  # fmt: skip
     told.rows = [row for row, leak in zip(told.rows, leaks, strict=True) if not leak]
     told.names = [name for name, leak in zip(told.names, leaks, strict=True) if not leak]
+
+
+def _equal_cells(told: list[dict[str, Any]], dataset: Dataset, rows: Tensor) -> list[bool]:
+    """Which told rows of a table are equal to one of the data's."""
+    hidden = {n: list(map(without, known)) for n, known in dataset.table.categories.items()}
+    table = replace(dataset.table, categories={n: tuple(dict.fromkeys(names)) for n, names in hidden.items()})
+    mine = given.rows(told, table, DataConfig(path=IN_MEMORY), {}).tensors
+    other = {name: dataset.tensors[name][rows].numpy() for name in mine}
+    for i, (name, known) in enumerate(table.categories.items()):
+        codes = np.array([0, *(known.index(word) + 1 for word in hidden[name])])
+        other["categories"][:, i] = codes[other["categories"][:, i]]
+    groups = equal_rows({name: np.concatenate([block, other[name]]) for name, block in mine.items()})
+    return np.isin(groups[: len(told)], groups[len(told) :]).tolist()
+
+
+def _equal_texts(told: list[dict[str, Any]], dataset: Dataset, rows: Tensor) -> list[bool]:
+    """Which told texts are equal to one of the data's."""
+    read = to_read(dataset.texts, dataset.chat).values()
+    held = {tuple(without(text_of(texts, row)) for texts in read) for row in rows.tolist()}
+    return [tuple(without(row[name]) for name in dataset.text_columns) in held for row in told]
 
 
 # --- both together
