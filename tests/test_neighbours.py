@@ -54,6 +54,17 @@ def test_the_nearest_are_those_of_brute_force(count, width, k, seed):
         assert k < count or (places[q][same] < places[q][same + 1]).all()
 
 
+@pytest.mark.parametrize("cells", [similarity._CELLS, 700])
+def test_of_many_rows_that_are_equally_far_the_first_come_first(monkeypatch, cells):
+    """More than there is room for among the candidates, be they the nearest or behind others."""
+    monkeypatch.setattr(similarity, "_CELLS", cells)
+    features = np.random.default_rng(0).normal(size=(1, 5)).repeat(3000, 0)
+    features[::2] *= 3
+    assert nearest(features, features[:2], 5)[0].tolist() == [[0, 1, 2, 3, 4]] * 2
+    features[[7, 2900]] = np.random.default_rng(1).normal(size=5)
+    assert nearest(features, features[7:8], 5)[0].tolist() == [[7, 2900, 0, 1, 2]]
+
+
 def whole(run, example):
     """What is shown of a row, as it would be given to the model."""
     kind = run.config.kind
