@@ -44,7 +44,9 @@ def nearest(features: np.ndarray, queries: np.ndarray, k: int) -> tuple[np.ndarr
     found = [_first(features, p, q, k) for p, q in zip(places, asked, strict=True)]
     if len(features) > k + _SPARE:
         least = -np.partition(-likeness, k - 1, axis=1)[:, k - 1] - _CLOSE
-        for i in np.flatnonzero(likeness.min(1) >= least):  # others that are as far may have been left out
+        for i in np.flatnonzero(
+            likeness.min(1) >= least
+        ).tolist():  # others that are as far may have been left out
             again = np.union1d(places[i], _reaching(features, asked[i : i + 1], least[i], k + _TIED))
             found[i] = _first(features, again, asked[i], k)
     shape = len(asked), min(k, len(features))

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from jichu.auditing.explaining.methods.perturbation import parts
 from jichu.data.given import Inputs
+from jichu.data.pictures import png
 from jichu.data.sound import Sound
 
-from ..examples import address, png, wav
+from ..examples import address, wav
 from ..seen import Seen
 from .base import Changing
 from .search import Edit
