@@ -112,7 +112,8 @@ def measured(name, draws, repeats, sizes, tiny):
     test = comparison.held_out
     own = comparison.told["reference"] == "train"
     reference = comparison.inputs_of(comparison.rows) if own else {}  # else what is left of the test rows
-    held = Rows(comparison.inputs_of(test), *comparison.seen(dataset.tensors, test))
+    said, features = comparison.seen(dataset.tensors, test)
+    held = Rows(comparison.inputs_of(test), observed.of_scores(run.targets, said), features)
     side = comparison.of_data(change(run, test))
     changed = Rows(side.inputs, side.predictions, side.features)
     labels = dataset.tensors["label"][test].numpy()

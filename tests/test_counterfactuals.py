@@ -19,8 +19,9 @@ from jichu.core.errors import UsageError
 from jichu.data.given import Inputs
 from jichu.data.sound import decode_sound
 from jichu.exploring import counterfactuals
+from jichu.exploring.counterfactuals import base
 from jichu.exploring.counterfactuals.search import Asking, Spent, smallest
-from jichu.exploring.counterfactuals.texts import written
+from jichu.exploring.counterfactuals.texts import Words, written
 from jichu.runs import Run
 
 KINDS = ("images", "table", "reviews", "sounds")
@@ -204,6 +205,53 @@ def test_of_texts(runs):
     assert found == run.counterfactual(texts)
     (empty,) = run.counterfactual([""])
     assert empty.after is None and empty.tries == 0
+
+
+def test_of_texts_that_are_longer_than_the_model_reads(runs, monkeypatch):
+    """Only words that it reads are changed, of each other word none is looked up, and pieces of a bounded size are asked
+    about; what is found is so of the whole text."""
+    run, monkey = Run(runs["reviews"]), Words.inputs
+    asked = []
+
+    def inputs(self, edits):
+        asked.append((len(edits), sum(len(text) for edit in edits for text in self._read(edit))))
+        return monkey(self, edits)
+
+    monkeypatch.setattr(Words, "inputs", inputs)
+    monkeypatch.setattr(base, "_AT_ONCE", 4096)
+    start = "the film was lovely and splendid"
+    long = start + " the plot was a film and" * 3000
+    short, found = run.counterfactual([start, long])
+    assert max(size for _, size in asked) <= 4096 and len(asked) > 10
+    assert all(change["end"] <= 70 for change in found.changes)  # 62 characters are read
+    words = Words(run.seen(), (long,))
+    assert max(end for _, _, end in words.words) < 80 and short.before["label"] == label(run, start)
+    every = dict.fromkeys(range(len(words.words)), 0)  # and the model reads what moves up
+    given = words.inputs([{}, every]).tensors["tokens"].index_select(0, torch.arange(2))
+    whole = run.texts(["", ""], [[long, *words._made(every)]], told=False).tensors["tokens"]
+    assert (given == whole.index_select(0, torch.arange(2))).all()
+    (found,) = run.counterfactual([long], target={"good": "bad", "bad": "good"}[label(run, long)])
+    assert found.after is None or label(run, found.changed["texts"][0]) == found.after["label"]
+    tokenizer = run.tokenizer
+    spans = tokenizer.spans(long)
+    assert [tokenizer.encode([long[a:b]])[0] for a, b in spans[:30]] == [
+        [i] for i in tokenizer.encode([long])[0][:30]
+    ]
+    assert len(spans) == len(tokenizer.encode([long])[0])
+
+
+def test_of_texts_that_are_read_from_their_end(runs, monkeypatch):
+    run = Run(runs["reviews"])
+    long = "the plot was a film and " * 100 + "the film was lovely and splendid"
+    monkeypatch.setitem(run.tokenizer.settings, "truncation_side", "left")
+    words = Words(run.seen(), (long,))
+    assert {long[a:b] for _, a, b in words.words} >= {"lovely", "splendid"} and min(
+        a for _, a, _ in words.words
+    ) > 2300
+    every = dict.fromkeys(range(len(words.words)), 0)
+    given = words.inputs([{}, every]).tensors["tokens"].index_select(0, torch.arange(2))
+    whole = run.texts(["", ""], [[long, *words._made(every)]], told=False).tensors["tokens"]
+    assert (given == whole.index_select(0, torch.arange(2))).all()
 
 
 def media(address):

@@ -17,14 +17,15 @@ from scipy import stats
 
 import jichu
 from jichu.cli.main import main
-from jichu.core.errors import UsageError
+from jichu.core.errors import DataError, UsageError
 from jichu.core.files import read_table, write_table
 from jichu.core.words import speaking
 from jichu.data.source import Column
 from jichu.drifts import Comparison
 from jichu.metrics import drift
-from jichu.ship.drift import page
+from jichu.ship.drift import observed, page
 from jichu.ship.drift.compare import Pair, Sides, compare
+from jichu.ship.version import version
 from served import server
 from test_docs import ROOT, blocks
 
@@ -183,7 +184,8 @@ def test_no_alarm_on_95_of_100_resamples(made, monkeypatch):
     data, _, _ = images(made)
     comparison = Comparison(made, data, "test", 0)
     rows = comparison.held_out
-    columns = {**comparison.inputs_of(rows), **comparison.seen(data.tensors, rows)[0]}
+    said = observed.of_scores(made.targets, comparison.seen(data.tensors, rows)[0])
+    columns = {**comparison.inputs_of(rows), **said}
     columns = {name: column for name, column in columns.items() if len(column.values) == len(rows)}
     alarms = 0
     for r in map(rng, range(100)):
@@ -257,6 +259,39 @@ def test_what_a_server_kept_is_compared_with_what_it_answered(made, tmp_path):
         assert any("another version" in line for line in page.remarks(found))
 
 
+def test_where_some_images_were_kept_whole_those_are_asked_again(made, tmp_path):
+    """`keep_media` was changed, and the model too: 20 rows of this version, 20 whole ones and 20 small ones of another."""
+    _, test, _ = images(made)
+    comparison = Comparison(made, made.reference(), "test", 0)
+    mine, count = np.repeat([True, False], [20, 40]), 60
+    whole = [png(image) if 20 <= i < 40 else None for i, image in enumerate(test[:count, 0].numpy())]
+    scores, features = comparison.seen({"image": test}, torch.arange(count))
+    kept = [
+        [row if m else [] for row, m in zip(part.tolist(), mine, strict=True)]
+        for part in (scores["label"], features)
+    ]
+    (tmp_path / "served.json").write_text("{}")
+    lists = pa.list_(pa.float32())
+    write_table(tmp_path / "requests-1.parquet", pa.table({
+        "time": pa.array([0] * count, pa.timestamp("us", "UTC")), "request": ["a"] * count,
+        "row": range(count), "version": [version(made) if m else "digits@0123" for m in mine], "trait.brightness": [0.3] * count,
+        "input.image": pa.array(whole, pa.binary()),
+        "scores.label": pa.array([k or None for k in kept[0]], lists), "embedding": pa.array([k or None for k in kept[1]], lists),
+    }))  # fmt: skip
+    table = read_table(tmp_path / "requests-1.parquet")
+    side = comparison.of_requests(tmp_path)
+    assert (side.predictions["label"].values == scores["label"][:40].argmax(1)).all()
+    assert (
+        np.allclose(side.features, features[:40], atol=1e-5)
+        and len(side.inputs["brightness"].values) == count
+    )
+    with speaking("en"):
+        (again, lost) = page.remarks({"told": comparison.told, "rows": count, "seen": None})
+    assert "20 rows" in again and "asked again" in again and "20 rows" in lost and "not compared" in lost
+    write_table(tmp_path / "requests-1.parquet", table.slice(40))
+    assert {t["group"] for t in jichu.drift(made, tmp_path)["tests"]} == {"inputs"}
+
+
 def png(pixels):
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
@@ -323,3 +358,13 @@ def test_what_is_asked_wrongly(made, tmp_path, capsys):
     with pytest.raises(UsageError, match="reference"):
         jichu.drift(made, [], reference="dev")
     assert "did you mean" not in capsys.readouterr().out
+
+
+def test_other_data_in_the_place_of_the_runs_own_are_no_reference(made, monkeypatch, tmp_path):
+    data, test, _ = images(made)
+    assert made.folder.made_of(data.fingerprint)
+    asked = arrays(test[:30])
+    monkeypatch.setattr(data, "fingerprint", "of other data")
+    with pytest.raises(DataError, match="data have changed"):
+        jichu.drift(made, asked, output=tmp_path)
+    assert not jichu.drift(made, asked, output=tmp_path, data=data)["alarm"]

@@ -5,16 +5,23 @@ import contextlib
 import csv
 import io
 import json
+from datetime import UTC, datetime
 
 import numpy as np
+import pyarrow as pa
 import pytest
+import torch
 from PIL import Image
 
 import jichu
 from jichu.core.errors import DataError, DiskFull, UsageError
-from jichu.data import requests
+from jichu.core.files import write_table
+from jichu.data import corrections, requests
+from jichu.data.dataset import Dataset
 from jichu.data.readers import feedback as reader
 from jichu.data.readers import read
+from jichu.data.schema import TableSchema
+from jichu.data.texts import ragged
 from jichu.recipe.corrected import finetuning
 from jichu.ship.server.errors import Refused
 from jichu.ship.server.feedback import Feedback
@@ -129,7 +136,6 @@ def test_lines_hold_no_personal_data_and_only_what_the_model_reads(logs):
     folder, _ = logs
     text = (folder / "table" / requests.FEEDBACK).read_text()
     assert "13800138000" not in text and "example.org" not in text and '"town": "new"' in text
-    assert next(line["answer"] for _, line in requests.corrections(folder / "table")) == {"income": "high"}
 
 
 def test_the_next_training_has_the_same_test_rows_and_right_answers_in_train(logs, runs):
@@ -158,6 +164,64 @@ def test_held_out_rows_and_lost_inputs_are_left_out_and_told(logs):
         and source.columns["income"].values[at].as_py() == "high"
     )
     assert source.columns["town"].values[-1].as_py() == "new"
+
+
+def test_an_id_that_came_twice_tells_of_no_input(logs, tmp_path):
+    """Clients give ids: which of two requests is meant nobody knows, unless both asked the same. Of the same input the last
+    answer holds, whatever it is told by."""
+    folder = tmp_path / "table"
+    folder.mkdir()
+    (folder / requests.SERVED).write_text((logs[0] / "table" / requests.SERVED).read_text())
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    asked = [("twice", 0, 1.0), ("twice", 0, 99.0), ("again", 0, 7.0), ("again", 0, 7.0), ("again", 1, 8.0)]
+    ids, rows, ages = map(list, zip(*asked, strict=True))
+    write_table(folder / "requests-1.parquet", pa.table({
+        "time": pa.array([now] * 5, pa.timestamp("us", "UTC")), "request": ids, "row": rows, "version": ["a"] * 5,
+        "input.age": ages, "input.town": ["a"] * 5,
+    }))  # fmt: skip
+    told = [
+        {"request": "twice", "row": 0}, {"request": "again", "row": 0}, {"request": "again", "row": 0}, {"request": "again", "row": 1},
+        {"request": "twice", "row": 0, "input": {"age": 5, "town": "a"}}, {"request": "twice", "row": 0, "input": {"age": 6, "town": "a"}},
+        {"input": {"age": 7, "town": "a"}},
+    ]  # fmt: skip
+    answers = ["low", "high", "low", "low", "low", "low", "high"]
+    lines = [
+        json.dumps({**line, "answer": {"income": answer}}) for line, answer in zip(told, answers, strict=True)
+    ]
+    (folder / requests.FEEDBACK).write_text("\n".join(lines) + "\n")
+    source = read(folder)
+    assert {f["record"]: f["reason"] for f in source.quarantine} == {
+        "feedback.jsonl:1": "the id was used for several requests"
+    }
+    at = [i for i, name in enumerate(source.names) if name.startswith("feedback.jsonl")]
+    found = {
+        float(source.columns["age"].values[i].as_py()): source.columns["income"].values[i].as_py() for i in at
+    }
+    assert found == {8: "low", 5: "low", 6: "low", 7: "high"} and len(at) == 4
+
+
+def test_held_out_rows_are_known_without_their_personal_data():
+    """Texts, and categories of a table, of which a folder of requests holds neither addresses nor numbers."""
+    said = ["write to a@b.example", "write to c@d.example today", "call 13800138000"]
+    table = TableSchema(("age",), (), {"contact": tuple(said)})
+    cells = {"numbers": torch.arange(3.0)[:, None], "categories": torch.tensor([[1], [2], [3]])}
+    splits = {"train": torch.tensor([2]), "test": torch.tensor([0, 1])}
+    common = {"names": said, "splits": splits}
+    rows = Dataset(tensors=cells, table=table, **common)
+    texts = Dataset(tensors={}, texts={"text": ragged(said)}, text_columns=("said",), **common)
+    told = [
+        {"said": "write to [e-mail]"},
+        {"said": "call [phone]"},
+        {"said": "write to [e-mail] today"},
+        {"said": "write"},
+    ]
+    made = corrections._Told(told, list("abcd"))
+    corrections._leave_out(made, texts)
+    assert made.names == ["b", "d"] and {fault["record"] for fault in made.faults} == {"a", "c"}
+    ages = zip(told, (0, 2, 0, 1), strict=True)
+    made = corrections._Told([{"age": age, "contact": row["said"]} for row, age in ages], list("abcd"))
+    corrections._leave_out(made, rows)
+    assert made.names == ["b", "c", "d"]
 
 
 def test_one_command_trains_on_it(logs, runs, in_folder, capsys):

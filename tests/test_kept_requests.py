@@ -3,6 +3,7 @@
 import base64
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -232,6 +233,21 @@ def test_a_folder_that_cannot_be_is_told(tmp_path):
         keeping.Keeper(Settings(keep=str(tmp_path / "file")), Metrics(), {"a": tmp_path})
     with pytest.raises(UsageError, match="name for a folder"):
         keeping.Keeper(Settings(keep=str(tmp_path)), Metrics(), {"..": tmp_path})
+
+
+def test_another_run_of_the_same_name_takes_no_folder_over(tmp_path, monkeypatch):
+    settings = Settings(keep=str(tmp_path / "logs"))
+    keeping.Keeper(settings, Metrics(), {"a": tmp_path / "one" / "a"})
+    with pytest.raises(UsageError, match="another run of that name") as told:
+        keeping.Keeper(settings, Metrics(), {"a": tmp_path / "two" / "a"})
+    assert (
+        "NAME=RUN" in told.value.expected
+        and requests.served_run(tmp_path / "logs" / "a") == tmp_path / "one" / "a"
+    )
+    monkeypatch.chdir(tmp_path)
+    keeping.Keeper(settings, Metrics(), {"a": Path("one/a")})  # the same
+    (tmp_path / "logs" / "a" / requests.SERVED).unlink()
+    keeping.Keeper(settings, Metrics(), {"a": tmp_path / "two" / "a"})
 
 
 def test_damaged_files_and_several_models_are_told(kept, tmp_path):

@@ -12,13 +12,14 @@ from PIL import Image
 
 from explored import make
 from jichu.cli.main import main
-from jichu.core.errors import UsageError
+from jichu.core.errors import DataError, UsageError
 from jichu.data.sound import decode_sound
 from jichu.exploring import examples, seen
 from jichu.metrics import similarity
 from jichu.metrics.similarity import nearest
 from jichu.models import folder as model_folder
 from jichu.runs import Run
+from jichu.ship.server.shown import _prepare as prepare
 
 KINDS = ("images", "table", "reviews", "sounds")
 
@@ -51,6 +52,17 @@ def test_the_nearest_are_those_of_brute_force(count, width, k, seed):
         assert np.allclose(wanted[q][places[q]], distances[q], atol=1e-9)
         same = np.flatnonzero(np.diff(distances[q].round(12)) == 0)
         assert k < count or (places[q][same] < places[q][same + 1]).all()
+
+
+@pytest.mark.parametrize("cells", [similarity._CELLS, 700])
+def test_of_many_rows_that_are_equally_far_the_first_come_first(monkeypatch, cells):
+    """More than there is room for among the candidates, be they the nearest or behind others."""
+    monkeypatch.setattr(similarity, "_CELLS", cells)
+    features = np.random.default_rng(0).normal(size=(1, 5)).repeat(3000, 0)
+    features[::2] *= 3
+    assert nearest(features, features[:2], 5)[0].tolist() == [[0, 1, 2, 3, 4]] * 2
+    features[[7, 2900]] = np.random.default_rng(1).normal(size=5)
+    assert nearest(features, features[7:8], 5)[0].tolist() == [[7, 2900, 0, 1, 2]]
 
 
 def whole(run, example):
@@ -184,3 +196,28 @@ def test_the_command(runs, tmp_path, capsys):
         {"row", "split", "truth", "image", "distance", "record"}
     ] * 2  # fmt: skip
     assert main(given) == 0 and told["neighbours"][0]["record"] in capsys.readouterr().out
+
+
+def test_other_data_in_the_place_of_the_runs_own_are_not_taken_for_them(tmp_path):
+    """For neighbours, samples, the map and what would change an answer; others that are named are, and so are any where the
+    run has noted nothing."""
+    run = Run(make(tmp_path / "run", "table", steps=3))
+    data, row = run.path / "loans.csv", {"age": 30, "income": 20.0, "job": "clerk"}
+    run.folder.note("data", {"fingerprint": run.dataset().fingerprint, "rows": 300})
+    first = run.neighbours(row)
+    assert Run(run.path).neighbours(row) == first
+    data.write_text(data.read_text().replace(".1,", ".2,"))
+    for name, asked in (
+        ("neighbours", [row]),
+        ("counterfactual", [row]),
+        ("samples", []),
+        ("map", ["train"]),
+    ):
+        with pytest.raises(DataError, match="data have changed") as told:
+            getattr(Run(run.path), name)(*asked)
+        assert str(told.value.where).endswith("loans.csv") and "data=" in told.value.expected
+    with pytest.raises(DataError, match="made of have changed"):
+        prepare(Run(run.path))  # as a server does
+    assert Run(run.path).neighbours(row, data=data)
+    run.folder.note("data", {})
+    assert Run(run.path).neighbours(row)

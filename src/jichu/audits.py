@@ -130,8 +130,8 @@ def _other_data(run: Run, dataset: Dataset, data: Any) -> str:
     """Why these are not the data that a run was trained on; nothing where they are."""
     if data is not None:
         return "these are not the data that the run was trained on"
-    known = run.folder.notes().get("data", {}).get("fingerprint", dataset.fingerprint)
-    return "" if known == dataset.fingerprint else "the data have changed since the run was trained"
+    made = run.folder.made_of(dataset.fingerprint)
+    return "" if made else "the data have changed since the run was trained"
 
 
 def _retraining(

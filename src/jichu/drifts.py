@@ -12,7 +12,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from jichu.auditing.table import answers
+from jichu.auditing.asking import ask_and_look
 from jichu.core.errors import DataError, UsageError
 from jichu.core.files import write_json
 from jichu.core.words import speaking
@@ -29,12 +29,12 @@ from jichu.ship.drift import observed, page
 from jichu.ship.drift.compare import Pair, Sides, compare
 from jichu.ship.signature import TASKS
 from jichu.ship.version import version
-from jichu.train.predict import POOLED, predict
 
 REFERENCES = ("auto", "train", "test")
 ROWS = 10_000  # of logs, and of the reference, at most: which ones is drawn
 _WORDS = 20_000  # training texts whose words are known
 PAGE, FIGURES = "drift.html", "drift.json"
+Looked = tuple[dict[str, np.ndarray], np.ndarray | None]  # scores [N, K] by target, and features [N, D]
 
 
 @dataclass
@@ -58,7 +58,7 @@ def drift(
     the share of new words with held-out rows. Gives {"alarm", "alarms", "tests", …}, and writes them with a page
     into `output`, by default the run's folder `drift`.
 
-    DataError where there are no rows; UsageError where the model reads series, or a level is none."""
+    DataError where there are no rows, or the run's own data have changed; UsageError where the model reads series, or a level is none."""
     run = run if isinstance(run, Run) else Run(run)
     if not 0 < alpha < 1:
         raise UsageError(
@@ -70,7 +70,7 @@ def drift(
         raise UsageError(
             "the model reads series, whose rows are not alike", expected="images, sounds, texts or a table"
         )
-    made = Comparison(run, run.dataset(data), reference, seed)
+    made = Comparison(run, run.reference(data), reference, seed)
     folder = requests.folder_of(Path(logs)) if isinstance(logs, (str, Path)) else None
     mine = made.of_requests(folder) if folder else made.of_data(logs)
     found = made.about(logs, mine) | compare(made.sides(mine), alpha, seed)
@@ -89,7 +89,6 @@ class Comparison:
         self.told: dict[str, Any] = {}
         targets, config = run.config.targets.values(), run.config
         self._answers = bool(targets) and all(target.task in TASKS for target in targets)
-        self._heads = list(config.targets) if self._answers else []
         self._looks = self._answers or not (targets or config.language)
         splits = {name: rows for name, rows in dataset.splits.items() if len(rows)}
         held_out = next((name for name in ("test", "validation") if name in splits), "train")
@@ -128,7 +127,8 @@ class Comparison:
             reference[observed.NEW_WORDS] = self.inputs_of(self.held_out)[observed.NEW_WORDS]
             if self.told["held_out"] == "train":
                 del reference[observed.NEW_WORDS]
-        predictions, features = self.seen(self.dataset.tensors, self.held_out) if self._looks else ({}, None)
+        scores, features = self.seen(self.dataset.tensors, self.held_out) if self._looks else ({}, None)
+        predictions = observed.of_scores(self.run.targets, scores)
         pairs = [Pair(n, "inputs", c, logs.inputs[n]) for n, c in reference.items() if n in logs.inputs]
         pairs += [
             Pair(n, "predictions", c, logs.predictions[n])
@@ -160,18 +160,14 @@ class Comparison:
         found = (of_images if kind == "image" else of_sounds)(tensor, rows) | sizes(kind, headers)
         return {name: _known_of(values) for name, values in found.items()}
 
-    def seen(self, tensors: dict[str, Tensor], rows: Tensor) -> tuple[dict[str, Column], np.ndarray | None]:
-        """What the model says of rows, and its features of them."""
-        outputs = predict(self.run.model, tensors, rows, self._heads, pooled=True)
-        pooled = outputs.pop(POOLED)
-        targets = self.run.targets
-        scores = {key: answers(targets[key], found) for key, found in outputs.items()}
-        return observed.of_scores(targets, scores), None if pooled.is_sparse else pooled.numpy()
+    def seen(self, tensors: dict[str, Tensor], rows: Tensor) -> Looked:
+        """What the model says of rows by target, and its features of them, where it has such."""
+        return ask_and_look(self.run.model, self.run.targets if self._answers else {}, tensors, rows)
 
     # --- the logs
 
     def of_requests(self, folder: Path) -> Side:
-        """What a server kept. What another version answered is asked again, where the inputs are there."""
+        """What a server kept. What another version answered is asked again, as far as the inputs are there."""
         table = requests.read_requests(folder)
         if table is None:
             raise DataError(
@@ -184,26 +180,37 @@ class Comparison:
         same = np.array([v.rpartition("@")[2] == mine for v in table[requests.VERSION].to_pylist()])
         found = Side({}, rows=total, times=table[requests.TIME].to_numpy().astype("datetime64[us]"))
         kept = requests.named(table, requests.INPUT)
-        again: Inputs | None = None
+        there = self._there(kept, total=len(table))
+        again = there & ~same
         if self.dataset.kind in KINDS:
             traits = requests.named(table, requests.TRAIT)
             found.inputs = {name: _known_of(cells.to_numpy()) for name, cells in traits.items()}
-            if self.dataset.kind in kept and not same.all():
-                again = self.run.inputs(kept[self.dataset.kind].to_pylist())
-        else:
-            again = self._read(found, kept)
-        if not self._looks:
-            return found
-        if again is not None and not same.all():
-            found.predictions, found.features = self.seen(again.tensors, torch.arange(len(again.names)))
-        else:
-            self._stored(found, table.filter(pa.array(same)))
+            there = again  # no other is decoded
+        whole = {name: cells.filter(pa.array(there)) for name, cells in kept.items()}
+        inputs = self._read(found, whole) if there.any() else None
+        if self._looks:
+            looked = [self._stored(table.filter(pa.array(same)))]
+            if inputs is not None and again.any():
+                looked.append(self.seen(inputs.tensors, torch.from_numpy(np.flatnonzero(again[there]))))
+            self._compared(found, looked)
         if not same.all():
-            self.told |= {"other_versions": int((~same).sum()), "asked_again": again is not None}
+            self.told |= {"other_versions": int((~same).sum()), "asked_again": int(again.sum())}
         return found
 
+    def _there(self, kept: dict[str, pa.ChunkedArray], total: int) -> np.ndarray:
+        """Which rows are kept as they came: of images and sounds some may be whole, of a table all are, whose cells may be missing."""
+        kind = self.dataset.kind
+        if kind == "table":
+            return np.ones(total, bool)
+        parts = [cells for name, cells in kept.items() if kind not in KINDS or name == kind]
+        return np.logical_and.reduce(
+            [cells.is_valid().to_numpy() for cells in parts] or [np.zeros(total, bool)]
+        )
+
     def _read(self, found: Side, kept: dict[str, pa.ChunkedArray]) -> Inputs:
-        """The columns of a table, or texts, as the model reads them."""
+        """Images, sounds, texts or the columns of a table, as the model reads them."""
+        if self.dataset.kind in KINDS:
+            return self.run.inputs(kept[self.dataset.kind].to_pylist())
         if self.dataset.kind == "text":
             columns = [cells.to_pylist() for cells in kept.values()]
             rows = list(zip(*columns, strict=True))
@@ -213,17 +220,23 @@ class Comparison:
         found.inputs = observed.of_table(self.dataset.table, given.tensors, given.columns)
         return given
 
-    def _stored(self, found: Side, table: pa.Table) -> None:
+    def _stored(self, table: pa.Table) -> Looked:
         """The scores and features that were kept."""
         keys = {target.column: key for key, target in self.run.targets.items()}
-        kept = requests.named(table, requests.SCORES)
-        scores = {
-            keys[column]: _stacked(cells) for column, cells in kept.items() if column in keys and len(cells)
-        }
+        kept = {n: cells.drop_null() for n, cells in requests.named(table, requests.SCORES).items()}
+        scores = {keys[n]: _stacked(cells) for n, cells in kept.items() if n in keys and len(cells)}
+        if requests.EMBEDDING not in table.column_names:
+            return scores, None
+        cells = table[requests.EMBEDDING].drop_null()
+        return scores, _stacked(cells) if len(cells) else None
+
+    def _compared(self, found: Side, looked: list[Looked]) -> None:
+        """What was kept and what was asked again, one below the other."""
+        parts = {key: [scores[key] for scores, _ in looked if key in scores] for key in self.run.targets}
+        scores = {key: np.concatenate(some) for key, some in parts.items() if some}
         found.predictions = observed.of_scores(self.run.targets, scores)
-        if requests.EMBEDDING in table.column_names:
-            cells = table[requests.EMBEDDING].drop_null()
-            found.features = _stacked(cells) if len(cells) else None
+        features = [part for _, part in looked if part is not None]
+        found.features = np.concatenate(features) if features else None
 
     def of_data(self, logs: Any) -> Side:
         """Data as the run reads them; labels are not asked for."""
@@ -243,7 +256,7 @@ class Comparison:
             inputs = self._some_of(self.run.inputs(logs), found)
             found.inputs = observed.of_table(self.dataset.table, inputs.tensors, inputs.columns)
         if self._looks:
-            found.predictions, found.features = self.seen(inputs.tensors, torch.arange(len(inputs.names)))
+            self._compared(found, [self.seen(inputs.tensors, torch.arange(len(inputs.names)))])
         return found
 
     def _some_of(self, whole: Inputs, found: Side) -> Inputs:

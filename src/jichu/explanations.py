@@ -21,11 +21,12 @@ from jichu.core.errors import JichuError, UsageError, unknown
 from jichu.core.files import write_text
 from jichu.core.words import named
 from jichu.data.config import IN_MEMORY, SpectrogramConfig
+from jichu.data.pictures import png
 from jichu.data.spectrum import pictures, step
 from jichu.data.splits import evenly
 from jichu.data.target import Target
 from jichu.data.tokenizer import Tokenizer
-from jichu.exploring.examples import address, png
+from jichu.exploring.examples import address
 from jichu.models.model import Model
 
 if TYPE_CHECKING:
@@ -156,7 +157,7 @@ def _usual(run: Run, data: Any) -> dict[str, Any]:
     if run.recipe.data.path == IN_MEMORY:
         raise UsageError("this run's data were given in memory", expected="background=…, some rows of them")
     try:
-        dataset = run.dataset()
+        dataset = run.reference()
     except JichuError as error:
         raise type(error)(
             "the run's own data, which would tell what is usual, cannot be read",

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from jichu.adapt.bases import Bases
+from jichu.auditing.asking import ask, ask_and_look
 from jichu.auditing.table import answers
 from jichu.constraints.answering import answered
 from jichu.constraints.rulebook import Rules
@@ -48,7 +49,7 @@ from jichu.recipe import pages
 from jichu.recipe.answers import questions
 from jichu.recipe.config import Recipe
 from jichu.recipe.language import tokenised
-from jichu.train.predict import POOLED, embed, predict
+from jichu.train.predict import embed, predict
 
 
 class Run:
@@ -153,17 +154,11 @@ class Run:
 
     def scores(self, given: Inputs) -> dict[str, np.ndarray]:
         """Of each target what the model alone says of inputs that have been read: probabilities [N, K], or numbers [N, Q]."""
-        outputs = predict(self.model, given.tensors, torch.arange(len(given.names)), list(self.targets))
-        return {key: answers(target, outputs[key]) for key, target in self.targets.items()}
+        return ask(self.model, self.targets, given.tensors, torch.arange(len(given.names)))
 
     def scores_and_features(self, given: Inputs) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
         """The scores, and of the same look the pooled features [N, D]; None where these are counts of words."""
-        outputs = predict(
-            self.model, given.tensors, torch.arange(len(given.names)), list(self.targets), pooled=True
-        )
-        pooled = outputs.pop(POOLED)
-        scores = {key: answers(target, outputs[key]) for key, target in self.targets.items()}
-        return scores, None if pooled.is_sparse else pooled.numpy()
+        return ask_and_look(self.model, self.targets, given.tensors, torch.arange(len(given.names)))
 
     def told(self, given: Inputs, scores: dict[str, np.ndarray]) -> list[dict[str, Any]]:
         """What is said of inputs in the end, the answers of the model made to keep the rules."""
@@ -219,7 +214,7 @@ class Run:
 
     @cached_property
     def _own_seen(self) -> Seen:
-        return Seen(self, self.dataset())
+        return Seen(self, self.reference())
 
     @cached_property
     def fingerprint(self) -> str:
@@ -361,6 +356,17 @@ class Run:
     def dataset(self, data: Any = None) -> Dataset:
         """The run's data, or other data decoded as this model wants them."""
         return self._own_data if data is None else self._read(data)
+
+    def reference(self, data: Any = None) -> Dataset:
+        """The data that something is held against: the run's own, as they were when it was made, or others. DataError
+        where its own have changed since."""
+        found = self.dataset(data)
+        if data is None and not self.folder.made_of(found.fingerprint):
+            raise DataError(
+                "the data have changed since the run was made of them", where=found.source,
+                expected="the same data, or others that are named: data=…",
+            )  # fmt: skip
+        return found
 
     @cached_property
     def _own_data(self) -> Dataset:

@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from jichu.core.words import named, words
+from jichu.data.pictures import picture as plain_picture
 
 # Okabe and Ito's palette, told apart by most people with colour-blindness.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#999999")
@@ -349,8 +350,7 @@ def sizes(widths: list[int], heights: list[int]) -> str:
 
 def picture(image: Tensor, height: int = 72) -> Image.Image:
     """uint8 [C, H, W] as an image at least `height` pixels high, its pixels kept sharp."""
-    array = image.numpy().transpose(1, 2, 0)
-    made = Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
+    made = plain_picture(image)
     times = max(1, height // made.height)
     return made.resize((made.width * times, made.height * times), Image.Resampling.NEAREST)
 
@@ -362,7 +362,7 @@ def data_uri(image: Tensor) -> str:
 
 def thumbnail(image: Tensor, most: int = 96) -> str:
     """The data: address of a picture of at most so many pixels; a page may hold hundreds."""
-    made = picture(image, 0)
+    made = plain_picture(image)
     if max(made.size) <= 48:
         return uri(made)
     made.thumbnail((most, most))

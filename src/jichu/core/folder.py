@@ -111,3 +111,7 @@ class RunFolder(Places):
             told = f"damaged: {key} is {shown(fault['input'])}"
             raise DataError(told, where=self.environment, expected=fault["msg"]) from None
         return found
+
+    def made_of(self, data: str) -> bool:
+        """Whether the run was made of the data with this fingerprint; where it has noted none it is taken to be so."""
+        return self.notes().get("data", {}).get("fingerprint", data) == data

@@ -6,7 +6,8 @@ The rows of the run keep their splits; what people told is in the training split
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
+from torch import Tensor
 
 from jichu.core.config import check, read_yaml
 from jichu.core.errors import DataError, UsageError
@@ -26,8 +28,10 @@ from .dataset import Dataset
 from .duplicates import equal_rows
 from .load import load
 from .media import KINDS
+from .personal import without
 from .readers import read as read_any
 from .source import UNLABELLED, Column, Names, Source, stamp, unusable
+from .texts import text_of, to_read
 
 
 @dataclass
@@ -92,38 +96,59 @@ def _of_run(run: Path) -> tuple[DataConfig, int]:
 
 def _told(folder: Path, dataset: Dataset, media: str | None) -> _Told:
     """Right answers joined with what was asked; `media` is the column of images or sounds."""
-    found, table = _Told(), None
+    kept, faults = _Kept(folder), []
+    last: dict[str, tuple[str, dict[str, Any]]] = {}  # by what was asked
     for number, line in requests.corrections(folder):
         name, given = f"{requests.FEEDBACK}:{number}", line.get("input")
-        if given is None:
-            table = _Kept(folder) if table is None else table
-            given = table.find(line.get(requests.REQUEST), line.get(requests.ROW))
-        if given is None:
-            found.faults.append(unusable(name, "its input was not kept"))
+        inputs = kept.of(line.get(requests.REQUEST), line.get(requests.ROW)) if given is None else [given]
+        if len(inputs) != 1:
+            why = "the id was used for several requests" if inputs else "its input was not kept"
+            faults.append(unusable(name, why))
             continue
-        found.rows.append(_cells(given, dataset, folder, media) | line["answer"])
-        found.names.append(name)
-    return found
+        cells = _cells(inputs[0], dataset, folder, media)
+        same = fingerprint({column: _told_by(cell) for column, cell in sorted(cells.items())})
+        last.pop(same, None)
+        last[same] = name, cells | line["answer"]
+    return _Told([row for _, row in last.values()], [name for name, _ in last.values()], faults)
+
+
+def _told_by(cell: Any) -> str:
+    """What is the same of a number however it is written, and of a file and its bytes."""
+    if isinstance(cell, bytes):
+        return fingerprint(cell)
+    return cell.name if isinstance(cell, Path) else str(float(cell) if isinstance(cell, int) else cell)
 
 
 class _Kept:
     """The inputs of requests that were kept."""
 
     def __init__(self, folder: Path):
-        table = requests.read_requests(folder)
-        self._columns = requests.named(table, requests.INPUT) if table is not None else {}
-        keys = (
-            []
-            if table is None
-            else zip(table[requests.REQUEST].to_pylist(), table[requests.ROW].to_pylist(), strict=True)
-        )
-        self._place = {key: i for i, key in enumerate(keys)}
+        self._folder = folder
 
-    def find(self, request: Any, row: Any) -> dict[str, Any] | None:
-        """The cells of a row; None where it was not kept, or only in part."""
-        at = self._place.get((request, row))
-        cells = {n: c[at].as_py() for n, c in self._columns.items()} if at is not None else {}
-        return cells if any(cell is not None for cell in cells.values()) else None
+    @cached_property
+    def _table(self) -> pa.Table | None:
+        return requests.read_requests(self._folder)
+
+    @cached_property
+    def _places(self) -> dict[tuple[Any, Any], list[int]]:
+        found: dict[tuple[Any, Any], list[int]] = {}
+        if self._table is not None:
+            keys = [self._table[name].to_pylist() for name in (requests.REQUEST, requests.ROW)]
+            for place, key in enumerate(zip(*keys, strict=True)):
+                found.setdefault(key, []).append(place)
+        return found
+
+    def of(self, request: Any, row: Any) -> list[dict[str, Any]]:
+        """The different inputs of one row: none where it was not kept, or only in part, and several where clients sent the
+        same id with more than one request."""
+        found: list[dict[str, Any]] = []
+        columns = requests.named(self._table, requests.INPUT) if self._table is not None else {}
+        for place in self._places.get((request, row), []):
+            cells = {name: column[place].as_py() for name, column in columns.items()}
+            if cells not in found:
+                found.append(cells)
+        known = [cells for cells in found if any(cell is not None for cell in cells.values())]
+        return found if known else []
 
 
 def _cells(given: Any, dataset: Dataset, folder: Path, media: str | None) -> dict[str, Any]:
@@ -138,22 +163,38 @@ def _cells(given: Any, dataset: Dataset, folder: Path, media: str | None) -> dic
 
 
 def _leave_out(told: _Told, dataset: Dataset) -> None:
-    """Rows of a table that are held out go; equal images and texts are left out where the splits are made."""
+    """Rows that are held out go, be they told as they are or without personal data; equal images are left out where the
+    splits are made."""
     held_out = [rows for name, rows in dataset.splits.items() if name != "train"]
-    if dataset.kind != "table" or not told.rows or not held_out:
+    compare = {"table": _equal_cells, "text": _equal_texts}.get(dataset.kind)
+    if compare is None or not told.rows or not held_out:
         return
-    mine = given.rows(told.rows, dataset.table, DataConfig(path=IN_MEMORY), {}).tensors
-    rows = torch.cat(held_out)
-    both = {
-        name: np.concatenate([block, dataset.tensors[name][rows].numpy()]) for name, block in mine.items()
-    }
-    groups = equal_rows(both)
-    leaks = np.isin(groups[: len(told.rows)], groups[len(told.rows) :])
+    leaks = compare(told.rows, dataset, torch.cat(held_out))
     told.faults += [
         unusable(name, "exact duplicate of a held-out record") for name, leak in zip(told.names, leaks, strict=True) if leak
     ]  # fmt: skip
     told.rows = [row for row, leak in zip(told.rows, leaks, strict=True) if not leak]
     told.names = [name for name, leak in zip(told.names, leaks, strict=True) if not leak]
+
+
+def _equal_cells(told: list[dict[str, Any]], dataset: Dataset, rows: Tensor) -> list[bool]:
+    """Which told rows of a table are equal to one of the data's."""
+    hidden = {n: list(map(without, known)) for n, known in dataset.table.categories.items()}
+    table = replace(dataset.table, categories={n: tuple(dict.fromkeys(names)) for n, names in hidden.items()})
+    mine = given.rows(told, table, DataConfig(path=IN_MEMORY), {}).tensors
+    other = {name: dataset.tensors[name][rows].numpy() for name in mine}
+    for i, (name, known) in enumerate(table.categories.items()):
+        codes = np.array([0, *(known.index(word) + 1 for word in hidden[name])])
+        other["categories"][:, i] = codes[other["categories"][:, i]]
+    groups = equal_rows({name: np.concatenate([block, other[name]]) for name, block in mine.items()})
+    return np.isin(groups[: len(told)], groups[len(told) :]).tolist()
+
+
+def _equal_texts(told: list[dict[str, Any]], dataset: Dataset, rows: Tensor) -> list[bool]:
+    """Which told texts are equal to one of the data's."""
+    read = to_read(dataset.texts, dataset.chat).values()
+    held = {tuple(without(text_of(texts, row)) for texts in read) for row in rows.tolist()}
+    return [tuple(without(row[name]) for name in dataset.text_columns) in held for row in told]
 
 
 # --- both together

@@ -1,7 +1,7 @@
 """What a server keeps of what it was asked: Parquet files with a row for each input, and corrections beside them.
 
 LOGS/<model>/requests-*.parquet   time, request, row, version, what was read and what was answered
-LOGS/<model>/feedback.jsonl       right answers, a line each, the later ones holding
+LOGS/<model>/feedback.jsonl       right answers, a line each, of the same input the last one holding
 LOGS/<model>/inputs/              images and sounds that came with those
 LOGS/<model>/served.json          the run that was asked
 """
@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from jichu.core.errors import DataError
-from jichu.core.files import fingerprint, lines_of, read_json, read_table
+from jichu.core.files import lines_of, read_json, read_table
 
 from .source import Column
 
@@ -74,18 +74,14 @@ def named(table: pa.Table, prefix: str) -> dict[str, pa.ChunkedArray]:
 
 
 def corrections(folder: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Each right answer with its line: of the same input the last that was told. DataError where a line is none."""
+    """Each right answer with the number of its line, in the order in which they were told. DataError where a line is none."""
     file = folder / FEEDBACK
-    last: dict[Any, tuple[int, dict[str, Any]]] = {}
     for number, (_, line) in enumerate(lines_of(file), 1):
         if not isinstance(line.get("answer"), dict):
             raise DataError(
                 "no answer", where=f"{file}:{number}", expected="lines as jichu serve writes them"
             )
-        key = (line.get(REQUEST), line.get(ROW)) if line.get(REQUEST) else fingerprint(line.get("input"))
-        last.pop(key, None)
-        last[key] = number, line
-    yield from last.values()
+        yield number, line
 
 
 def plain(column: Column, rows: list[int]) -> list[Any]:

@@ -324,6 +324,17 @@ class Tokenizer:
             np.add.at(lengths, [place for place, _ in group], [len(i) for i in ids])
         return np.concatenate(found), lengths
 
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """Which characters each token of a text stands for, from and to."""
+        found, before = [], 0
+        for piece in _pieces(text):
+            with self._lock, _understood("a text cannot be read with it", _FILE):
+                self._inner.encode_special_tokens = True
+                offsets = self._inner.encode(piece, add_special_tokens=False).offsets
+            found += [(before + start, before + end) for start, end in offsets]
+            before += len(piece)
+        return found
+
     def _ids(self, texts: list[str], special: bool) -> list[list[int]]:
         with self._lock, _understood("a text cannot be read with it", _FILE):
             self._inner.encode_special_tokens = not special

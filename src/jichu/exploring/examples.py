@@ -12,8 +12,8 @@ import soundfile
 from PIL import Image
 from torch import Tensor
 
-from jichu.auditing.figures import picture
 from jichu.data.dataset import Dataset
+from jichu.data.pictures import picture, png
 from jichu.data.schema import TableSchema
 from jichu.data.sound import Sound
 from jichu.data.texts import text_of, to_read
@@ -68,20 +68,6 @@ class Example:
 def address(encoded: bytes, kind: str) -> str:
     """A data: address."""
     return f"data:{kind};base64,{base64.b64encode(encoded).decode()}"
-
-
-def png(image: Tensor, side: int | None = None) -> bytes:
-    """A picture uint8 [C, H, W] as a file, of so many pixels a side at most."""
-    made = picture(image, 0)
-    if side is not None:
-        made.thumbnail((side, side))
-    return _saved(made, "PNG")
-
-
-def _saved(made: Image.Image, kind: str, **how: Any) -> bytes:
-    file = io.BytesIO()
-    made.save(file, kind, **how)
-    return file.getvalue()
 
 
 def wav(samples: Tensor, rate: int) -> bytes:
@@ -167,7 +153,7 @@ def sprites(images: Tensor, most: int = 2**20) -> tuple[bytes, int, int] | None:
     if not len(images):
         return None
     across = int(np.ceil(np.sqrt(len(images))))
-    made = [picture(image, 0).convert("RGB") for image in images]
+    made = [picture(image).convert("RGB") for image in images]
     for side in (32, 24, 16, 12, 8, 4):
         sheet = Image.new("RGB", (across * side, -(-len(made) // across) * side))
         for i, one in enumerate(made):
@@ -175,7 +161,8 @@ def sprites(images: Tensor, most: int = 2**20) -> tuple[bytes, int, int] | None:
                 (side, side), Image.Resampling.BOX if min(one.size) > side else Image.Resampling.NEAREST
             )
             sheet.paste(small, (i % across * side, i // across * side))
-        encoded = _saved(sheet, "WEBP", quality=75)
-        if len(encoded) <= most:
-            return encoded, across, side
+        file = io.BytesIO()
+        sheet.save(file, "WEBP", quality=75)
+        if file.tell() <= most:
+            return file.getvalue(), across, side
     raise AssertionError("four pixels a side take less")

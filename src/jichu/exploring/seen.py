@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from jichu.auditing.table import answers
+from jichu.auditing.asking import ask
 from jichu.constraints.answering import answered
 from jichu.core.errors import DataError, DiskFull, UsageError, unknown
 from jichu.core.files import fingerprint, replacing
@@ -23,7 +23,7 @@ from jichu.data.splits import evenly
 from jichu.data.target import Target
 from jichu.models.model import Model
 from jichu.models.weights import read_tensors
-from jichu.train.predict import embed, predict
+from jichu.train.predict import embed
 
 from .vocabulary import Vocabulary
 
@@ -96,9 +96,8 @@ class Seen:
         return {key: found.numpy() for key, found in self.kept("answers", part, self._scores).items()}
 
     def _scores(self, rows: Tensor) -> dict[str, Tensor]:
-        targets = self.run.targets
-        outputs = predict(self.run.model, self.dataset.inputs, rows, list(targets))
-        return {key: torch.from_numpy(answers(target, outputs[key])) for key, target in targets.items()}
+        said = ask(self.run.model, self.run.targets, self.dataset.inputs, rows)
+        return {key: torch.from_numpy(found) for key, found in said.items()}
 
     def told(self, rows: Tensor, scores: dict[str, np.ndarray] | None = None) -> list[dict[str, Any]]:
         """What is said of some rows in the end, rules kept, by target column; nothing where the model has no head."""

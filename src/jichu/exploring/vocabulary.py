@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from torch import Tensor
@@ -42,12 +42,16 @@ class Vocabulary:
             ids = tokenise(ragged([f" {word}" for word in self.words]), tokenizer, None)
             self.vectors = np.stack([table[ids[i].long()].mean(0).numpy() for i in range(len(self.words))])
 
-    def near(self, word: str, most: int) -> list[str]:
-        """The words that are nearest to one by the cosine, but for itself; none of one that is not known."""
-        if word not in self._place:
-            return []
-        (places,), _ = nearest(self.vectors, self.vectors[self._place[word]][None], most + 1)
-        return [self.words[i] for i in places if i != self._place[word]][:most]
+    def near(self, words: Iterable[str], most: int) -> dict[str, list[str]]:
+        """By word those that are nearest to it by the cosine, but for itself; none of one that is not known."""
+        found: dict[str, list[str]] = {word: [] for word in words}
+        known = [word for word in found if word in self._place]
+        if known:
+            own = [self._place[word] for word in known]
+            places, _ = nearest(self.vectors, self.vectors[own], most + 1)
+            for word, mine, near in zip(known, own, places.tolist(), strict=True):
+                found[word] = [self.words[i] for i in near if i != mine][:most]
+        return found
 
 
 def _words(dataset: Dataset, rows: Tensor) -> Iterator[str]:

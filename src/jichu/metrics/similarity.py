@@ -5,6 +5,8 @@ Features [N, D] are compared by the cosine. Rows of one class belong together (a
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from .intervals import Interval, mean_interval
@@ -15,6 +17,8 @@ _RESAMPLES = 200
 _FALSE = 0.01  # share of pairs of strangers that may be taken for one
 _AT_ONCE = 1024
 _SPARE = 16  # candidates more than are wanted
+_CLOSE = 4e-6  # cosines in float32 that are no further apart may be the same
+_TIED = 1024  # rows that are looked at where more than those may be
 _CELLS = 2**22  # distances held at once
 
 
@@ -30,20 +34,54 @@ def nearest(features: np.ndarray, queries: np.ndarray, k: int) -> tuple[np.ndarr
     little memory; of rows that are equally far the earlier come first."""
     asked = normalised(queries)
     likeness, places = np.empty((len(asked), 0), np.float32), np.empty((len(asked), 0), np.int64)
-    size = max(1, _CELLS // max(1, len(asked)))
-    for start in range(0, len(features), size):
-        block = features[start : start + size].astype(np.float32, copy=False)
-        lengths = np.maximum(np.linalg.norm(block, axis=1), 1e-12)
-        likeness = np.concatenate([likeness, asked.astype(np.float32) @ block.T / lengths], 1)
-        here = np.broadcast_to(np.arange(start, start + len(block)), (len(asked), len(block)))
+    for start, block in _blocks(features, asked):
+        likeness = np.concatenate([likeness, block], 1)
+        here = np.broadcast_to(np.arange(start, start + block.shape[1]), block.shape)
         places = np.concatenate([places, here], 1)
         if likeness.shape[1] > k + _SPARE:  # the last digits are looked at below
             best = np.argpartition(-likeness, k + _SPARE - 1, axis=1)[:, : k + _SPARE]
             likeness, places = np.take_along_axis(likeness, best, 1), np.take_along_axis(places, best, 1)
-    distance = np.array([1 - normalised(features[p]) @ q for p, q in zip(places, asked, strict=True)])
-    distance = np.clip(distance.reshape(places.shape), 0, 2)
-    order = np.lexsort((places, distance.round(12)))[:, :k]
-    return np.take_along_axis(places, order, 1), np.take_along_axis(distance, order, 1)
+    found = [_first(features, p, q, k) for p, q in zip(places, asked, strict=True)]
+    if len(features) > k + _SPARE:
+        least = -np.partition(-likeness, k - 1, axis=1)[:, k - 1] - _CLOSE
+        for i in np.flatnonzero(
+            likeness.min(1) >= least
+        ).tolist():  # others that are as far may have been left out
+            again = np.union1d(places[i], _reaching(features, asked[i : i + 1], least[i], k + _TIED))
+            found[i] = _first(features, again, asked[i], k)
+    shape = len(asked), min(k, len(features))
+    at, far = np.empty(shape, np.int64), np.empty(shape)
+    for i, (place, distance) in enumerate(found):
+        at[i], far[i] = place, distance
+    return at, far
+
+
+def _blocks(features: np.ndarray, asked: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """The cosine of queries of length 1 [Q, D] with some rows after the other, [Q, n], from which row on."""
+    size = max(1, _CELLS // max(1, len(asked)))
+    for start in range(0, len(features), size):
+        block = features[start : start + size].astype(np.float32, copy=False)
+        lengths = np.maximum(np.linalg.norm(block, axis=1), 1e-12)
+        yield start, asked.astype(np.float32) @ block.T / lengths
+
+
+def _reaching(features: np.ndarray, asked: np.ndarray, least: float, most: int) -> np.ndarray:
+    """The first places of rows whose cosine with one query [1, D] is no less than that, so many at most."""
+    found = np.empty(0, np.int64)
+    for start, block in _blocks(features, asked):
+        found = np.concatenate([found, start + np.flatnonzero(block[0] >= least)])
+        if len(found) >= most:
+            break
+    return found[:most]
+
+
+def _first(
+    features: np.ndarray, places: np.ndarray, query: np.ndarray, k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The k nearest of the rows at some places, and how far they are."""
+    distance = np.clip(1 - normalised(features[places]) @ query, 0, 2)
+    order = np.lexsort((places, distance.round(12)))[:k]
+    return places[order], distance[order]
 
 
 def retrieval(

@@ -42,8 +42,7 @@ def rewrite(folder: RunFolder, recipe: Recipe, dataset: Dataset, language: str |
         raise DataError(
             "the run is not finished", where=folder.path, expected="one that --resume brought to its end"
         )
-    before = folder.notes().get("data", {}).get("fingerprint")
-    if before != dataset.fingerprint:
+    if not folder.made_of(dataset.fingerprint):
         raise DataError("the data have changed since the run", where=dataset.source, expected="the same data")
     with speaking(language or recipe.language):
         if folder.data_page.exists():

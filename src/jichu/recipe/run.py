@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from jichu.auditing.figures import picture
 from jichu.core import devices, ranks
 from jichu.core.config import dump_yaml, parse_yaml, read_yaml
 from jichu.core.differences import differences
@@ -38,6 +37,7 @@ from jichu.core.progress import clock, console, say
 from jichu.core.words import speaking
 from jichu.data.dataset import Dataset
 from jichu.data.load import load
+from jichu.data.pictures import picture
 from jichu.data.sound import Sound, write_sound
 from jichu.data.store import changes
 from jichu.models.folder import read_config
@@ -382,4 +382,4 @@ def _write_examples(work: Work) -> None:
             if isinstance(how, Sound):
                 write_sound(temporary, dataset.tensors["audio"][row].numpy(), how)
             else:
-                picture(dataset.tensors["image"][row], 0).save(temporary, "PNG")
+                picture(dataset.tensors["image"][row]).save(temporary, "PNG")

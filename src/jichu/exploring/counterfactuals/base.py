@@ -15,12 +15,15 @@ from jichu.data.source import Column
 from ..seen import Seen
 from .search import Asking, Edit, smallest
 
+_AT_ONCE = 2**22  # bytes of changed inputs that are held together
+
 
 class Changing(ABC):
-    """One input, its places and their alternatives."""
+    """One input, its places and their alternatives; each time it is changed that takes so many bytes."""
 
-    def __init__(self, seen: Seen):
+    def __init__(self, seen: Seen, size: int):
         self.seen, self.run = seen, seen.run
+        self._at_once = max(1, _AT_ONCE // max(1, size))
 
     @abstractmethod
     def options(self) -> list[tuple[int, int]]:
@@ -50,7 +53,13 @@ class Changing(ABC):
         return float(len(edit))
 
     def scores(self, key: str, edits: list[Edit]) -> tuple[np.ndarray, np.ndarray]:
-        """The probabilities [n, K] of a target, rules kept; and which edits break no rule that the input keeps."""
+        """The probabilities [n, K] of a target, rules kept; and which edits break no rule that the input keeps. The model
+        is asked about a piece of them after the other."""
+        cuts = range(0, len(edits), self._at_once)
+        scores, allowed = zip(*(self._scores(key, edits[i : i + self._at_once]) for i in cuts), strict=True)
+        return np.concatenate(scores), np.concatenate(allowed)
+
+    def _scores(self, key: str, edits: list[Edit]) -> tuple[np.ndarray, np.ndarray]:
         given = self.inputs(edits)
         found, rules = self.run.scores(given), self.run.rules
         if not rules:

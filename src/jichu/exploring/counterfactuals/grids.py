@@ -10,9 +10,10 @@ from torch import Tensor
 
 from jichu.auditing.explaining.methods.perturbation import parts
 from jichu.data.given import Inputs
+from jichu.data.pictures import png
 from jichu.data.sound import Sound
 
-from ..examples import address, png, wav
+from ..examples import address, wav
 from ..seen import Seen
 from .base import Changing
 from .search import Edit
@@ -28,7 +29,7 @@ class Places(Changing):
     others: dict[str, Tensor]
 
     def __init__(self, seen: Seen, given: Tensor, groups: Tensor):
-        super().__init__(seen)
+        super().__init__(seen, given.nbytes)
         self.given, self.groups = given, groups
 
     def options(self) -> list[tuple[int, int]]:

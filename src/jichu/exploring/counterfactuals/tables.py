@@ -30,7 +30,7 @@ class Rows(Changing):
     def __init__(
         self, seen: Seen, given: Inputs, key: str, wrong: int, wanted: int | None, immutable: Collection[str]
     ):
-        super().__init__(seen)
+        super().__init__(seen, _block(given.tensors).nbytes)
         self.given, self.key, self.before, self.wanted = given, key, wrong, wanted
         table = self.run.config.table
         assert table is not None

@@ -56,12 +56,16 @@ def remarks(found: dict[str, Any]) -> Iterator[str]:
         )  # fmt: skip
     if told.get("sampled"):
         yield words("There are more rows in the logs than are looked at; which ones were drawn.")
-    if others := told.get("other_versions"):
-        yield (
-            words("{rows:,} rows were answered by another version of the model, and have been asked again.", rows=others)
-            if told["asked_again"] else
-            words("{rows:,} rows were answered by another version of the model; its answers are not compared.", rows=others)
-        )  # fmt: skip
+    if again := told.get("asked_again"):
+        yield words(
+            "{rows:,} rows were answered by another version of the model, and have been asked again.",
+            rows=again,
+        )
+    if lost := told.get("other_versions", 0) - told.get("asked_again", 0):
+        yield words(
+            "{rows:,} rows were answered by another version of the model; its answers are not compared.",
+            rows=lost,
+        )
     if told.get("unreadable"):
         yield words("{rows:,} rows cannot be decoded.", rows=told["unreadable"])
     if told["held_out"] == "train":

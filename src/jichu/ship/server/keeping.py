@@ -64,10 +64,17 @@ class Keeper:
         self.feedback = {name: Feedback(self._begin(name, path), settings) for name, path in runs.items()}
 
     def _begin(self, name: str, run: Path) -> Path:
-        """The folder of a model. UsageError where it cannot be written to."""
+        """The folder of a model. UsageError where it cannot be written to, or holds what another run was asked."""
         folder = self.folder / name
         if name in (".", ".."):
             raise UsageError(f"{name!r} is no name for a folder", where="keep", expected="NAME=RUN")
+        if (folder / requests.SERVED).exists() and (
+            before := requests.served_run(folder)
+        ).resolve() != run.resolve():
+            raise UsageError(
+                f"{folder} is of another run of that name, {before}", where="keep",
+                expected=f"another folder or name, NAME=RUN; or {requests.SERVED} removed, where the run was moved",
+            )  # fmt: skip
         try:
             folder.mkdir(parents=True, exist_ok=True)
             write_json(folder / requests.SERVED, {"run": str(run)})

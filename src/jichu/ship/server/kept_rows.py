@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -10,12 +9,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
-from PIL import Image
 
 from jichu.data import requests
 from jichu.data.given import Inputs
 from jichu.data.media import KINDS
 from jichu.data.personal import without
+from jichu.data.pictures import png
 from jichu.data.texts import TEXT, TEXT_2
 from jichu.data.traits import header, of_images, of_sounds, sizes
 
@@ -102,18 +101,8 @@ def _seen(asked: Asked, media: str) -> dict[str, pa.Array]:
     if media == "whole":
         found[requests.INPUT + kind] = pa.array(encoded, pa.binary())
     elif kind == "image" and media == "thumbnail":
-        found["thumbnail"] = pa.array([_thumbnail(tensor[row]) for row in asked.rows], pa.binary())
+        found["thumbnail"] = pa.array([png(tensor[row], _SIDE) for row in asked.rows], pa.binary())
     return found
-
-
-def _thumbnail(pixels: torch.Tensor) -> bytes:
-    """uint8 [C, H, W] as a small PNG."""
-    array = pixels.numpy().transpose(1, 2, 0)
-    made = Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
-    made.thumbnail((_SIDE, _SIDE))
-    file = io.BytesIO()
-    made.save(file, "PNG")
-    return file.getvalue()
 
 
 def _said(asked: Asked) -> dict[str, pa.Array]:

@@ -45,11 +45,11 @@ class Shown:
 
 def _prepare(run: Run) -> None:
     try:
-        run.dataset()
+        data = run.dataset()
     except JichuError as error:  # which may say where they lie
-        raise DataError(
-            "the data that this model was made of cannot be read", expected="they as they were, in the place where they were"
-        ) from error  # fmt: skip
+        raise _lost("cannot be read") from error
+    if not run.folder.made_of(data.fingerprint):
+        raise _lost("have changed since")
     seen = run.seen()
     for find in (
         partial(seen.features, "train"),
@@ -58,3 +58,10 @@ def _prepare(run: Run) -> None:
     ):
         with contextlib.suppress(UsageError):  # who asks for what there is not is told then
             find()
+
+
+def _lost(how: str) -> DataError:
+    return DataError(
+        f"the data that this model was made of {how}",
+        expected="they as they were, in the place where they were",
+    )
