@@ -247,11 +247,11 @@ def test_private_training_goes_on_to_the_same_weights(in_folder, capsys, monkeyp
     steps = fitting._Loop._one_step
     count = []
 
-    def stopping(self, stop, board, shown):
+    def stopping(self, stop, shown):
         count.append(1)
         if len(count) == 20:
             stop.requested = True
-        return steps(self, stop, board, shown) or len(count) == 20
+        return steps(self, stop, shown) or len(count) == 20
 
     monkeypatch.setattr(fitting._Loop, "_one_step", stopping)
     assert run("part", capsys, **stage)[0] == 130

@@ -1,10 +1,10 @@
 // A model is asked, its answer looked into, and corrected.
 
-import { el, get, number, t } from "./common.js";
+import { el, get, number, post, t } from "./common.js";
 import { changed, explained, rows, told, truth } from "./answers.js";
 import { Wanting, input } from "./inputs.js";
 import { map } from "./map.js";
-import { into, leave, send } from "./places.js";
+import { into, leave } from "./places.js";
 import { forecast } from "./series.js";
 
 const LIKE = 8, NEAR = 1e-3; // rows; a distance that says nothing to people
@@ -34,7 +34,7 @@ function part(name, title, opened, signal, ask, show) {
 
 // What a model says of an item; of series, of the end of each.
 async function predict(model, item, signal) {
-  const ask = async (inputs) => (await send("/v1/predict", { model: model.id, inputs }, signal)).predictions[0];
+  const ask = async (inputs) => (await post("/v1/predict", { model: model.id, inputs }, signal)).predictions[0];
   return model.reads === "series" ? Promise.all(item.map((each) => ask(each.rows.slice(-model.series.steps)))) : ask([item]);
 }
 
@@ -47,7 +47,7 @@ export function asking(model, state, { models, signal, of, open }) {
   const beside = el("select", { id: "beside", onchange: () => { state.beside = beside.value; if (state.asked !== undefined) go(); } }), choice = el("label", { for: "beside" }, t("beside"), beside);
   let others = [];
 
-  const one = (path, how, until) => send(path, { model: model.id, inputs: [state.asked], ...how }, until);
+  const one = (path, how, until) => post(path, { model: model.id, inputs: [state.asked], ...how }, until);
   const about = (name, title, ask, show) => part(name, title, (state.open ??= {}), signal, ask, show);
   const parts = [
     model.explains && about("explain", t("Why it says so"), (until) => one("/v1/explain", { picture: true }, until), (found) => explained(found.explanations[0])),
@@ -164,7 +164,7 @@ function correcting(model, signal, item) {
     event.preventDefault();
     const given = fields.filter(([, , box]) => box.value.trim() !== "");
     const answer = required ? value(given[0] ?? fields[0]) : Object.fromEntries(given.map((each) => [each[0], value(each)]));
-    into(done, signal, (until) => send("/v1/feedback", { model: model.id, input: item(), answer, note: note.value || null }, until), () => {
+    into(done, signal, (until) => post("/v1/feedback", { model: model.id, input: item(), answer, note: note.value || null }, until), () => {
       form.reset();
       return t("Kept; the next fine-tuning can learn from it.");
     }, false); // else it might be kept twice

@@ -169,7 +169,21 @@ function listed(signal) {
 
 // --- curves
 
-// The rows of a file of a run as they come: only what is new is asked for, all of it anew when that has become too much.
+// So many points of a line at most: the first and the last, and of as many stretches of its steps as can be the least and the
+// greatest, so that no peak is lost.
+function thinned({ steps, values }, most) {
+  const stretches = Math.max(1, Math.floor(most / 2) - 1), wide = (steps.at(-1) - steps[0]) / stretches || 1, found = new Map();
+  values.forEach((value, i) => {
+    const stretch = Math.floor((steps[i] - steps[0]) / wide), ends = found.get(stretch);
+    if (!ends) found.set(stretch, [i, i]);
+    else if (value < values[ends[0]]) ends[0] = i;
+    else if (value > values[ends[1]]) ends[1] = i;
+  });
+  const kept = [...new Set([0, ...[...found.values()].flat(), steps.length - 1])].sort((a, b) => a - b);
+  return { steps: kept.map((i) => steps[i]), values: kept.map((i) => values[i]) };
+}
+
+// The rows of a file of a run as they come: only what is new is asked for.
 class Feed {
   constructor(name, file) {
     Object.assign(this, { name, file });
@@ -193,12 +207,6 @@ class Feed {
       if (moved) this.add(told.stages);
       more = told.more;
     }
-    if (this.longest() > POINTS && !this.anew) {
-      this.forget();
-      this.anew = true;
-      await this.read(signal);
-    }
-    this.anew = false;
     return true;
   }
 
@@ -209,12 +217,9 @@ class Feed {
         const line = (here[name] ??= { steps: [], values: [] });
         line.steps.push(...steps);
         line.values.push(...values);
+        if (line.steps.length > POINTS) here[name] = thinned(line, POINTS / 2);
       }
     }
-  }
-
-  longest() {
-    return Math.max(0, ...Object.values(this.stages).flatMap((lines) => Object.values(lines).map((line) => line.steps.length)));
   }
 }
 

@@ -233,8 +233,8 @@ export async function get(address, signal) {
   return value;
 }
 
-export async function post(address, value = {}) {
-  return read(await request(address, { method: "POST", body: JSON.stringify(value), headers: { "Content-Type": "application/json" } }));
+export async function post(address, value = {}, signal = null) {
+  return read(await request(address, { method: "POST", body: JSON.stringify(value), headers: { "Content-Type": "application/json" }, signal }));
 }
 
 // Call again and again until the signal ends it: later where the server is away, and not while nobody looks.

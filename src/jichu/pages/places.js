@@ -1,14 +1,9 @@
 // A place of the page, and what is awaited there.
 
-import { Refused, el, read, request, t } from "./common.js";
+import { Away, Refused, el, t } from "./common.js";
 
 const AGAIN = 1500; // milliseconds
 const latest = new WeakMap(); // place → what gives up the call it waits for
-
-// What a path answers to a value.
-export async function send(address, value, signal) {
-  return read(await request(address, { method: "POST", body: JSON.stringify(value), headers: { "Content-Type": "application/json" }, signal }));
-}
 
 export const trouble = (why) => el("p", { class: "bad", role: "alert" }, why);
 
@@ -24,7 +19,7 @@ const pause = (signal) => new Promise((resolve) => {
 });
 
 // Put in a place what `show` makes of what `ask` finds. The latest call alone writes there: the one before is given up. What
-// fails for want of a server, or one that is not ready, is asked `again`; of `ask`, fetch alone throws TypeErrors.
+// fails for want of a server, or one that is not ready, is asked `again`.
 export async function into(place, signal, ask, show, again = true) {
   leave(place);
   const mine = new AbortController(), until = AbortSignal.any([mine.signal, signal]);
@@ -37,7 +32,7 @@ export async function into(place, signal, ask, show, again = true) {
       break;
     } catch (error) {
       if (until.aborted) return;
-      const away = error instanceof TypeError, later = again && (away || error.status === 503);
+      const away = error instanceof Away, later = again && (away || error.status === 503);
       const why = away ? (again ? t("The server does not answer; trying again …") : t("The server does not answer.")) : error.message;
       if (place.textContent !== why) place.replaceChildren(trouble(why));
       if (!later) {

@@ -11,7 +11,7 @@ import { into, trouble } from "./places.js";
 const PAGE = 24, LOOK = 5000; // rows of a page, milliseconds
 const main = document.getElementById("main"), heading = el("h1"), version = el("p", { class: "lead", id: "version", role: "status" });
 const held = new Map(); // model and view → what people have typed, asked and chosen there
-let models = [], spoken = false, ending = new AbortController();
+let models = [], ending = new AbortController();
 let shown = {}; // the model, its view, and what that view takes
 
 const at = (model, view, rest = "") => `#/${encodeURIComponent(model)}/${view}${rest}`;
@@ -62,12 +62,7 @@ function frame() {
 }
 
 async function change(other) {
-  try {
-    await speak(other);
-  } catch {
-    spoken = false; // and it is asked for again
-    return version.append(" · ", t("The server does not answer; trying again …"));
-  }
+  await speak(other);
   show();
   document.getElementById("other").focus();
 }
@@ -194,10 +189,6 @@ function exchanged(old, model) {
 }
 
 async function known() {
-  if (!spoken) {
-    spoken = await speak().then(() => true, () => false);
-    if (spoken && models.length) show();
-  }
   const before = models;
   models = (await get("/v1/models")).data;
   if (models === before || JSON.stringify(models) === JSON.stringify(before)) return;
@@ -208,6 +199,8 @@ async function known() {
   if (old.system_fingerprint !== model.system_fingerprint || form(old) !== form(model)) exchanged(old, model);
 }
 
+addEventListener("languagechange", () => { if (models.length) show(); }); // the words have come
+await speak();
 try {
   await follow(known, new AbortController().signal, LOOK);
 } catch (error) {
