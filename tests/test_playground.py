@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from jichu.ship.server.playground import STATIC
-from served import Server, make
+from served import Server, make, server
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 
@@ -227,3 +227,20 @@ def test_the_page_is_small_and_allows_nothing_from_elsewhere(address):
         assert "default-src 'none'" in policy and "unsafe" not in policy
         sizes = [len(client.get(f"/static/{name}").raise_for_status().content) for name in STATIC]
         assert len(first.content) + sum(sizes) < 100_000
+
+
+def test_who_has_a_token_is_asked_for_it_and_it_stays_with_them(chromium, explored, tmp_path):
+    token = "a-token-of-enough-characters"
+    (tmp_path / "tokens").write_text(f"me {token}")
+    with server({"table": explored["table"]}, tmp_path / "tokens", play=True) as found:
+        chromium.open(f"{found.address}/?language=en&token")
+        chromium.until("document.querySelector('dialog #token')")
+        assert "table" not in chromium.value("document.body.innerText")
+        chromium.call("Input.insertText", text=token)
+        enter(chromium)
+        chromium.until("document.querySelector('.cells')")
+        chromium.value("document.querySelector('form').requestSubmit()")
+        chromium.until("document.querySelector('.said')", 30)
+        kept = chromium.value("JSON.stringify([{...localStorage}, location.href, document.cookie])")
+        assert not any(token in told for told in (*chromium.requests, kept, json.dumps(found.logged)))
+        chromium.value("sessionStorage.clear()")

@@ -364,7 +364,7 @@ class Run:
         if data is None and not self.folder.made_of(found.fingerprint):
             raise DataError(
                 "the data have changed since the run was made of them", where=found.source,
-                expected="the same data, or others that are named: data=…",
+                expected="the same data, or others that are named: --data, or data=…",
             )  # fmt: skip
         return found
 

@@ -18,6 +18,9 @@ def add(commands: Any) -> None:
         "logs", help="the folder of jichu serve --set keep=FOLDER, or data as the run reads them"
     )
     parser.add_argument(
+        "--data", help="the data that the run was made of, where they are not, or no longer, at their place"
+    )
+    parser.add_argument(
         "--reference", choices=("auto", "train", "test"), default="auto",
         help="the rows that inputs are compared with; auto: train where the splits were drawn at random, else test",
     )  # fmt: skip
@@ -41,7 +44,7 @@ def drift(options: Options) -> None:
 
     found = compare(
         options.run, options.logs, reference=options.reference, alpha=options.alpha, seed=options.seed,
-        output=options.output, language=options.language,
+        output=options.output, data=options.data, language=options.language,
     )  # fmt: skip
     with speaking(options.language):
         if options.json:
