@@ -91,7 +91,7 @@ SENTENCES = {
     "validation data": "验证集",
     "very near": "非常接近",
     "wrong ones alone": "只看答错的",
-    "{before} becomes {after}, changed in these places ({count}), none of which could be left out:": "经过 {count} 处改动（缺一不可），{before} 变为 {after}：",
+    "{before} becomes {after} by these changes ({count}), each of them needed:": "经过 {count} 处改动（缺一不可），{before} 变为 {after}：",
     "{column}: {found} is too large a number": "{column}：{found} 数值过大",
     "{count} more": "另外 {count} 个",
     "{count} more columns are not drawn.": "另有 {count} 列未绘制。",

@@ -156,7 +156,7 @@ function joined(changes) {
 
 export function changed(found, open) {
   const places = joined(found.changes);
-  const said = found.found ? t("{before} becomes {after}, changed in these places ({count}), none of which could be left out:", { before: short(found.before), after: short(found.after), count: places.length })
+  const said = found.found ? t("{before} becomes {after} by these changes ({count}), each of them needed:", { before: short(found.before), after: short(found.after), count: places.length })
     : t("Nothing was found in {tries} tries that makes it another answer than {before}.", { tries: found.tries, before: short(found.before) });
   return [el("p", {}, said), el("ul", {}, places.slice(0, 50).map(change)), found.changed.image ? el("img", { class: "changed", src: found.changed.image, alt: t("The picture as it would have to be") }) : null,
     found.changed.sound ? el("audio", { src: found.changed.sound, controls: true }) : null,
