@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from jichu.auditing.table import answers
+from jichu.auditing.asking import ask
 from jichu.core.progress import say
 from jichu.data.splits import evenly
 from jichu.data.target import Target
 from jichu.metrics.calibration import temperature
 from jichu.models.model import Model
-from jichu.train.predict import predict
 
 from .build import Work
 from .config import SupervisedStage
@@ -32,10 +31,10 @@ def calibrated(
         key: dataset.known(rows, key) for key, target in plain.items() if target.task == "classification"
     }
     known = {key: there for key, there in known.items() if there.sum() >= _FEWEST}
-    outputs = predict(model, dataset.inputs, rows, list(known)) if known else {}
+    scores = ask(model, {key: plain[key] for key in known}, dataset.inputs, rows) if known else {}
     for key, there in known.items():
         truth = dataset.tensors[key][rows[there]].numpy()
-        _, value = temperature(truth, answers(plain[key], outputs[key][there]))
+        _, value = temperature(truth, scores[key][there.numpy()])
         say(f"  {stage.name}: {plain[key].column} has a temperature of {value:.2f}")
         plain[key] = replace(plain[key], temperature=value)
     return plain
